@@ -1,0 +1,32 @@
+"""Turn tables into OpenAI Batch API request files, and those files into DataFrames."""
+
+from batch_frames.columns import col, fmt
+from batch_frames.creator import BatchCreator, from_csv, from_dataframe, from_parquet
+from batch_frames.errors import (
+    BatchFramesError,
+    ColumnError,
+    LineError,
+    RequestError,
+    TemplateError,
+)
+from batch_frames.limits import Limits
+from batch_frames.requests import read_requests
+from batch_frames.shards import Shard
+
+__all__ = [
+    "BatchCreator",
+    "BatchFramesError",
+    "ColumnError",
+    "Limits",
+    "LineError",
+    "RequestError",
+    "Shard",
+    "TemplateError",
+    "col",
+    "fmt",
+    "from_csv",
+    "from_dataframe",
+    "from_parquet",
+    "read_requests",
+]
+__version__ = "0.1.0"

@@ -1,0 +1,86 @@
+"""Hold some consecutive rows of a table, and know where they stood."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from batch_frames.errors import CellError, ColumnError, RequestError
+from batch_frames.jsontext import to_ids
+
+__all__ = ["Chunk", "Position"]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Say where rows that follow each other stood.
+
+    Attributes:
+        first: Position of the first in its table, from 0.
+        origin: Name of the table, such as a file's; empty when there is only one.
+        noun: What messages call a row.
+        kept: Positions after ``first`` where rows between were dropped; None when none were.
+    """
+
+    first: int = 0
+    origin: str = ""
+    noun: str = "row"
+    kept: npt.NDArray[np.int64] | None = None
+
+    def row(self, index: int) -> int:
+        """Give the position in its table of the ``index``-th row."""
+        return self.first + int(index if self.kept is None else self.kept[index])
+
+    def place(self, index: int) -> str:
+        """Name the place of the ``index``-th row, as in ``row 1,042``."""
+        return f"{self.noun} {self.row(index):,}" + (f" of {self.origin!r}" * bool(self.origin))
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Hold some rows of a table that follow each other.
+
+    Attributes:
+        ids: The id column.
+        columns: The other columns that a template needs, by name.
+        id_name: What messages call the id column.
+        position: Where the rows stood.
+    """
+
+    ids: pa.Array
+    columns: Mapping[str, pa.Array]
+    id_name: str = "custom_id"
+    position: Position = Position()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def keep(self, mask: npt.NDArray[np.bool_]) -> Chunk:
+        """Drop the rows where the mask is false."""
+        kept = self.position.kept
+        rows = np.arange(len(self)) if kept is None else kept
+        return replace(
+            self,
+            ids=self.ids.filter(pa.array(mask)),
+            columns={n: column.filter(pa.array(mask)) for n, column in self.columns.items()},
+            position=replace(self.position, kept=rows[mask]),
+        )
+
+    def error(self, index: int, problem: str, column: str | None = None) -> RequestError:
+        """Make the error that names the row, its column and its ``custom_id``."""
+        custom_id = self._custom_id(index)
+        known = f" (custom_id {custom_id!r})" if custom_id else ""
+        message = f"{self.position.place(index)}{known}: {problem}"
+        row = self.position.row(index)
+        return RequestError(message, row=row, column=column, custom_id=custom_id)
+
+    def _custom_id(self, index: int) -> str | None:
+        try:
+            text: str | None = to_ids(self.ids.slice(index, 1))[0].as_py()
+        except (CellError, ColumnError):
+            return None
+        return text

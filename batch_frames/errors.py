@@ -1,0 +1,80 @@
+"""Name everything that can go wrong, each error with the place where it did.
+
+BatchFramesError
+├── TemplateError  (ValueError)   the template is wrong, whatever the data
+├── ColumnError    (LookupError)  the frame lacks a column, or holds it in a type JSON cannot hold
+├── RequestError   (ValueError)   one row cannot become a request
+└── LineError      (ValueError)   one line of a file is not what it should be
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = [
+    "BatchFramesError",
+    "CellError",
+    "ColumnError",
+    "LineError",
+    "RequestError",
+    "TemplateError",
+]
+
+
+class BatchFramesError(Exception):
+    """Catch every error that this package raises itself."""
+
+
+class TemplateError(BatchFramesError, ValueError):
+    """Say that the template is wrong, whatever the data."""
+
+
+class ColumnError(BatchFramesError, LookupError):
+    """Say that the frame lacks a column, or holds it in a type that JSON cannot hold."""
+
+
+class RequestError(BatchFramesError, ValueError):
+    """Say that one row cannot become a request.
+
+    Attributes:
+        row: Position of the row in its table, from 0 as in ``iloc``; None when it is not one row.
+        column: Name of the column, or None.
+        custom_id: The row's ``custom_id``, or None when it has none.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        row: int | None = None,
+        column: str | None = None,
+        custom_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.row = row
+        self.column = column
+        self.custom_id = custom_id
+
+
+class LineError(BatchFramesError, ValueError):
+    """Say that one line of a file is not what it should be.
+
+    Attributes:
+        path: The file.
+        line: Number of the line, from 1, or None when it is the whole file.
+    """
+
+    def __init__(self, problem: str, *, path: Path, line: int | None = None) -> None:
+        where = f"{path}" if line is None else f"{path}, line {line:,}"
+        super().__init__(f"{where}: {problem}")
+        self.path = path
+        self.line = line
+
+
+class CellError(Exception):
+    """Carry a cell's problem outward to code that knows row, column and ``custom_id``."""
+
+    def __init__(self, index: int, problem: str) -> None:
+        super().__init__(f"element {index:,} {problem}")
+        self.index = index
+        self.problem = problem

@@ -1,0 +1,331 @@
+"""Turn Arrow arrays into JSON text, a whole column at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch_frames.errors import CellError, ColumnError
+from batch_frames.moments import write_moments
+from batch_frames.text import NULL, TEXT, check_utf8, constant, escape, join
+
+__all__ = [
+    "JsonText",
+    "dumps",
+    "is_plain",
+    "read_type",
+    "to_ids",
+    "to_json",
+    "to_prompt",
+    "to_text",
+]
+
+INT64_END = 2.0**63
+
+
+class JsonText(pa.ExtensionType):  # type: ignore[misc]
+    """Mark a text column whose every value already is JSON."""
+
+    def __init__(self) -> None:
+        super().__init__(TEXT, "batch_frames.json")
+
+    def __arrow_ext_serialize__(self) -> bytes:
+        return b""
+
+    @classmethod
+    def __arrow_ext_deserialize__(cls, storage_type: pa.DataType, serialized: bytes) -> JsonText:
+        return cls()
+
+
+def dumps(value: Any) -> str:
+    """Write one constant as compact JSON.
+
+    Example:
+        >>> dumps({"stop": ["é", None]})
+        '{"stop":["é",null]}'
+    """
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def to_json(array: pa.Array) -> pa.Array:
+    """Write each value as JSON: text in quotes, numbers bare, lists and structs nested.
+
+    Args:
+        array: Any Arrow array but binary, durations and intervals.
+
+    Returns:
+        A ``large_string`` array, null where the value is null.
+
+    Raises:
+        ColumnError: If JSON cannot hold the type.
+        CellError: If it cannot hold one of the values: NaN, an infinity, invalid UTF-8.
+
+    Example:
+        >>> to_json(pa.array([[1.0, 0.5], None])).to_pylist()
+        ['[1,0.5]', None]
+    """
+    kind = array.type
+    if isinstance(kind, JsonText):
+        return array.storage
+    if pa.types.is_dictionary(kind):
+        return _categories(array, to_json)
+    if _is_nested(kind):
+        return _nested(array)
+    if _is_extension(kind, "arrow.json"):
+        return _compact(array.storage)
+    bare = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    text = to_text(array)
+    return text if bare else _quoted(text)
+
+
+def to_text(array: pa.Array) -> pa.Array:
+    """Write each value as it stands inside a JSON string: escaped, without the quotes.
+
+    Takes and raises what ``to_json`` does; lists and structs become their JSON, escaped.
+
+    Example:
+        >>> to_text(pa.array([True, None])).to_pylist()
+        ['true', None]
+    """
+    kind = array.type
+    if _is_text(kind):
+        text = array.cast(TEXT)
+        check_utf8(text)
+        return escape(text)
+    if pa.types.is_dictionary(kind):
+        return _categories(array, to_text)
+    if pa.types.is_floating(kind):
+        return _floats(array)
+    if pa.types.is_temporal(kind):
+        return write_moments(array)
+    if pa.types.is_decimal(kind):
+        return array.cast(pa.string()).cast(TEXT)
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
+        return array.cast(TEXT)
+    if isinstance(kind, JsonText):
+        return _inside_quotes(array.storage)
+    if _is_extension(kind, "arrow.uuid"):
+        return _uuids(array.storage)
+    if _is_extension(kind, "arrow.bool8"):
+        return to_text(array.storage.cast(pa.bool_()))
+    if _is_nested(kind) or _is_extension(kind, "arrow.json"):
+        return escape(to_json(array))
+    raise ColumnError(f"holds {kind} values, which JSON cannot hold; make them text first")
+
+
+def to_prompt(array: pa.Array) -> pa.Array:
+    """Write each value as a JSON string, but lists and structs as what they are.
+
+    Takes and raises what ``to_json`` does.
+
+    Example:
+        >>> to_prompt(pa.array([5, None])).to_pylist()
+        ['"5"', None]
+    """
+    if isinstance(array.type, JsonText):
+        text = array.storage
+        bare = pc.invert(pc.match_substring_regex(text, r'^["\[{]'))
+        return pc.if_else(bare, _quoted(text), text)
+    return to_json(array) if _is_nested(array.type) else _quoted(to_text(array))
+
+
+def to_ids(array: pa.Array) -> pa.Array:
+    """Write each id as plain text, unescaped: text, whole numbers, dates, decimals, UUIDs.
+
+    Raises:
+        ColumnError: If ids cannot be of this type.
+        CellError: If a value is a float, nested or not valid UTF-8.
+    """
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        return _categories(array, to_ids)
+    if _is_text(kind):
+        text = array.cast(TEXT)
+        check_utf8(text)
+        return text
+    if isinstance(kind, JsonText):
+        return _json_ids(array.storage)
+    if pa.types.is_floating(kind) and len(array) > array.null_count:
+        first = int(pc.index(array.is_valid(), pa.scalar(True)).as_py())
+        raise CellError(first, f"is the float {array[first].as_py()!r}; {_ID_ADVICE}")
+    if pa.types.is_boolean(kind) or _is_nested(kind) or _is_extension(kind, "arrow.json"):
+        raise ColumnError(f"holds {kind} values; {_ID_ADVICE}")
+    return to_text(array)
+
+
+_ID_ADVICE = "an id must be text or a whole number"
+
+
+def read_type(array: pa.Array, kind: str) -> pa.Array:
+    """Read a text column as numbers, integers or booleans; other columns pass through.
+
+    Args:
+        array: Any Arrow array.
+        kind: ``"number"``, ``"integer"`` or ``"boolean"``.
+
+    Raises:
+        CellError: For the first value that is none.
+
+    Example:
+        >>> read_type(pa.array(["2", " 0.5", None]), "number").to_pylist()
+        [2.0, 0.5, None]
+    """
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if not _is_text(array.type):
+        return array
+    target = {"number": pa.float64(), "integer": pa.int64(), "boolean": pa.bool_()}[kind]
+    trimmed = pc.utf8_trim_whitespace(array.cast(TEXT))
+    try:
+        return trimmed.cast(target)
+    except pa.ArrowInvalid:
+        index = next(i for i in range(len(trimmed)) if not _casts(trimmed.slice(i, 1), target))
+        article = "an" if kind == "integer" else "a"
+        raise CellError(index, f"is {array[index].as_py()!r}, not {article} {kind}") from None
+
+
+def _casts(array: pa.Array, target: pa.DataType) -> bool:
+    try:
+        array.cast(target)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _quoted(text: pa.Array) -> pa.Array:
+    return join([constant('"'), text, constant('"')])
+
+
+def is_plain(kind: pa.DataType) -> bool:
+    """Tell whether every value of a type is one word or text, neither list, struct nor JSON."""
+    is_json = isinstance(kind, JsonText) or _is_extension(kind, "arrow.json")
+    return not is_json and not _is_nested(kind)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    views = pa.types.is_string_view(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or views)
+
+
+def _is_nested(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_nested(kind) and not pa.types.is_union(kind))
+
+
+def _is_extension(kind: pa.DataType, name: str) -> bool:
+    return isinstance(kind, pa.BaseExtensionType) and kind.extension_name == name
+
+
+def _categories(array: pa.Array, write: Callable[[pa.Array], pa.Array]) -> pa.Array:
+    """Write each category once, unless one fails: then the rows tell which of them has it."""
+    if len(array.dictionary) <= len(array):
+        with contextlib.suppress(CellError):
+            return write(array.dictionary).take(array.indices)
+    return write(array.dictionary_decode())
+
+
+def _floats(array: pa.Array) -> pa.Array:
+    """Write the shortest form that reads back equal, whole numbers without a fraction."""
+    finite = pc.is_finite(array.cast(pa.float64()))
+    if not pc.all(finite, min_count=0).as_py():
+        index = int(pc.index(finite, pa.scalar(False)).as_py())
+        raise CellError(index, f"is {array[index].as_py()!r}, which JSON cannot hold")
+    if pa.types.is_float16(array.type):
+        shortest = np.asarray(array.cast(pa.float32()).fill_null(0)).astype(np.float16).astype("U")
+        text = pc.if_else(array.is_valid(), pa.array(shortest, TEXT), NULL)
+    else:
+        text = array.cast(TEXT)
+    values = array.cast(pa.float64())
+    small = pc.less(pc.abs(values), INT64_END)
+    whole = pc.and_(small, pc.equal(pc.floor(values), values))
+    if not pc.any(whole, min_count=0).as_py():
+        return text
+    return pc.if_else(whole, pc.if_else(whole, values, 0.0).cast(pa.int64()).cast(TEXT), text)
+
+
+def _uuids(storage: pa.Array) -> pa.Array:
+    digits = storage.cast(pa.binary()).to_pylist()
+    texts = [None if d is None else d.hex() for d in digits]
+    pieces = [[None if t is None else t[a:b] for t in texts] for a, b in _UUID_GROUPS]
+    return join([pa.array(piece, TEXT) for piece in pieces], "-")
+
+
+_UUID_GROUPS = ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))
+
+
+def _compact(storage: pa.Array) -> pa.Array:
+    """Rewrite JSON of another program row by row: it may hold line ends between its parts."""
+    rows: list[str | None] = []
+    for index, row in enumerate(storage.to_pylist()):
+        try:
+            rows.append(None if row is None else dumps(json.loads(row)))
+        except ValueError as error:
+            raise CellError(index, f"is not JSON: {error}") from None
+    return pa.array(rows, TEXT)
+
+
+def _inside_quotes(json_text: pa.Array) -> pa.Array:
+    """Take strings out of their quotes and escape all other JSON as text."""
+    quoted = pc.starts_with(json_text, '"')
+    inner = pc.utf8_slice_codeunits(json_text, 1, -1)
+    return pc.if_else(quoted, inner, escape(json_text))
+
+
+def _json_ids(json_text: pa.Array) -> pa.Array:
+    good = pc.match_substring_regex(json_text, '^(".*"|-?[0-9]+)$')
+    if not pc.all(good, min_count=0).as_py():
+        index = int(pc.index(good, pa.scalar(False)).as_py())
+        raise CellError(index, f"is {json_text[index].as_py()}; {_ID_ADVICE}")
+    loaded = (None if row is None else json.loads(row) for row in json_text.to_pylist())
+    return pa.array([None if value is None else str(value) for value in loaded], TEXT)
+
+
+def _nested(array: pa.Array) -> pa.Array:
+    kind = array.type
+    if pa.types.is_struct(kind):
+        text = _struct(array)
+    elif pa.types.is_map(kind):
+        pair = pa.struct([("key", kind.key_type), ("value", kind.item_type)])
+        text = _list(array.cast(pa.list_(pair)), _pairs, "{}")
+    else:
+        text = _list(array, _or_null, "[]")
+    return pc.if_else(array.is_valid(), text, NULL) if array.null_count else text
+
+
+def _struct(array: pa.Array) -> pa.Array:
+    if not array.type.num_fields:
+        return pa.array(np.full(len(array), "{}", object), TEXT)
+    pieces: list[Any] = []
+    for position in range(array.type.num_fields):
+        name = dumps(array.type.field(position).name)
+        value = _or_null(pc.struct_field(array, [position]))
+        pieces += [constant(f",{name}:" if position else f"{{{name}:"), value]
+    return join([*pieces, constant("}")])
+
+
+def _pairs(entries: pa.Array) -> pa.Array:
+    keys, values = (pc.struct_field(entries, [position]) for position in (0, 1))
+    return join([constant('"'), to_text(keys), constant('":'), _or_null(values)])
+
+
+def _or_null(array: pa.Array) -> pa.Array:
+    return to_json(array).fill_null("null")
+
+
+def _list(array: pa.Array, write: Callable[[pa.Array], pa.Array], brackets: str) -> pa.Array:
+    lengths = np.asarray(pc.list_value_length(array).fill_null(0)).astype(np.int64)
+    offsets = np.concatenate(([0], np.cumsum(lengths)))
+    try:
+        children = write(pc.list_flatten(array))
+    except CellError as error:
+        row = int(np.searchsorted(offsets, error.index, "right")) - 1
+        raise CellError(row, f"holds a value that {error.problem}") from None
+    lists = pa.LargeListArray.from_arrays(pa.array(offsets), children)
+    return join(
+        [constant(brackets[0]), pc.binary_join(lists, constant(",")), constant(brackets[1])]
+    )

@@ -1,0 +1,142 @@
+"""Read a ``.jsonl`` file as text columns of its lines, with what JSON paths find in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from batch_frames.text import TEXT
+
+__all__ = ["Lines", "extract", "load_line", "read_lines"]
+
+BLOCK = 16 << 20
+ROWS = 20_000
+BOM = b"\xef\xbb\xbf"
+NEWLINE = 0x0A
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Hold some lines of a file that follow each other.
+
+    Attributes:
+        path: The file.
+        text: ``large_string``, not validated, each line with its line end; blank ones left out.
+        numbers: The line numbers, from 1.
+    """
+
+    path: Path
+    text: pa.Array
+    numbers: npt.NDArray[np.int64]
+
+    def raw(self, index: int) -> bytes:
+        """Give the bytes of one line without its line end."""
+        return bytes(self.text[index].as_buffer()).rstrip(b"\r\n")
+
+
+def read_lines(path: Path) -> Iterator[Lines]:
+    """Read a file, plain or gzip, in pieces of at most 20,000 lines or about 16 MB.
+
+    Only ``\\n`` ends a line: JSON strings may hold U+2028 and its like as they are.
+
+    Args:
+        path: The file. A byte order mark is passed over, as are blank lines.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    number = 1
+    for block in _blocks(path):
+        data = np.frombuffer(block, np.uint8)
+        ends = np.flatnonzero(data == NEWLINE) + 1
+        if not len(ends) or ends[-1] < len(data):
+            ends = np.append(ends, len(data))
+        offsets = np.concatenate(([0], ends))
+        for start in range(0, len(ends), ROWS):
+            part = offsets[start : start + ROWS + 1]
+            text = _text(block, part)
+            numbers = np.arange(number, number + len(text))
+            number += len(text)
+            yield _without_blanks(Lines(path, text, numbers), data, part)
+
+
+def extract(text: pa.Array, paths: Sequence[str], types: Sequence[str] = ()) -> pa.Table:
+    """Take what JSON paths find out of each line, in parallel.
+
+    Args:
+        text: ``large_string``, one JSON document per row.
+        paths: DuckDB JSON paths whose values are wanted as text.
+        types: Such paths where the type is wanted: ``VARCHAR``, ``OBJECT``, ``NULL``, ….
+
+    Returns:
+        A table with a text column for each path, named by it, then one for each type, named
+        ``type of`` it; null where nothing is found or the line is not JSON.
+    """
+    names = [*paths, *(f"type of {path}" for path in types)]
+    columns = [f"found[{n}]" for n in range(1, len(paths) + 1)]
+    columns += [f"types[{n}]" for n in range(1, len(types) + 1)]
+    query = f"""
+        SELECT {", ".join(columns)} FROM (
+            SELECT TRY(json_extract_string(line, {list(paths)})) AS found,
+                   TRY(json_type(line, {list(types)}::VARCHAR[])) AS types
+            FROM lines
+        )
+    """
+    with duckdb.connect() as connection:
+        connection.register("lines", pa.table({"line": text}))
+        return connection.sql(query).to_arrow_table().rename_columns(names)
+
+
+def load_line(raw: bytes) -> Any:
+    """Parse one line with the standard library; a lone surrogate becomes U+FFFD.
+
+    Raises:
+        ValueError: If it is not JSON, not UTF-8, or nested too deep.
+    """
+    try:
+        text = json.dumps(json.loads(raw.decode()), ensure_ascii=False)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    return json.loads(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    """Cut the file behind newlines; a line longer than a block is one block with it."""
+    pieces: list[bytes] = []
+    with pa.input_stream(str(path), compression="detect") as stream:
+        data = stream.read(BLOCK).removeprefix(BOM)
+        while data:
+            cut = data.rfind(b"\n") + 1
+            if cut:
+                yield b"".join([*pieces, data[:cut]])
+                pieces = []
+            pieces.append(data[cut:])
+            data = stream.read(BLOCK)
+    if any(pieces):
+        yield b"".join(pieces)
+
+
+def _text(block: bytes, offsets: npt.NDArray[np.int64]) -> pa.Array:
+    buffers = [None, pa.py_buffer(np.ascontiguousarray(offsets)), pa.py_buffer(block)]
+    return pa.Array.from_buffers(TEXT, len(offsets) - 1, buffers)
+
+
+def _without_blanks(
+    lines: Lines, data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]
+) -> Lines:
+    # Only a line that begins with white space can be blank, and few do.
+    suspects = np.flatnonzero(np.isin(data[offsets[:-1]], list(b" \t\r\n")))
+    blank = [index for index in suspects if not lines.raw(int(index)).strip()]
+    if not blank:
+        return lines
+    keep = np.ones(len(lines.numbers), np.bool_)
+    keep[blank] = False
+    return Lines(lines.path, lines.text.filter(pa.array(keep)), lines.numbers[keep])

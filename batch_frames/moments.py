@@ -1,0 +1,87 @@
+"""Write dates and times as ISO 8601, the forms of Python's ``isoformat``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch_frames.errors import ColumnError
+from batch_frames.text import TEXT, constant, join
+
+__all__ = ["write_moments"]
+
+TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+
+def write_moments(array: pa.Array) -> pa.Array:
+    """Write dates, times and timestamps; the fraction has no, six or nine digits, as it needs.
+
+    Returns:
+        A ``large_string`` array; timestamps have ``T`` and, with a zone, its offset from UTC.
+
+    Raises:
+        ColumnError: If the type is a duration or an interval.
+
+    Example:
+        >>> write_moments(pa.array([90_000], pa.timestamp("ms", "Europe/Berlin"))).to_pylist()
+        ['1970-01-01T01:01:30+01:00']
+    """
+    kind = array.type
+    if pa.types.is_date(kind):
+        return array.cast(pa.date32()).cast(TEXT)
+    if pa.types.is_timestamp(kind):
+        return _timestamps(array)
+    if pa.types.is_time(kind):
+        seconds, fraction = _split(_ticks(array), kind.unit)
+        return join([seconds.cast(pa.int32()).cast(pa.time32("s")).cast(TEXT), fraction])
+    raise ColumnError(f"holds {kind} values, which JSON cannot hold; make them numbers or text")
+
+
+def _timestamps(array: pa.Array) -> pa.Array:
+    kind = array.type
+    ticks, zone = _ticks(array), constant("")
+    if kind.tz is not None:
+        minutes = _minutes_from_utc(array)
+        ticks = pc.add(ticks, pc.multiply(minutes, 60 * TICKS[kind.unit]))
+        zone = _zone_text(minutes)
+    seconds, fraction = _split(ticks, kind.unit)
+    spaced = seconds.cast(pa.timestamp("s")).cast(TEXT)
+    return join([pc.replace_substring(spaced, " ", "T"), fraction, zone])
+
+
+def _ticks(array: pa.Array) -> pa.Array:
+    return array.view(pa.int32() if array.type.bit_width == 32 else pa.int64()).cast(pa.int64())
+
+
+def _split(ticks: pa.Array, unit: str) -> tuple[pa.Array, pa.Array]:
+    """Part seconds from their fraction, towards minus infinity as times before 1970 need."""
+    missing = np.asarray(ticks.is_null())
+    seconds, rest = np.divmod(np.asarray(ticks.fill_null(0)), TICKS[unit])
+    return pa.array(seconds, mask=missing), _fraction(pa.array(rest, mask=missing), unit)
+
+
+def _fraction(rest: pa.Array, unit: str) -> pa.Array:
+    nanoseconds = pc.multiply(rest, 10**9 // TICKS[unit])
+    nine = pc.utf8_lpad(nanoseconds.cast(pa.string()), 9, "0").cast(TEXT)
+    six = pc.utf8_slice_codeunits(nine, 0, 6)
+    digits = join([constant("."), pc.if_else(pc.ends_with(nine, "000"), six, nine)])
+    return pc.if_else(pc.equal(nanoseconds, 0), constant(""), digits)
+
+
+def _minutes_from_utc(array: pa.Array) -> pa.Array:
+    """Find the offset of each moment through pandas, which brings its own time zones."""
+    local: Any = array.to_pandas()
+    minutes = (local.dt.tz_localize(None) - local.dt.tz_convert("UTC").dt.tz_localize(None)).dt
+    return pa.array(minutes.total_seconds() // 60, pa.int64(), from_pandas=True)
+
+
+def _zone_text(minutes: pa.Array) -> pa.Array:
+    zones = minutes.dictionary_encode()
+    texts = [
+        f"{'-' if m < 0 else '+'}{abs(m) // 60:02}:{abs(m) % 60:02}"
+        for m in zones.dictionary.to_pylist()
+    ]
+    return pa.array(texts, TEXT).take(zones.indices)

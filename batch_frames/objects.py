@@ -1,0 +1,79 @@
+"""Turn Python objects in a pandas column into Arrow: plain values at once, others row by row."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import uuid
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from batch_frames.errors import CellError
+from batch_frames.jsontext import JsonText
+from batch_frames.text import TEXT
+
+__all__ = ["object_array"]
+
+PLAIN = {
+    "string",
+    "empty",
+    "integer",
+    "floating",
+    "mixed-integer-float",
+    "boolean",
+    "date",
+    "bytes",
+}
+
+
+def object_array(values: npt.NDArray[np.object_]) -> pa.Array:
+    """Convert a block of objects; None, NA, NaT and NaN become null.
+
+    Columns of dicts, lists and of mixed types become JSON row by row, as ``json.dumps`` has it.
+
+    Raises:
+        CellError: If JSON cannot hold a value.
+    """
+    kind = pd.api.types.infer_dtype(values, skipna=True)
+    if kind in PLAIN:
+        try:
+            return pa.array(values, TEXT if kind == "string" else None, from_pandas=True)
+        except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+            pass
+    missing = pd.isna(values)
+    rows = [None if gone else _dumps(i, values[i]) for i, gone in enumerate(missing)]
+    return pa.ExtensionArray.from_storage(JsonText(), pa.array(rows, TEXT))
+
+
+def _dumps(index: int, value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    try:
+        text = json.dumps(
+            value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain
+        )
+        text.encode()
+    except UnicodeEncodeError:
+        raise CellError(index, "holds a lone surrogate, which is not text") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CellError(index, f"has no JSON form: {error}") from None
+    return text
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
+    if isinstance(value, (Decimal, uuid.UUID)):
+        return str(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if value is pd.NA or value is pd.NaT:
+        return None
+    raise TypeError(f"{type(value).__name__} values are not JSON")

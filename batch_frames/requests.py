@@ -1,0 +1,218 @@
+"""Load request files back into a DataFrame, one row per line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch_frames.errors import LineError
+from batch_frames.files import Paths, find_files
+from batch_frames.frames import to_dataframe
+from batch_frames.jsontext import dumps
+from batch_frames.lines import Lines, extract, load_line, read_lines
+from batch_frames.text import TEXT
+
+__all__ = ["read_requests"]
+
+TEXT_COLUMNS = (
+    "custom_id",
+    "url",
+    "model",
+    "system_prompt",
+    "user_prompt",
+    "reasoning_effort",
+    "body",
+)
+SYSTEM_ROLES = ("system", "developer")
+NUMBERS = ["UBIGINT", "BIGINT", "HUGEINT", "UHUGEINT", "DOUBLE"]
+
+ID, BODY, RESPONSE, ERROR = "$.custom_id", "$.body", "$.response", "$.error"
+FIRST_ROLE, FIRST_TEXT = "$.body.messages[0].role", "$.body.messages[0].content"
+LAST_ROLE, LAST_TEXT = "$.body.messages[#-1].role", "$.body.messages[#-1].content"
+SYSTEM = "$.body.instructions"
+INPUT, PROMPT = "$.body.input", "$.body.prompt"
+EFFORT, INNER_EFFORT = "$.body.reasoning_effort", "$.body.reasoning.effort"
+PROMPTS = (FIRST_TEXT, LAST_TEXT, SYSTEM, INPUT, PROMPT)
+PATHS = (ID, BODY, "$.url", "$.body.model", EFFORT, INNER_EFFORT, FIRST_ROLE, LAST_ROLE, *PROMPTS)
+
+
+def read_requests(
+    paths: Paths, *, errors: str = "raise", dtype_backend: str | None = None
+) -> pd.DataFrame:
+    """Load request files, of any endpoint and by any program, one row per line.
+
+    Args:
+        paths: A path, a list of them, a glob or a folder; ``.jsonl``, also ``.jsonl.gz``.
+        errors: ``"raise"`` refuses a line that is no request; ``"column"`` keeps it as a row, with
+            what is wrong in the column ``error`` and its text in ``body``.
+        dtype_backend: ``"numpy_nullable"`` or ``"pyarrow"``, as in ``pandas.read_csv``; None gives
+            pandas' own dtypes.
+
+    Returns:
+        A DataFrame with the text columns ``custom_id``, ``url``, ``model``, ``system_prompt`` (the
+        first message, where it is the system's, or ``instructions``), ``user_prompt`` (the last
+        message of the user, or ``input`` or ``prompt``; the texts of several parts are joined with
+        a newline), ``reasoning_effort``, ``body`` (JSON) and ``file``, and the integer column
+        ``line``, from 1. What a request lacks is missing.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        LineError: If a line is no request, or a file holds results.
+    """
+    if errors not in ("raise", "column"):
+        raise ValueError(f"errors must be 'raise' or 'column', not {errors!r}")
+    tables = [
+        _table(lines, errors)
+        for path in find_files(paths, [".jsonl", ".jsonl.gz"])
+        for lines in read_lines(path)
+    ]
+    table = pa.concat_tables([_empty(errors), *tables])
+    return to_dataframe(table, dtype_backend)
+
+
+def _empty(errors: str) -> pa.Table:
+    names = [*TEXT_COLUMNS, "file", "line", *(["error"] if errors == "column" else [])]
+    return pa.table({n: pa.array([], pa.int64() if n == "line" else TEXT) for n in names})
+
+
+def _table(lines: Lines, errors: str) -> pa.Table:
+    found = extract(lines.text, PATHS, (ID, BODY, RESPONSE, ERROR, *PROMPTS))
+    columns = _columns(found)
+    problems: dict[int, str] = {}
+    changed: dict[int, Mapping[str, str | None]] = {}
+    for index in _irregular(found):
+        try:
+            changed[index] = _by_hand(lines, index, columns["body"][index].as_py())
+        except ValueError as error:
+            problems[index] = str(error)
+            if errors == "raise":
+                number = int(lines.numbers[index])
+                raise LineError(str(error), path=lines.path, line=number) from None
+            raw = lines.raw(index).decode("utf-8", "replace")
+            changed[index] = {**dict.fromkeys(TEXT_COLUMNS), "body": raw}
+    table = {name: _replaced(columns[name], name, changed) for name in TEXT_COLUMNS}
+    table["file"] = pa.repeat(pa.scalar(str(lines.path), TEXT), len(lines.text))
+    table["line"] = pa.array(lines.numbers, pa.int64())
+    if errors == "column":
+        table["error"] = pa.array([problems.get(i) for i in range(len(lines.text))], TEXT)
+    return pa.table(table)
+
+
+def _columns(found: pa.Table) -> dict[str, pa.ChunkedArray]:
+    """Read the columns of the lines whose prompts are plain texts."""
+    found = pa.table({n: found[n].cast(TEXT) for n in found.column_names})
+    is_system = pc.is_in(found[FIRST_ROLE], pa.array(SYSTEM_ROLES, TEXT))
+    from_message = pc.if_else(is_system, found[FIRST_TEXT], pa.scalar(None, TEXT))
+    return {
+        "custom_id": found[ID],
+        "url": found["$.url"],
+        "model": found["$.body.model"],
+        "system_prompt": pc.coalesce(found[SYSTEM], from_message),
+        "user_prompt": pc.coalesce(found[LAST_TEXT], found[INPUT], found[PROMPT]),
+        "reasoning_effort": pc.coalesce(found[EFFORT], found[INNER_EFFORT]),
+        "body": found[BODY],
+    }
+
+
+def _irregular(found: pa.Table) -> list[int]:
+    """List the lines that are no requests, or whose prompts take more than a path to find."""
+    ids = pc.is_in(found[f"type of {ID}"], pa.array(["VARCHAR", *NUMBERS]))
+    regular = pc.and_(ids, pc.equal(found[f"type of {BODY}"], "OBJECT").fill_null(False))
+    for path in PROMPTS:
+        is_text = pc.equal(found[f"type of {path}"], "VARCHAR").fill_null(True)
+        regular = pc.and_(regular, is_text)
+    regular = pc.and_(regular, pc.equal(found[LAST_ROLE], "user").fill_null(True))
+    for path in (RESPONSE, ERROR):
+        regular = pc.and_(regular, pc.is_null(found[f"type of {path}"]))
+    return [int(index) for index in np.flatnonzero(~np.asarray(regular))]
+
+
+def _by_hand(lines: Lines, index: int, body: str | None) -> dict[str, str | None]:
+    value = _loaded(lines.raw(index))
+    if problem := _problem(value):
+        raise ValueError(problem)
+    found = value["body"]
+    reasoning = found.get("reasoning")
+    inner = reasoning.get("effort") if isinstance(reasoning, dict) else None
+    return {
+        "custom_id": _text(value["custom_id"]),
+        "url": _text(value.get("url")),
+        "model": _text(found.get("model")),
+        "system_prompt": _system(found),
+        "user_prompt": _user(found),
+        "reasoning_effort": _text(found.get("reasoning_effort", inner)),
+        "body": body or dumps(found),
+    }
+
+
+def _problem(value: Any) -> str | None:
+    if not isinstance(value, dict):
+        return f"not a request: the line is {_kind(value)}, not an object"
+    if "body" not in value and ({"response", "error"} & value.keys()):
+        return "a result, not a request; read the file with read_results"
+    if type(value.get("custom_id")) not in (str, int, float):
+        return "not a request: it has no 'custom_id'"
+    if not isinstance(value.get("body"), dict):
+        return "not a request: it has no 'body' that is an object"
+    return None
+
+
+def _loaded(raw: bytes) -> Any:
+    try:
+        return load_line(raw)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 at byte {error.start:,}") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error.msg} at character {error.pos:,}") from None
+    except ValueError as error:
+        raise ValueError(f"not JSON: {error}") from None
+
+
+def _kind(value: Any) -> str:
+    names = {list: "an array", str: "text", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _messages(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    listed = body.get("messages", body.get("input"))
+    return (m for m in listed if isinstance(m, dict)) if isinstance(listed, list) else iter(())
+
+
+def _system(body: Mapping[str, Any]) -> str | None:
+    if body.get("instructions") is not None:
+        return _text(body["instructions"])
+    first = next(_messages(body), {})
+    return _text(first.get("content")) if first.get("role") in SYSTEM_ROLES else None
+
+
+def _user(body: Mapping[str, Any]) -> str | None:
+    said = [m.get("content") for m in _messages(body) if m.get("role") == "user"]
+    return _text(said[-1] if said else body.get("input", body.get("prompt")))
+
+
+def _text(value: Any) -> str | None:
+    """Write a value as text; of a list of parts, the texts."""
+    if value is None or isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        return dumps(value)
+    parts = [p.get("text") if isinstance(p, dict) else p for p in value]
+    texts = [part for part in parts if isinstance(part, str)]
+    return "\n".join(texts) if texts else None
+
+
+def _replaced(
+    column: pa.ChunkedArray, name: str, changed: Mapping[int, Mapping[str, str | None]]
+) -> pa.ChunkedArray:
+    if not changed:
+        return column
+    mask = np.zeros(len(column), np.bool_)
+    mask[list(changed)] = True
+    values = pa.array([row[name] for row in changed.values()], TEXT)
+    return pc.replace_with_mask(column.combine_chunks(), pa.array(mask), values)

@@ -1,0 +1,124 @@
+"""Write lines into ``.jsonl`` files under the limits, whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+
+from batch_frames.errors import RequestError
+from batch_frames.limits import Limits
+from batch_frames.stores import Store
+from batch_frames.text import bytes_of, offsets_of
+
+__all__ = ["Shard", "ShardWriter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Name one request file that was written.
+
+    Attributes:
+        path: The file.
+        requests: How many lines it has.
+        nbytes: Its size.
+    """
+
+    path: Path
+    requests: int
+    nbytes: int
+
+
+class ShardWriter:
+    """Write lines into one temporary file after another; ``commit`` gives them their names.
+
+    Use it as a context manager: leaving it without a commit removes what was written.
+
+    Args:
+        store: Where the files are made and named.
+        limits: How large one may become.
+    """
+
+    def __init__(self, store: Store, limits: Limits) -> None:
+        self._store = store
+        self._limits = limits
+        self._file: IO[bytes] | None = None
+        self._sizes: list[tuple[int, int]] = []
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._close()
+        self._store.close()
+
+    def write(self, lines: pa.Array, error: Callable[[int, str], RequestError]) -> None:
+        """Append lines, each shard filled as far as both limits allow.
+
+        Args:
+            lines: ``large_string``, one line with its newline per request.
+            error: Makes the error for the line of an index, from what is wrong with it.
+
+        Raises:
+            RequestError: If one line alone is above the limit.
+        """
+        offsets, data = offsets_of(lines), bytes_of(lines)
+        offsets = offsets - offsets[0]
+        start = 0
+        while start < len(lines):
+            requests, nbytes = self._sizes[-1] if self._file else (0, 0)
+            room = int(offsets[start]) + self._limits.nbytes - nbytes
+            stop = int(np.searchsorted(offsets, room, "right")) - 1
+            stop = min(stop, start + self._limits.requests - requests, len(lines))
+            if stop > start:
+                self._append(data[offsets[start] : offsets[stop]], stop - start)
+            elif requests:
+                self._next()
+            else:
+                raise error(start, self._too_large(int(offsets[start + 1] - offsets[start])))
+            start = stop
+
+    def commit(self) -> list[Shard]:
+        """Give all that was written its final names, and take away what an earlier run left.
+
+        Returns:
+            The files in the order of their lines; one that is empty when nothing was written.
+        """
+        if not self._sizes:
+            self._next()
+        self._close()
+        paths = self._store.commit(len(self._sizes))
+        return [Shard(path, *size) for path, size in zip(paths, self._sizes, strict=True)]
+
+    def read_back(self) -> Iterator[IO[bytes]]:
+        """Open each file written so far, in order."""
+        self._close()
+        return (self._store.reopen(number) for number in range(1, len(self._sizes) + 1))
+
+    def _append(self, data: Any, requests: int) -> None:
+        if self._file is None:
+            self._next()
+        assert self._file is not None
+        self._file.write(data)
+        before = self._sizes[-1]
+        self._sizes[-1] = (before[0] + requests, before[1] + len(data))
+
+    def _next(self) -> None:
+        self._close()
+        self._sizes.append((0, 0))
+        self._file = self._store.create(len(self._sizes))
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._file = None
+
+    def _too_large(self, nbytes: int) -> str:
+        return (
+            f"the request is {nbytes:,} bytes, above the limit of "
+            f"{self._limits.nbytes:,} a file; shorten it"
+        )

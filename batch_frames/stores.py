@@ -1,0 +1,175 @@
+"""Keep the files of a run under temporary names until all are whole, then name them at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Protocol
+
+from batch_frames.errors import BatchFramesError
+
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["FolderStore", "PipeStore", "Store", "open_store"]
+
+
+class Store(Protocol):
+    """Make, reopen and finally name the files of one run, counted from 1."""
+
+    def create(self, number: int) -> IO[bytes]:
+        """Open a new temporary file for writing."""
+        ...
+
+    def reopen(self, number: int) -> IO[bytes]:
+        """Open a temporary file for reading."""
+        ...
+
+    def commit(self, count: int) -> list[Path]:
+        """Give the first ``count`` files their final names, which are returned."""
+        ...
+
+    def close(self) -> None:
+        """Remove all that is still temporary."""
+        ...
+
+
+def open_store(target: str | os.PathLike[str] | IO[bytes]) -> Store:
+    """Choose how files come to stand: beside each other in a folder, or through a pipe."""
+    if isinstance(target, (str, os.PathLike)):
+        if os.fspath(target) == "-":
+            return PipeStore(sys.stdout.buffer, Path("-"))
+        path = Path(target)
+        if path.is_dir():
+            raise IsADirectoryError(f"'{path}' is a folder; name a file in it, as in 'out.jsonl'")
+        if path.exists() and not path.is_file():
+            return PipeStore(path.open("wb"), path)
+        return FolderStore(path)
+    if not callable(getattr(target, "write", None)):
+        raise TypeError(f"path must be a path or a binary file, not {type(target).__name__}")
+    return PipeStore(target, Path(str(getattr(target, "name", "-"))))
+
+
+class FolderStore:
+    """Write beside the final names, under names that begin with a dot; the commit is renames.
+
+    Killed at any moment before the commit, a run leaves the files of the one before as they were.
+    Killed inside it, each file under a final name is whole, old or new, and the next run puts the
+    set right. That holds for a process that dies, not for a computer that loses its power.
+
+    Args:
+        path: The final name of a single file; several get its stem with a number.
+
+    Raises:
+        BatchFramesError: If another process is writing to the same path.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(path.with_name(f".{path.name}.lock"), path)
+        self._clear()
+
+    def create(self, number: int) -> IO[bytes]:
+        """Open a new temporary file for writing."""
+        return self._temporary(number).open("wb")
+
+    def reopen(self, number: int) -> IO[bytes]:
+        """Open a temporary file for reading."""
+        return self._temporary(number).open("rb")
+
+    def commit(self, count: int) -> list[Path]:
+        """Rename, then remove what an earlier run left under names that this one has no use for."""
+        finals = [self._path] if count == 1 else [self._numbered(n + 1) for n in range(count)]
+        earlier = [path for path in self._standing() if path not in finals]
+        for number, final in enumerate(finals, 1):
+            self._temporary(number).replace(final)
+        # From the last number down, so that a kill between two leaves no gap in the numbers.
+        for path in reversed(earlier):
+            path.unlink(missing_ok=True)
+        return finals
+
+    def close(self) -> None:
+        """Remove all that is still temporary."""
+        self._clear()
+        self._path.with_name(f".{self._path.name}.lock").unlink(missing_ok=True)
+        os.close(self._lock)
+
+    def _temporary(self, number: int) -> Path:
+        return self._path.with_name(f".{self._path.name}.{number:05}.tmp")
+
+    def _numbered(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.stem}-{number:05}{self._path.suffix}")
+
+    def _standing(self) -> Iterator[Path]:
+        """List an earlier run's files: numbers without a gap, so that no other name is ours."""
+        if self._path.exists():
+            yield self._path
+        number = 1
+        while self._numbered(number).exists():
+            yield self._numbered(number)
+            number += 1
+
+    def _clear(self) -> None:
+        prefix = f".{self._path.name}."
+        for path in self._path.parent.iterdir():
+            digits = path.name.removeprefix(prefix).removesuffix(".tmp")
+            if path.name == f"{prefix}{digits}.tmp" and digits.isdigit():
+                path.unlink(missing_ok=True)
+
+
+class PipeStore:
+    """Write to a temporary file elsewhere and copy it into the pipe once it is whole."""
+
+    def __init__(self, pipe: IO[bytes], name: Path) -> None:
+        self._pipe = pipe
+        self._name = name
+        self._folder = Path(tempfile.mkdtemp(prefix="batch_frames-"))
+
+    def create(self, number: int) -> IO[bytes]:
+        """Open the temporary file for writing; there is no second."""
+        if number > 1:
+            raise BatchFramesError(
+                "the requests are above the limits of one file, and a pipe cannot be split; "
+                "write to a path, or raise the limits"
+            )
+        return (self._folder / "requests").open("wb")
+
+    def reopen(self, number: int) -> IO[bytes]:
+        """Open the temporary file for reading."""
+        return (self._folder / "requests").open("rb")
+
+    def commit(self, count: int) -> list[Path]:
+        """Copy the file into the pipe."""
+        with self.reopen(1) as file:
+            shutil.copyfileobj(file, self._pipe)
+        self._pipe.flush()
+        return [self._name]
+
+    def close(self) -> None:
+        """Remove the temporary file."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _lock(lock: Path, path: Path) -> int:
+    """Hold a lock that the system releases when the process ends, however it ends."""
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        if sys.platform == "win32":
+            return handle
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            problem = f"another process is writing '{path}'; wait for it to end"
+            raise BatchFramesError(problem) from None
+        # The owner before may have removed the file between the two calls: then it guards nothing.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), lock.stat()):
+                return handle
+        os.close(handle)

@@ -1,0 +1,102 @@
+"""Give the requests of a table, which may be a stream that can be read only once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from batch_frames.chunks import Chunk, Position
+from batch_frames.errors import BatchFramesError
+from batch_frames.frames import Source
+from batch_frames.lines import extract, read_lines
+from batch_frames.shards import Shard
+from batch_frames.template import Rendered, Template
+from batch_frames.text import TEXT
+
+__all__ = ["TableRequests"]
+
+ONLY_ONCE = "this frame is a stream, which can be read only once"
+AGAIN = "pass the frame anew, or a table instead of a stream"
+
+
+class TableRequests:
+    """Render a source as often as someone asks.
+
+    A stream is kept in memory only from ``keep`` on; once it is saved, its lines are read again
+    from the files.
+
+    Args:
+        source: The rows.
+        template: What is asked of each.
+        na: ``"raise"`` or ``"skip"``, for rows without a prompt.
+    """
+
+    def __init__(self, source: Source, template: Template, na: str) -> None:
+        self._source, self._template, self._na = source, template, na
+        self._kept: list[Chunk] | None = None
+        self._used = False
+        self._saved: list[tuple[Shard, int]] = []
+        self._saved_requests = 0
+
+    @property
+    def streams(self) -> bool:
+        """Tell whether reading now would use the rows up."""
+        return self._source.once and self._kept is None and not self._saved
+
+    def rows(self) -> int | None:
+        """Count the rows where that needs no reading, else None."""
+        if self._saved:
+            return self._saved_requests
+        return self._source.rows()
+
+    def count(self) -> int:
+        """Count the requests, by reading the rows if need be."""
+        rows = self.rows()
+        if rows is not None and (self._na == "raise" or self._saved):
+            return rows
+        self.keep()
+        return sum(len(self._template.prompted(c, na=self._na)) for c in self._chunks())
+
+    def keep(self) -> None:
+        """Keep the rows of a stream, for something will read them before they are saved."""
+        if self.streams:
+            self._kept = list(self._chunks())
+
+    def saved(self, shards: Sequence[Shard], requests: int) -> None:
+        """Learn which shards begin with all of the table's requests."""
+        if self._source.once and self._kept is None and all(s.path.is_file() for s in shards):
+            self._saved = [(shard, _changed_at(shard)) for shard in shards]
+            self._saved_requests = requests
+
+    def blocks(self) -> Iterator[Rendered]:
+        """Render the rows, chunk by chunk."""
+        if self._saved:
+            return self._read_back()
+        return (self._template.render(chunk, na=self._na) for chunk in self._chunks())
+
+    def _chunks(self) -> Iterator[Chunk]:
+        if self._kept is not None:
+            return iter(self._kept)
+        if self._source.once and self._used:
+            raise BatchFramesError(f"{ONLY_ONCE}, and it is used up; {AGAIN}")
+        self._used = True
+        return self._source.chunks()
+
+    def _read_back(self) -> Iterator[Rendered]:
+        left, first = self._saved_requests, 0
+        for shard, changed_at in self._saved:
+            if _changed_at(shard) != changed_at:
+                gone = f"'{shard.path}', where its requests went, is changed or gone"
+                raise BatchFramesError(f"{ONLY_ONCE}, and {gone}; {AGAIN}")
+            for lines in read_lines(shard.path):
+                text = lines.text.slice(0, left)
+                ids = extract(text, ["$.custom_id"]).column(0).combine_chunks().cast(TEXT)
+                yield Rendered(text, ids, Chunk(ids, {}, position=Position(first)))
+                left, first = left - len(text), first + len(text)
+
+
+def _changed_at(shard: Shard) -> int:
+    try:
+        status = shard.path.stat()
+    except OSError:
+        return -1
+    return status.st_mtime_ns if status.st_size == shard.nbytes else -1

@@ -1,0 +1,249 @@
+"""Compile a request with columns in it once; then turn each chunk into one line per row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from batch_frames.chunks import Chunk
+from batch_frames.columns import Col, Fmt, Value
+from batch_frames.errors import CellError, ColumnError, TemplateError
+from batch_frames.jsontext import dumps, is_plain, read_type, to_ids, to_json, to_prompt, to_text
+from batch_frames.text import constant, escape, join, offsets_of
+
+__all__ = ["Rendered", "Template"]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Hold the request lines of a chunk.
+
+    Attributes:
+        lines: ``large_string``, one line with its newline per request.
+        ids: ``large_string``, their ``custom_id``.
+        chunk: The chunk without the rows that were skipped.
+        skipped: How many were.
+    """
+
+    lines: pa.Array
+    ids: pa.Array
+    chunk: Chunk
+    skipped: int = 0
+
+
+@dataclass(frozen=True)
+class Member:
+    """One top-level key of the body: constant texts and values by turns, ``"key":`` first."""
+
+    pieces: tuple[str | Value, ...]
+    value: Value | None
+
+    @property
+    def values(self) -> Iterator[Value]:
+        """List the values in it."""
+        return (piece for piece in self.pieces if not isinstance(piece, str))
+
+
+class Template:
+    """A request with columns in it.
+
+    Args:
+        url: The endpoint's path.
+        body: The request body, with ``Col`` and ``Fmt`` at any depth.
+        prompt_key: The body's key that must not lack a value in any row.
+
+    Raises:
+        TemplateError: If the body cannot be JSON.
+    """
+
+    def __init__(self, url: str, body: Mapping[str, Any], prompt_key: str | None) -> None:
+        self.url = url
+        self.members = [_member(key, value) for key, value in body.items()]
+        prompts = [m for key, m in zip(body, self.members, strict=True) if key == prompt_key]
+        self.prompt_columns = _unique(
+            name for member in prompts for value in member.values for name in value.names
+        )
+        self.columns = _unique(
+            name for member in self.members for value in member.values for name in value.names
+        )
+        self._head = '{"custom_id":"'
+        self._middle = f'","method":"POST","url":{dumps(url)},"body":{{'
+        self._tail = "}}\n"
+
+    def render(self, chunk: Chunk, *, na: str = "raise") -> Rendered:
+        """Write a line for each row of the chunk.
+
+        Args:
+            chunk: The rows.
+            na: ``"raise"`` refuses a row without a prompt, ``"skip"`` drops it.
+
+        Raises:
+            RequestError: If a row cannot become a request.
+            ColumnError: If JSON cannot hold a column.
+        """
+        kept = self.prompted(chunk, na=na)
+        ids = _ids(kept)
+        cells = _Cells(kept)
+        lines = self._lines(escape(ids), cells)
+        if lines.null_count or len(lines) != len(kept):
+            raise AssertionError("a line was lost; please report this with the frame's dtypes")
+        return Rendered(lines, ids, kept, len(chunk) - len(kept))
+
+    def prompted(self, chunk: Chunk, *, na: str) -> Chunk:
+        """Keep the rows that have a prompt, or refuse the first that has none."""
+        holes = [n for n in self.prompt_columns if chunk.columns[n].null_count]
+        if not holes:
+            return chunk
+        missing = [np.asarray(chunk.columns[name].is_null()) for name in holes]
+        if na == "skip":
+            return chunk.keep(~np.logical_or.reduce(missing))
+        index, name = min((int(np.argmax(mask)), n) for mask, n in zip(missing, holes, strict=True))
+        problem = f'column {name!r} is null; drop the row or pass na="skip"'
+        raise chunk.error(index, problem, name)
+
+    def _lines(self, ids: pa.Array, cells: _Cells) -> pa.Array:
+        if any(cells.has_null(value) for member in self.members for value in member.values):
+            body = self._body_with_nulls(cells)
+            return join(_merged([self._head, ids, self._middle, body, self._tail]))
+        pieces: list[Any] = [self._head, ids, self._middle]
+        for position, member in enumerate(self.members):
+            pieces += [","] if position else []
+            for piece in member.pieces:
+                pieces += [piece] if isinstance(piece, str) else cells.parts(piece)
+        return join(_merged([*pieces, self._tail]))
+
+    def _body_with_nulls(self, cells: _Cells) -> pa.Array:
+        """Leave out, in each row, the keys whose value is null; deeper nulls are JSON's null."""
+        texts = []
+        for member in self.members:
+            pieces: list[Any] = []
+            for piece in member.pieces:
+                if isinstance(piece, str):
+                    pieces.append(piece)
+                else:
+                    text = cells.json(piece)
+                    pieces.append(text if member.value else text.fill_null("null"))
+            texts.append(join(_merged(pieces)))
+        return join(texts, ",", skip_nulls=True)
+
+
+class _Cells:
+    """Write each column of a chunk once for each form in which the template needs it."""
+
+    def __init__(self, chunk: Chunk) -> None:
+        self._chunk = chunk
+        self._written: dict[tuple[Any, ...], pa.Array] = {}
+
+    def has_null(self, value: Value) -> bool:
+        return any(self._chunk.columns[name].null_count for name in value.names)
+
+    def parts(self, value: Value) -> list[Any]:
+        """Give the pieces of a value that has no null."""
+        if isinstance(value, Col) and value.type != "text":
+            return [self._column(value.name, value.type, to_json)]
+        if isinstance(value, Col):
+            if not is_plain(self._chunk.columns[value.name].type):
+                return [self._column(value.name, None, to_prompt)]
+            value = Fmt(("", ""), value.names)
+        pieces: list[Any] = ['"' + dumps(value.texts[0])[1:-1]]
+        for name, text in zip(value.names, value.texts[1:], strict=True):
+            pieces += [self._column(name, None, to_text), dumps(text)[1:-1]]
+        return [*pieces, '"']
+
+    def json(self, value: Value) -> pa.Array:
+        """Write a value in one piece, null where a column of it is."""
+        return join(_merged(self.parts(value)))
+
+    def _column(
+        self, name: str, type: str | None, write: Callable[[pa.Array], pa.Array]
+    ) -> pa.Array:
+        key = (name, type, write)
+        if key not in self._written:
+            try:
+                column = self._chunk.columns[name]
+                self._written[key] = write(column if type is None else read_type(column, type))
+            except CellError as error:
+                problem = f"column {name!r} {error.problem}"
+                raise self._chunk.error(error.index, problem, name) from None
+            except ColumnError as error:
+                raise ColumnError(f"column {name!r} {error}") from None
+        return self._written[key]
+
+
+def _ids(chunk: Chunk) -> pa.Array:
+    name = chunk.id_name
+    try:
+        ids = to_ids(chunk.ids)
+    except CellError as error:
+        raise chunk.error(error.index, f"{name} {error.problem}") from None
+    except ColumnError as error:
+        raise ColumnError(f"{name} {error}") from None
+    if ids.null_count:
+        index = int(np.argmax(np.asarray(ids.is_null())))
+        raise chunk.error(index, f"{name} is null; every request needs an id")
+    lengths = np.diff(offsets_of(ids))
+    if not lengths.all():
+        raise chunk.error(int(np.argmin(lengths)), f"{name} is empty; every request needs an id")
+    return ids
+
+
+def _member(key: str, value: Any) -> Member:
+    pieces: list[str | Value] = [f"{_key(key)}:"]
+    _compile(value, pieces, (key,))
+    return Member(tuple(pieces), value if isinstance(value, (Col, Fmt)) else None)
+
+
+def _compile(node: Any, pieces: list[str | Value], path: tuple[str, ...]) -> None:
+    """Append what a node is made of: constant JSON and values, in the order they are written."""
+    if isinstance(node, Fmt) and not node.names:
+        pieces.append(_constant_json(node.texts[0], path))
+    elif isinstance(node, (Col, Fmt)):
+        pieces.append(node)
+    elif isinstance(node, Mapping):
+        pieces.append("{")
+        for position, (key, child) in enumerate(node.items()):
+            pieces.append(f"{',' if position else ''}{_key(key, path)}:")
+            _compile(child, pieces, (*path, key))
+        pieces.append("}")
+    elif isinstance(node, (list, tuple)):
+        pieces.append("[")
+        for position, child in enumerate(node):
+            pieces += [","] if position else []
+            _compile(child, pieces, (*path, str(position)))
+        pieces.append("]")
+    else:
+        pieces.append(_constant_json(node, path))
+
+
+def _key(key: Any, path: tuple[str, ...] = ()) -> str:
+    if not isinstance(key, str):
+        raise TemplateError(f"{'.'.join(('body', *path))}: key {key!r} is not text")
+    return _constant_json(key, path)
+
+
+def _constant_json(value: Any, path: tuple[str, ...]) -> str:
+    try:
+        text = dumps(value.item() if isinstance(value, np.generic) else value)
+        text.encode()
+    except (TypeError, ValueError):
+        where = ".".join(("body", *path))
+        raise TemplateError(f"{where}: {value!r} is not a JSON value") from None
+    return text
+
+
+def _merged(pieces: Iterable[Any]) -> list[Any]:
+    """Make one constant of those that stand together."""
+    merged: list[Any] = []
+    for is_text, group in groupby(pieces, lambda piece: isinstance(piece, str)):
+        together = list(group)
+        merged += [constant("".join(together))] if is_text else together
+    return merged
+
+
+def _unique(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))

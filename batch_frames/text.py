@@ -1,0 +1,176 @@
+"""Work on the bytes of text columns: check, escape and join them, all rows at once.
+
+A text column here is a ``large_string`` array: one buffer with the bytes of all rows, and one with
+the 64-bit offsets between them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch_frames.errors import CellError
+
+__all__ = [
+    "NULL",
+    "TEXT",
+    "bytes_of",
+    "check_utf8",
+    "constant",
+    "escape",
+    "hash_text",
+    "join",
+    "offsets_of",
+]
+
+TEXT = pa.large_string()
+NULL = pa.scalar(None, TEXT)
+BACKSLASH = b"\\"
+ASCII_END = 0x7F
+MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+NARROWER: tuple[tuple[bytes, np.ufunc, int], ...] = (
+    (b"\xe0", np.less, 0xA0),
+    (b"\xed", np.greater, 0x9F),
+    (b"\xf0", np.less, 0x90),
+    (b"\xf4", np.greater, 0x8F),
+)
+
+
+def constant(text: str) -> pa.Scalar:
+    """Make a piece of text that every row shares."""
+    return pa.scalar(text, TEXT)
+
+
+def join(pieces: Sequence[Any], separator: str = "", *, skip_nulls: bool = False) -> pa.Array:
+    """Join columns and constants row by row; a null makes the row null, or is left out."""
+    handling = "skip" if skip_nulls else "emit_null"
+    return pc.binary_join_element_wise(*pieces, constant(separator), null_handling=handling)
+
+
+def offsets_of(text: pa.Array) -> npt.NDArray[np.int64]:
+    """View the offsets: one more than there are rows, not beginning at 0 in a slice."""
+    buffer = text.buffers()[1]
+    if buffer is None or not len(buffer):
+        return np.zeros(1, np.int64)
+    return np.frombuffer(buffer, np.int64, len(text) + 1, offset=8 * text.offset)
+
+
+def bytes_of(text: pa.Array) -> npt.NDArray[np.uint8]:
+    """View the bytes of all rows, one after the other."""
+    buffer = text.buffers()[2]
+    offsets = offsets_of(text)
+    if buffer is None:
+        return np.zeros(0, np.uint8)
+    return np.frombuffer(buffer, np.uint8)[int(offsets[0]) : int(offsets[-1])]
+
+
+def check_utf8(text: pa.Array) -> None:
+    """Refuse bytes that are not UTF-8: Arrow from outside is not always validated.
+
+    Raises:
+        CellError: For the first such row.
+    """
+    data = bytes_of(text)
+    if len(data) and data.max() > ASCII_END and not _is_utf8(data, offsets_of(text)):
+        index = next(i for i, row in enumerate(text) if not _decodes(row))
+        raise CellError(index, "is not valid UTF-8; decode it with its own encoding first")
+
+
+def escape(text: pa.Array) -> pa.Array:
+    """Escape what a JSON string must not hold: quotes, backslashes, control characters.
+
+    Each value becomes what ``json.dumps(value, ensure_ascii=False)`` puts between the quotes. The
+    whole buffer is done at once: few bytes need an escape, so all but the search for them works on
+    their positions. A column with nothing to escape is returned as it is.
+
+    Example:
+        >>> escape(pa.array(['a "b"', None], TEXT)).to_pylist()
+        ['a \\\\"b\\\\"', None]
+    """
+    data = bytes_of(text)
+    escaped = data.tobytes()
+    # Without its second bit, the quote (0x22) comes to stand directly behind the controls.
+    found = (data ^ 0x02) <= 0x20
+    if BACKSLASH in escaped:
+        found |= data == BACKSLASH[0]
+    where = np.flatnonzero(found)
+    if not len(where):
+        return text
+    special = data[where]
+    extra = np.zeros(256, np.int64)
+    # Backslash first: the other escapes bring backslashes of their own.
+    for code in sorted(set(special.tobytes()), key=lambda code: code != BACKSLASH[0]):
+        replacement = json.dumps(chr(code))[1:-1].encode()
+        escaped = escaped.replace(bytes([code]), replacement)
+        extra[code] = len(replacement) - 1
+    added = np.concatenate(([0], np.cumsum(extra[special])))
+    offsets = offsets_of(text)
+    offsets = offsets - offsets[0]
+    offsets += added[np.searchsorted(where, offsets)]
+    buffers = [_validity(text), pa.py_buffer(offsets), pa.py_buffer(escaped)]
+    return pa.Array.from_buffers(TEXT, len(text), buffers)
+
+
+def _validity(text: pa.Array) -> pa.Buffer | None:
+    if not text.null_count:
+        return None
+    bits = np.packbits(np.asarray(text.is_valid()), bitorder="little")
+    return pa.py_buffer(bits)
+
+
+def _is_utf8(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> bool:
+    """Check the bytes of all rows at once, by table 3-7 of the Unicode standard.
+
+    Every lead byte must be followed by its number of continuation bytes, and nothing else may be;
+    after four of the leads the second byte has a narrower range; no row may begin inside one.
+    """
+    longest = data.max()
+    continues = data.view(np.int8) < -64
+    expected = data >= 0xC0
+    if longest >= 0xE0:
+        expected[1:] |= (data >= 0xE0)[:-1]
+    if longest >= 0xF0:
+        expected[2:] |= (data >= 0xF0)[:-2]
+    if continues[0] or expected[-1] or not np.array_equal(continues[1:], expected[:-1]):
+        return False
+    raw = data.tobytes()
+    if longest > 0xF4 or b"\xc0" in raw or b"\xc1" in raw:
+        return False
+    starts = offsets[:-1][offsets[:-1] < offsets[-1]] - offsets[0]
+    return not continues[starts].any() and not any(
+        ((data[:-1] == lead[0]) & wrong(data[1:], second)).any()
+        for lead, wrong, second in NARROWER
+        if lead in raw
+    )
+
+
+def _decodes(row: pa.Scalar) -> bool:
+    try:
+        return not row.is_valid or bool(bytes(row.as_buffer()).decode() or True)
+    except UnicodeDecodeError:
+        return False
+
+
+def hash_text(text: pa.Array) -> npt.NDArray[np.uint64]:
+    """Hash each value to 64 bits, eight bytes of all values at a time."""
+    offsets = offsets_of(text)
+    starts, lengths = offsets[:-1] - offsets[0], np.diff(offsets)
+    data = np.concatenate((bytes_of(text), np.zeros(8, np.uint8)))
+    words = np.ndarray(len(data) - 7, "<u8", data, strides=(1,))
+    hashes = lengths.astype(np.uint64)
+    rows = np.flatnonzero(lengths)
+    done = 0
+    while len(rows):
+        word = words[starts[rows] + done]
+        unused = np.maximum(done + 8 - lengths[rows], 0).astype(np.uint64) * np.uint64(8)
+        mixed = (hashes[rows] ^ (word << unused)) * MULTIPLIER
+        hashes[rows] = mixed ^ (mixed >> np.uint64(32))
+        done += 8
+        rows = rows[lengths[rows] > done]
+    return hashes
