@@ -1,7 +1,7 @@
 """Turn tables into OpenAI Batch API request files, and those files into DataFrames."""
 
 from batch_frames.columns import col, fmt
-from batch_frames.creator import BatchCreator, from_csv, from_dataframe, from_parquet
+from batch_frames.creator import BatchCreator
 from batch_frames.errors import (
     BatchFramesError,
     ColumnError,
@@ -11,6 +11,7 @@ from batch_frames.errors import (
 )
 from batch_frames.limits import Limits
 from batch_frames.requests import read_requests
+from batch_frames.rows import from_csv, from_dataframe, from_parquet
 from batch_frames.shards import Shard
 
 __all__ = [

@@ -15,10 +15,10 @@ import pandas as pd
 
 from batch_frames.card import size_text
 from batch_frames.columns import fmt
-from batch_frames.creator import from_csv, from_parquet
 from batch_frames.errors import BatchFramesError
 from batch_frames.limits import Limits
 from batch_frames.requests import read_requests
+from batch_frames.rows import from_csv, from_parquet
 from batch_frames.shards import Shard
 
 __all__ = ["main"]

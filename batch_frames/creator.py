@@ -1,4 +1,4 @@
-"""Take what a user says, as a template over a source of chunks, and save its requests."""
+"""Collect requests, of a table and one by one, and save them as request files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import IO, Any, TypedDict, Unpack
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,11 +15,10 @@ from tqdm import tqdm
 from batch_frames.bodies import DefaultNumber, DefaultText, build_template
 from batch_frames.card import card_html, size_text
 from batch_frames.chunks import Chunk, Position
-from batch_frames.columns import Col, Fmt, Value
+from batch_frames.columns import Fmt, Value
 from batch_frames.endpoints import Part, find_endpoint
 from batch_frames.errors import BatchFramesError, RequestError, TemplateError
-from batch_frames.files import CsvSource, ParquetSource, Paths
-from batch_frames.frames import Source, open_frame
+from batch_frames.frames import Source
 from batch_frames.ids import IdCheck
 from batch_frames.limits import Limits
 from batch_frames.schema import to_schema
@@ -29,7 +28,7 @@ from batch_frames.tables import TableRequests
 from batch_frames.template import Rendered, Template
 from batch_frames.text import TEXT, bytes_of
 
-__all__ = ["BatchCreator", "Options", "from_csv", "from_dataframe", "from_parquet"]
+__all__ = ["BatchCreator"]
 
 CHAT = "/v1/chat/completions"
 MODEL, EFFORT, SEED = DefaultText("o4-mini"), DefaultText("medium"), DefaultNumber(334)
@@ -222,6 +221,14 @@ class BatchCreator:
             return card_html("BatchCreator", facts, str(error))
         return card_html("BatchCreator", {**facts, "size": about + size_text(size)}, first)
 
+    def _over(
+        self, open_source: Callable[[Sequence[str]], Source], prompt: Value | None, na: str
+    ) -> BatchCreator:
+        """Put a table before the entries; ``open_source`` gets the columns that are needed."""
+        template = self._template(prompt)
+        self._table = TableRequests(open_source(template.columns), template, na)
+        return self
+
     def _facts(self) -> dict[str, str]:
         rows = self._table.rows() if self._table else 0
         entries = "not yet counted" if rows is None else f"{rows + len(self._ids):,}"
@@ -243,139 +250,6 @@ class BatchCreator:
 
     def _template(self, prompt: Value | None) -> Template:
         return build_template(self._endpoint, {**self._parts, Part.PROMPT: prompt}, self._body)
-
-
-class Options(TypedDict, total=False):
-    """The constructor's options, which ``from_dataframe`` and its like hand on to it."""
-
-    model: str | Value
-    reasoning_effort: str | Value | None
-    json_schema: Any
-    system_prompt: str | Value | None
-    seed: int | Value | None
-    endpoint: str
-    body: Mapping[str, Any] | None
-
-
-def from_dataframe(
-    frame: Any,
-    *,
-    id_column: str | None = None,
-    prompt_column: str | Value | None = None,
-    na: str = "raise",
-    **options: Unpack[Options],
-) -> BatchCreator:
-    """Make a request of each row of a frame.
-
-    Args:
-        frame: A pandas DataFrame, or anything with ``__arrow_c_stream__``: pyarrow, polars, a
-            DuckDB relation, a ``RecordBatchReader``.
-        id_column: The column with the ``custom_id``s: text, whole numbers, dates, decimals or
-            UUIDs, none missing, none twice. None takes the index of a pandas DataFrame.
-        prompt_column: The column with the prompts, or ``fmt("Title: {title}\\n{review}")``.
-        na: What to do with rows whose prompt is missing: ``"raise"`` or ``"skip"``.
-        options: ``model``, ``reasoning_effort``, ``json_schema``, ``system_prompt``, ``seed``,
-            ``endpoint`` and ``body``, as ``BatchCreator`` takes them. Each but ``json_schema`` and
-            ``endpoint`` may hold ``col("name")`` and ``fmt("… {name} …")``, ``body`` at any depth;
-            a row whose value for a top-level key of the body is missing goes without that key.
-
-    Returns:
-        A ``BatchCreator``; rows are read when it saves.
-
-    Raises:
-        TypeError: If it is no frame.
-        ColumnError: If a column is not there, or there is nothing to take the ids from.
-        TemplateError: If the template is wrong.
-
-    Example:
-        >>> import pandas as pd
-        >>> frame = pd.DataFrame({"review": ["Fits well."]}, index=["r7"])
-        >>> batch = from_dataframe(frame, prompt_column="review", model="gpt-5.6-luna")
-        >>> batch.preview_entry()["body"]["messages"]
-        [{'role': 'user', 'content': 'Fits well.'}]
-    """
-    return _over_table(
-        lambda columns: open_frame(frame, id_column, columns), prompt_column, na, options
-    )
-
-
-def from_csv(
-    path: Paths,
-    *,
-    id_column: str | None = None,
-    prompt_column: str | Value | None = None,
-    na: str = "raise",
-    **options: Unpack[Options],
-) -> BatchCreator:
-    """Make a request of each row of CSV files, which are read as a stream.
-
-    Every column is text: the id ``007`` stays ``007``, and ``col("t", type="number")`` reads a
-    number. An empty field is missing, a quoted empty one is empty text. The separator may be
-    ``,``, ``;``, a tab or ``|``; files are UTF-8, with or without a byte order mark, or UTF-16 with
-    one, and may be compressed (``.csv.gz``).
-
-    Args:
-        path: A path, a list of them, a glob such as ``"data/*.csv"``, or a folder.
-        id_column: The column with the ids.
-        prompt_column: As in ``from_dataframe``, like all that follows.
-        na: What to do with rows whose prompt is missing: ``"raise"`` or ``"skip"``.
-        options: What ``BatchCreator`` takes.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ColumnError: If a column is not there.
-        TemplateError: If the template is wrong.
-    """
-    return _over_table(
-        lambda columns: CsvSource(path, id_column, columns), prompt_column, na, options
-    )
-
-
-def from_parquet(
-    path: Paths,
-    *,
-    id_column: str | None = None,
-    prompt_column: str | Value | None = None,
-    na: str = "raise",
-    **options: Unpack[Options],
-) -> BatchCreator:
-    """Make a request of each row of Parquet files, which are read as a stream.
-
-    Args:
-        path: A path, a list of them, a glob such as ``"data/*.parquet"``, or a folder.
-        id_column: The column with the ids.
-        prompt_column: As in ``from_dataframe``, like all that follows.
-        na: What to do with rows whose prompt is missing: ``"raise"`` or ``"skip"``.
-        options: What ``BatchCreator`` takes.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ColumnError: If a column is not there.
-        TemplateError: If the template is wrong.
-    """
-    return _over_table(
-        lambda columns: ParquetSource(path, id_column, columns), prompt_column, na, options
-    )
-
-
-def _over_table(
-    open_source: Callable[[Sequence[str]], Source],
-    prompt_column: str | Value | None,
-    na: str,
-    options: Options,
-) -> BatchCreator:
-    if na not in ("raise", "skip"):
-        raise TemplateError(f"na must be 'raise' or 'skip', not {na!r}")
-    options.setdefault("system_prompt", None)
-    creator = BatchCreator(**options)
-    prompt = Col(prompt_column, "text") if isinstance(prompt_column, str) else prompt_column
-    template = creator._template(prompt)
-    creator._table = TableRequests(open_source(template.columns), template, na)
-    by_default = "model" not in options and "model" not in (options.get("body") or {})
-    if by_default and find_endpoint(creator._endpoint).prompt_key:
-        message = f"model is left at its default, {MODEL!r}, which OpenAI has retired; pass model="
-        warnings.warn(message, stacklevel=3)
-    return creator
 
 
 def _check_entry(number: int, index: str, user_prompt: str) -> None:

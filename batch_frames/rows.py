@@ -1,0 +1,147 @@
+"""Make a request of each row of a frame, of CSV or of Parquet files."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypedDict, Unpack
+
+from batch_frames.columns import Col, Value
+from batch_frames.creator import CHAT, MODEL, BatchCreator
+from batch_frames.endpoints import find_endpoint
+from batch_frames.errors import TemplateError
+from batch_frames.files import CsvSource, ParquetSource, Paths
+from batch_frames.frames import Source, open_frame
+
+__all__ = ["Options", "from_csv", "from_dataframe", "from_parquet"]
+
+
+class Options(TypedDict, total=False):
+    """The constructor's options, which ``from_dataframe`` and its like hand on to it."""
+
+    model: str | Value
+    reasoning_effort: str | Value | None
+    json_schema: Any
+    system_prompt: str | Value | None
+    seed: int | Value | None
+    endpoint: str
+    body: Mapping[str, Any] | None
+
+
+def from_dataframe(
+    frame: Any,
+    *,
+    id_column: str | None = None,
+    prompt_column: str | Value | None = None,
+    na: str = "raise",
+    **options: Unpack[Options],
+) -> BatchCreator:
+    """Make a request of each row of a frame.
+
+    Args:
+        frame: A pandas DataFrame, or anything with ``__arrow_c_stream__``: pyarrow, polars, a
+            DuckDB relation, a ``RecordBatchReader``.
+        id_column: The column with the ``custom_id``s: text, whole numbers, dates, decimals or
+            UUIDs, none missing, none twice. None takes the index of a pandas DataFrame.
+        prompt_column: The column with the prompts, or ``fmt("Title: {title}\\n{review}")``.
+        na: What to do with rows whose prompt is missing: ``"raise"`` or ``"skip"``.
+        options: ``model``, ``reasoning_effort``, ``json_schema``, ``system_prompt``, ``seed``,
+            ``endpoint`` and ``body``, as ``BatchCreator`` takes them. Each but ``json_schema`` and
+            ``endpoint`` may hold ``col("name")`` and ``fmt("… {name} …")``, ``body`` at any depth;
+            a row whose value for a top-level key of the body is missing goes without that key.
+
+    Returns:
+        A ``BatchCreator``; rows are read when it saves.
+
+    Raises:
+        TypeError: If it is no frame.
+        ColumnError: If a column is not there, or there is nothing to take the ids from.
+        TemplateError: If the template is wrong.
+
+    Example:
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"review": ["Fits well."]}, index=["r7"])
+        >>> batch = from_dataframe(frame, prompt_column="review", model="gpt-5.6-luna")
+        >>> batch.preview_entry()["body"]["messages"]
+        [{'role': 'user', 'content': 'Fits well.'}]
+    """
+    return _over_table(
+        lambda columns: open_frame(frame, id_column, columns), prompt_column, na, options
+    )
+
+
+def from_csv(
+    path: Paths,
+    *,
+    id_column: str | None = None,
+    prompt_column: str | Value | None = None,
+    na: str = "raise",
+    **options: Unpack[Options],
+) -> BatchCreator:
+    """Make a request of each row of CSV files, which are read as a stream.
+
+    Every column is text: the id ``007`` stays ``007``, and ``col("t", type="number")`` reads a
+    number. An empty field is missing, a quoted empty one is empty text. The separator may be
+    ``,``, ``;``, a tab or ``|``; files are UTF-8, with or without a byte order mark, or UTF-16 with
+    one, and may be compressed (``.csv.gz``).
+
+    Args:
+        path: A path, a list of them, a glob such as ``"data/*.csv"``, or a folder.
+        id_column: The column with the ids.
+        prompt_column: As in ``from_dataframe``, like all that follows.
+        na: What to do with rows whose prompt is missing: ``"raise"`` or ``"skip"``.
+        options: What ``BatchCreator`` takes.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ColumnError: If a column is not there.
+        TemplateError: If the template is wrong.
+    """
+    return _over_table(
+        lambda columns: CsvSource(path, id_column, columns), prompt_column, na, options
+    )
+
+
+def from_parquet(
+    path: Paths,
+    *,
+    id_column: str | None = None,
+    prompt_column: str | Value | None = None,
+    na: str = "raise",
+    **options: Unpack[Options],
+) -> BatchCreator:
+    """Make a request of each row of Parquet files, which are read as a stream.
+
+    Args:
+        path: A path, a list of them, a glob such as ``"data/*.parquet"``, or a folder.
+        id_column: The column with the ids.
+        prompt_column: As in ``from_dataframe``, like all that follows.
+        na: What to do with rows whose prompt is missing: ``"raise"`` or ``"skip"``.
+        options: What ``BatchCreator`` takes.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ColumnError: If a column is not there.
+        TemplateError: If the template is wrong.
+    """
+    return _over_table(
+        lambda columns: ParquetSource(path, id_column, columns), prompt_column, na, options
+    )
+
+
+def _over_table(
+    open_source: Callable[[Sequence[str]], Source],
+    prompt_column: str | Value | None,
+    na: str,
+    options: Options,
+) -> BatchCreator:
+    if na not in ("raise", "skip"):
+        raise TemplateError(f"na must be 'raise' or 'skip', not {na!r}")
+    options.setdefault("system_prompt", None)
+    prompt = Col(prompt_column, "text") if isinstance(prompt_column, str) else prompt_column
+    creator = BatchCreator(**options)._over(open_source, prompt, na)
+    by_default = "model" not in options and "model" not in (options.get("body") or {})
+    if by_default and find_endpoint(options.get("endpoint", CHAT)).prompt_key:
+        message = f"model is left at its default, {MODEL!r}, which OpenAI has retired; pass model="
+        warnings.warn(message, stacklevel=3)
+    return creator
