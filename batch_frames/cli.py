@@ -96,8 +96,8 @@ def write(source: str, target: str, **options: Any) -> None:
     limits = Limits(requests=options.pop("max_requests"), nbytes=options.pop("max_bytes"))
     with _plain_errors():
         read = from_parquet if _is_parquet(source) else from_csv
-        batch = read(source, **_template_options(options))
-        _print_shards(batch.save_to_file(target, limits=limits), to_stderr=target == "-")
+        shards = read(source, **_template_options(options)).save_to_file(target, limits=limits)
+    _print_shards(shards, to_stderr=target == "-")
 
 
 @main.command()

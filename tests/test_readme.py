@@ -1,0 +1,85 @@
+"""The README's code runs, and its console shows what a user would see."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """Find the code blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand in a folder that has nothing but the sample."""
+    shutil.copytree(ROOT / "data", tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_working_code_stands_within_the_first_fifteen_lines() -> None:
+    """The README says what it is in one sentence and then shows it."""
+    assert README.splitlines()[2].endswith(".")
+    assert "save_to_file" in "\n".join(README.splitlines()[:15])
+
+
+@pytest.mark.filterwarnings("ignore:1 row has no prompt")
+def test_python_blocks_run_from_top_to_bottom(checkout: Path) -> None:
+    """Every Python block runs, in the names that those before it have left."""
+    names: dict[str, object] = {}
+    assert len(blocks("python")) >= 6
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), names)
+    assert len(list((checkout / "out").iterdir())) >= 2
+
+
+def test_console_blocks_print_what_they_show(checkout: Path) -> None:
+    """Every command of a console block prints the lines below it."""
+    scripts = sysconfig.get_path("scripts")
+    environment = {**os.environ, "PATH": os.pathsep.join([scripts, os.environ["PATH"]])}
+    for block in blocks("console"):
+        for command, expected in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
+            done = subprocess.run(
+                command,
+                shell=True,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                encoding="utf-8",
+            )
+            assert done.stdout == expected
+            assert done.returncode == 0
+
+
+def test_ci_runs_the_two_commands() -> None:
+    """The commands that the README promises are those that are checked from a clean checkout."""
+    commands = [line for block in blocks("sh") for line in block.splitlines()]
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    wanted = re.findall(r'^from_readme "(.*)"$', script, re.MULTILINE)
+    assert len(commands) == 2
+    assert [sum(text in line for line in README.splitlines()) for text in wanted] == [1, 1]
+    assert [text in command for text, command in zip(wanted, commands, strict=True)] == [True, True]
+
+
+def test_the_example_script_runs(tmp_path: Path) -> None:
+    """The script of examples writes its files and prints its counts."""
+    script = ROOT / "notebooks" / "example_usage.py"
+    done = subprocess.run(
+        [sys.executable, script, tmp_path], stdout=subprocess.PIPE, encoding="utf-8", check=True
+    )
+    assert [line.split(":")[0] for line in done.stdout.splitlines()][:3] == [
+        "with a schema",
+        "without",
+        "entries",
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rated.jsonl", "translated.jsonl"]
