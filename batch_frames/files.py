@@ -14,7 +14,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from batch_frames.chunks import Chunk
-from batch_frames.errors import BatchFramesError, ColumnError
+from batch_frames.errors import BatchFramesError, ColumnError, RequestError
 from batch_frames.frames import cut, find_columns
 
 __all__ = ["CsvSource", "ParquetSource", "Paths", "find_files"]
@@ -71,10 +71,13 @@ class ParquetSource:
         self._columns = columns
         self._rows = 0
         for path in self._paths:
-            with pq.ParquetFile(path) as file:
-                names = file.schema_arrow.names
-                find_columns(names, [self._id_column, *columns], f"'{path}'")
-                self._rows += file.metadata.num_rows
+            try:
+                with pq.ParquetFile(path) as file:
+                    names, rows = file.schema_arrow.names, file.metadata.num_rows
+            except pa.ArrowInvalid as error:
+                raise BatchFramesError(f"'{path}' is not a Parquet file: {error}") from None
+            find_columns(names, [self._id_column, *columns], f"'{path}'")
+            self._rows += rows
 
     def rows(self) -> int:
         """Count the rows."""
@@ -110,8 +113,8 @@ class CsvSource:
         self._paths = find_files(paths, [".csv", ".tsv", ".csv.gz", ".tsv.gz"])
         self._id_column = _needed_id(id_column, "CSV")
         self._columns = columns
-        needed = [self._id_column, *columns]
-        self._separators = [_separator(path, needed) for path in self._paths]
+        needed = list(dict.fromkeys([self._id_column, *columns]))
+        self._files = [_CsvFile(path, needed) for path in self._paths]
 
     def rows(self) -> None:
         """Admit that the number of rows is not known without reading."""
@@ -119,10 +122,9 @@ class CsvSource:
 
     def chunks(self) -> Iterator[Chunk]:
         """Read the rows from the first one on."""
-        needed = list(dict.fromkeys([self._id_column, *self._columns]))
-        for path, separator in zip(self._paths, self._separators, strict=True):
-            batches = _batches(path, separator, needed)
-            yield from cut(batches, self._id_column, self._columns, _origin(path, self._paths))
+        for path, file in zip(self._paths, self._files, strict=True):
+            origin = _origin(path, self._paths)
+            yield from cut(file.batches(), self._id_column, self._columns, origin)
 
 
 def _needed_id(id_column: str | None, kind: str) -> str:
@@ -140,7 +142,8 @@ def _encoding(path: Path) -> str:
         return "utf-16" if stream.read(2) in UTF16 else "utf-8"
 
 
-def _separator(path: Path, needed: list[str]) -> str:
+def _header(path: Path, needed: list[str]) -> tuple[str, list[str]]:
+    """Find the separator of a CSV file, and its columns."""
     with pa.input_stream(str(path), compression="detect") as stream:
         start = stream.read(HEADER)
     if not start.strip():
@@ -151,54 +154,98 @@ def _separator(path: Path, needed: list[str]) -> str:
     fits = [mark for mark, names in headers.items() if set(needed) <= set(names)]
     best = fits[0] if fits else max(headers, key=lambda mark: len(headers[mark]))
     find_columns(headers[best], needed, f"'{path}'")
-    return best
+    return best, headers[best]
 
 
-def _batches(path: Path, separator: str, needed: list[str]) -> Iterator[pa.RecordBatch]:
-    """Read once more with larger blocks where a row is longer than one, from where it stood."""
-    done, block = 0, BLOCK
-    while True:
-        row = 0
+class _CsvFile:
+    """Read one CSV file as record batches of text."""
+
+    def __init__(self, path: Path, needed: list[str]) -> None:
+        self._path, self._needed = path, needed
+        self._separator, header = _header(path, needed)
+        # The last column tells whether a quote was left open, which would swallow all that follows.
+        self._last = header[-1] if header.count(header[-1]) == 1 else needed[-1]
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Read; once more with larger blocks where a row is longer than one, from where it was."""
+        done, block, ends_open = 0, BLOCK, False
+        while True:
+            row = 0
+            try:
+                for batch in self._open(block):
+                    new = batch.slice(max(done - row, 0))
+                    row += len(batch)
+                    if len(new):
+                        done = row
+                        ends_open = "\n" in (new.column(self._last)[-1].as_py() or b"").decode(
+                            "latin-1"
+                        )
+                        yield _as_text(new.select(self._needed))
+            except pa.ArrowInvalid as error:
+                block = self._larger(block, row, error)
+            else:
+                break
+        if ends_open and not self._tail().endswith('"'):
+            raise self._error(
+                done - 1, "a quote is opened and never closed; close it, or double it"
+            )
+
+    def _open(self, block: int) -> Iterator[pa.RecordBatch]:
+        bad_rows: list[pacsv.InvalidRow] = []
+
+        def refuse(row: pacsv.InvalidRow) -> str:
+            bad_rows.append(row)
+            return "error"
+
+        columns = list(dict.fromkeys([*self._needed, self._last]))
         try:
-            for batch in _open(path, separator, needed, block):
-                if row >= done:
-                    yield batch
-                    done = row + len(batch)
-                elif row + len(batch) > done:
-                    yield batch.slice(done - row)
-                    done = row + len(batch)
-                row += len(batch)
-        except pa.ArrowInvalid as error:
-            if "straddl" not in str(error):
-                raise BatchFramesError(f"'{path}', near row {row:,}: {error}") from None
-            if block >= LARGEST_BLOCK:
-                raise BatchFramesError(
-                    f"'{path}', row {row:,} or one after it is longer than {block:,} bytes; "
-                    "a quote may have been left open"
-                ) from None
-            block *= 8
-        else:
-            return
+            with pacsv.open_csv(
+                str(self._path),
+                # Without threads, Arrow knows the numbers of the rows.
+                read_options=pacsv.ReadOptions(
+                    block_size=block, encoding=_encoding(self._path), use_threads=False
+                ),
+                parse_options=pacsv.ParseOptions(
+                    delimiter=self._separator, newlines_in_values=True, invalid_row_handler=refuse
+                ),
+                # Read as bytes: what is not UTF-8 is found later, by code that can name its row.
+                convert_options=pacsv.ConvertOptions(
+                    include_columns=columns,
+                    column_types=dict.fromkeys(columns, pa.large_binary()),
+                    null_values=[""],
+                    strings_can_be_null=True,
+                    quoted_strings_can_be_null=False,
+                ),
+            ) as reader:
+                yield from reader
+        except pa.ArrowInvalid:
+            if not bad_rows:
+                raise
+            bad = bad_rows[0]
+            fields = f"{bad.actual_columns} fields, and the header has {bad.expected_columns}"
+            problem = f"it has {fields}; quote the fields that hold {self._separator!r}"
+            raise self._error(bad.number - 2, problem) from None
+
+    def _larger(self, block: int, row: int, error: pa.ArrowInvalid) -> int:
+        if "straddl" not in str(error):
+            raise BatchFramesError(f"'{self._path}', after {row:,} rows: {error}") from None
+        if block >= LARGEST_BLOCK:
+            problem = f"it is longer than {block:,} bytes; a quote may have been left open"
+            raise self._error(row, problem) from None
+        return block * 8
+
+    def _tail(self) -> str:
+        tail = b""
+        with pa.input_stream(str(self._path), compression="detect") as stream:
+            while data := stream.read(BLOCK):
+                tail = (tail + data)[-64:]
+        encoding = _encoding(self._path).replace("16", "16-le" if tail[-1:] == b"\0" else "16-be")
+        return tail.decode(encoding, "replace").rstrip()
+
+    def _error(self, row: int, problem: str) -> RequestError:
+        return RequestError(f"row {row:,} of '{self._path}': {problem}", row=row)
 
 
-def _open(path: Path, separator: str, needed: list[str], block: int) -> Iterator[pa.RecordBatch]:
-    # Read as bytes: text that is not UTF-8 is found later, by code that can name its row.
-    reader = pacsv.open_csv(
-        str(path),
-        read_options=pacsv.ReadOptions(
-            block_size=block, encoding=_encoding(path), use_threads=False
-        ),
-        parse_options=pacsv.ParseOptions(delimiter=separator, newlines_in_values=True),
-        convert_options=pacsv.ConvertOptions(
-            include_columns=needed,
-            column_types=dict.fromkeys(needed, pa.large_binary()),
-            check_utf8=False,
-            null_values=[""],
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-        ),
-    )
-    with reader:
-        for batch in reader:
-            columns = [column.view(pa.large_string()) for column in batch.columns]
-            yield pa.RecordBatch.from_arrays(columns, needed)
+def _as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
+    columns = [column.view(pa.large_string()) for column in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, batch.schema.names)

@@ -17,6 +17,7 @@ from batch_frames.text import NULL, TEXT, check_utf8, constant, escape, join
 
 __all__ = [
     "JsonText",
+    "PythonText",
     "dumps",
     "is_plain",
     "read_type",
@@ -40,6 +41,20 @@ class JsonText(pa.ExtensionType):  # type: ignore[misc]
 
     @classmethod
     def __arrow_ext_deserialize__(cls, storage_type: pa.DataType, serialized: bytes) -> JsonText:
+        return cls()
+
+
+class PythonText(pa.ExtensionType):  # type: ignore[misc]
+    """Mark a text column made of Python strings: it needs no check of its UTF-8."""
+
+    def __init__(self) -> None:
+        super().__init__(TEXT, "batch_frames.text")
+
+    def __arrow_ext_serialize__(self) -> bytes:
+        return b""
+
+    @classmethod
+    def __arrow_ext_deserialize__(cls, storage_type: pa.DataType, serialized: bytes) -> PythonText:
         return cls()
 
 
@@ -95,9 +110,7 @@ def to_text(array: pa.Array) -> pa.Array:
     """
     kind = array.type
     if _is_text(kind):
-        text = array.cast(TEXT)
-        check_utf8(text)
-        return escape(text)
+        return escape(_checked(array))
     if pa.types.is_dictionary(kind):
         return _categories(array, to_text)
     if pa.types.is_floating(kind):
@@ -146,9 +159,7 @@ def to_ids(array: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(kind):
         return _categories(array, to_ids)
     if _is_text(kind):
-        text = array.cast(TEXT)
-        check_utf8(text)
-        return text
+        return _checked(array)
     if isinstance(kind, JsonText):
         return _json_ids(array.storage)
     if pa.types.is_floating(kind) and len(array) > array.null_count:
@@ -181,7 +192,7 @@ def read_type(array: pa.Array, kind: str) -> pa.Array:
     if not _is_text(array.type):
         return array
     target = {"number": pa.float64(), "integer": pa.int64(), "boolean": pa.bool_()}[kind]
-    trimmed = pc.utf8_trim_whitespace(array.cast(TEXT))
+    trimmed = pc.utf8_trim_whitespace(_checked(array))
     try:
         return trimmed.cast(target)
     except pa.ArrowInvalid:
@@ -209,8 +220,16 @@ def is_plain(kind: pa.DataType) -> bool:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    views = pa.types.is_string_view(kind)
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or views)
+    is_ours = isinstance(kind, PythonText) or pa.types.is_string_view(kind)
+    return bool(is_ours or pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _checked(array: pa.Array) -> pa.Array:
+    if isinstance(array.type, PythonText):
+        return array.storage
+    text = array.cast(TEXT)
+    check_utf8(text)
+    return text
 
 
 def _is_nested(kind: pa.DataType) -> bool:

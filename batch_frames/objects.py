@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import uuid
@@ -14,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from batch_frames.errors import CellError
-from batch_frames.jsontext import JsonText
+from batch_frames.jsontext import JsonText, PythonText
 from batch_frames.text import TEXT
 
 __all__ = ["object_array"]
@@ -40,11 +41,12 @@ def object_array(values: npt.NDArray[np.object_]) -> pa.Array:
         CellError: If JSON cannot hold a value.
     """
     kind = pd.api.types.infer_dtype(values, skipna=True)
-    if kind in PLAIN:
-        try:
-            return pa.array(values, TEXT if kind == "string" else None, from_pandas=True)
-        except (pa.ArrowException, OverflowError, UnicodeEncodeError):
-            pass
+    with contextlib.suppress(pa.ArrowException, OverflowError, UnicodeEncodeError):
+        if kind == "string":
+            text = pa.array(values, TEXT, from_pandas=True)
+            return pa.ExtensionArray.from_storage(PythonText(), text)
+        if kind in PLAIN:
+            return pa.array(values, from_pandas=True)
     missing = pd.isna(values)
     rows = [None if gone else _dumps(i, values[i]) for i, gone in enumerate(missing)]
     return pa.ExtensionArray.from_storage(JsonText(), pa.array(rows, TEXT))

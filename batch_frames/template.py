@@ -68,9 +68,11 @@ class Template:
         self.prompt_columns = _unique(
             name for member in prompts for value in member.values for name in value.names
         )
-        self.columns = _unique(
-            name for member in self.members for value in member.values for name in value.names
-        )
+        self._values = [value for member in self.members for value in member.values]
+        self.columns = _unique(name for value in self._values for name in value.names)
+        self._pieces: list[str | Value] = []
+        for position, member in enumerate(self.members):
+            self._pieces += [*([","] if position else []), *member.pieces]
         self._head = '{"custom_id":"'
         self._middle = f'","method":"POST","url":{dumps(url)},"body":{{'
         self._tail = "}}\n"
@@ -107,14 +109,12 @@ class Template:
         raise chunk.error(index, problem, name)
 
     def _lines(self, ids: pa.Array, cells: _Cells) -> pa.Array:
-        if any(cells.has_null(value) for member in self.members for value in member.values):
+        if any(cells.has_null(value) for value in self._values):
             body = self._body_with_nulls(cells)
             return join(_merged([self._head, ids, self._middle, body, self._tail]))
         pieces: list[Any] = [self._head, ids, self._middle]
-        for position, member in enumerate(self.members):
-            pieces += [","] if position else []
-            for piece in member.pieces:
-                pieces += [piece] if isinstance(piece, str) else cells.parts(piece)
+        for piece in self._pieces:
+            pieces += [piece] if isinstance(piece, str) else cells.parts(piece)
         return join(_merged([*pieces, self._tail]))
 
     def _body_with_nulls(self, cells: _Cells) -> pa.Array:

@@ -139,14 +139,14 @@ def _is_utf8(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> boo
         expected[2:] |= (data >= 0xF0)[:-2]
     if continues[0] or expected[-1] or not np.array_equal(continues[1:], expected[:-1]):
         return False
-    raw = data.tobytes()
-    if longest > 0xF4 or b"\xc0" in raw or b"\xc1" in raw:
-        return False
     starts = offsets[:-1][offsets[:-1] < offsets[-1]] - offsets[0]
-    return not continues[starts].any() and not any(
+    if longest > 0xF4 or continues[starts].any():
+        return False
+    raw = data.tobytes()
+    return not any(lead in raw for lead in (b"\xc0", b"\xc1")) and not any(
         ((data[:-1] == lead[0]) & wrong(data[1:], second)).any()
         for lead, wrong, second in NARROWER
-        if lead in raw
+        if lead[0] <= longest and lead in raw
     )
 
 
