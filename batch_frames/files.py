@@ -94,10 +94,10 @@ class ParquetSource:
 
 
 def _batch_rows(file: pq.ParquetFile) -> int:
-    """Choose batches of about 8 MB, by the size that the file gives for its rows."""
+    """Choose batches of about 2 MB, by the size that the file gives for its rows."""
     groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
     largest = max((g.total_byte_size / max(g.num_rows, 1) for g in groups), default=1)
-    return min(max(1, int((8 << 20) / max(largest, 1))), 65_536)
+    return min(max(1, int((2 << 20) / max(largest, 1))), 65_536)
 
 
 class CsvSource:
