@@ -31,3 +31,7 @@ __all__ = [
     "read_requests",
 ]
 __version__ = "0.1.0"
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

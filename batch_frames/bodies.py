@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from batch_frames.columns import Col, Fmt
-from batch_frames.endpoints import Part, fill, find_endpoint
+from batch_frames.endpoints import KNOWN, Part, fill, find_endpoint
 from batch_frames.errors import TemplateError
 from batch_frames.template import Template
 
@@ -61,8 +62,10 @@ def build_template(
 
 def _homeless(part: Part, path: str) -> str:
     if part is Part.PROMPT:
-        example = "body={'prompt': col('…')}"
-        return f"the body of {path!r} is not known; put the prompt into it, as in {example}"
+        near = difflib.get_close_matches(path, KNOWN, 1, cutoff=0.8)
+        example = "put the prompt into it, as in body={'prompt': col('…')}"
+        hint = f"did you mean {near[0]!r}?" if near else example
+        return f"the body of {path!r} is not known; {hint}"
     return f"{part.value} has no place in the body of {path!r}; leave it out"
 
 

@@ -133,6 +133,8 @@ def _plain_errors() -> Iterator[None]:
         warnings.simplefilter("always", UserWarning)
         try:
             yield
+        except BrokenPipeError:
+            raise
         except (BatchFramesError, OSError, TypeError, ValueError) as error:
             raise click.ClickException(" ".join(str(error).split())) from error
         finally:
@@ -145,6 +147,8 @@ def _template_options(options: dict[str, Any]) -> dict[str, Any]:
     system_file, schema_file = options.pop("system_prompt_file"), options.pop("json_schema")
     if prompt is not None and column is not None:
         raise click.UsageError("pass --prompt or --prompt-column, not both")
+    if prompt is not None and not fmt(prompt).names:
+        raise click.UsageError("--prompt has no column in it; write {column}, or --prompt-column")
     if system_file and options["system_prompt"] is not None:
         raise click.UsageError("pass --system-prompt or --system-prompt-file, not both")
     given = {key: value for key, value in options.items() if value is not None}
@@ -176,6 +180,8 @@ def _body_key(text: str) -> tuple[str, Any]:
         return key, json.loads(value)
     except ValueError:
         hint = f"text needs quotes, as in --body '{key}=\"{value}\"'"
+        if "{" in value:
+            hint = "it is the same for all rows; only --prompt takes columns"
         raise click.UsageError(f"--body {text!r}: the value is not JSON; {hint}") from None
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import IO, Any
 
 import numpy as np
@@ -35,6 +36,7 @@ MODEL, EFFORT, SEED = DefaultText("o4-mini"), DefaultText("medium"), DefaultNumb
 LIMITS = Limits()
 ENTRY = "\0entry"
 ENTRY_ROWS = 2_048
+NAMED = 5
 
 
 class BatchCreator:
@@ -154,12 +156,16 @@ class BatchCreator:
             delay=0 if progress else 2,
             disable=progress is False,
         )
-        with ShardWriter(open_store(file_path), limits) as writer, bar:
-            ids, requests, skipped = IdCheck(), 0, 0
+        if not isinstance(limits, Limits):
+            raise TypeError(f"limits must be Limits(requests=…, nbytes=…), not {limits!r}")
+        sources = self._table.paths if self._table else ()
+        with ShardWriter(open_store(file_path, sources), limits) as writer, bar:
+            ids, requests, skipped = IdCheck(), 0, Skipped()
             for block in self._blocks():
                 writer.write(block.lines, block.chunk.error)
                 ids.add(block.ids, block.chunk.position)
-                requests, skipped = requests + len(block.ids), skipped + block.skipped
+                requests += len(block.ids)
+                skipped.add(block.skipped, block.places)
                 bar.update(len(block.ids) + block.skipped)
             ids.check(writer.read_back())
             shards = writer.commit()
@@ -215,6 +221,7 @@ class BatchCreator:
             if block is None or not len(block.lines):
                 return card_html("BatchCreator", {**facts, "size": "0 bytes"}, None)
             size = len(bytes_of(block.lines)) * self.get_entry_count() / len(block.lines)
+            facts["entries"] = f"{self.get_entry_count():,}"
             about = "" if self.get_entry_count() == len(block.lines) else "about "
             first = json.dumps(json.loads(block.lines[0].as_py()), ensure_ascii=False, indent=2)
         except BatchFramesError as error:
@@ -232,6 +239,8 @@ class BatchCreator:
     def _facts(self) -> dict[str, str]:
         rows = self._table.rows() if self._table else 0
         entries = "not yet counted" if rows is None else f"{rows + len(self._ids):,}"
+        if rows and self._table and self._table.skips:
+            entries = f"at most {entries}"
         model = (self._body or {}).get("model", self._parts[Part.MODEL])
         return {"entries": entries, "endpoint": repr(self._endpoint), "model": repr(model)}
 
@@ -264,9 +273,26 @@ def _check_entry(number: int, index: str, user_prompt: str) -> None:
             raise RequestError(problem, row=number, column=name) from None
 
 
-def _warn(requests: int, skipped: int) -> None:
-    if skipped:
-        rows = "1 row has" if skipped == 1 else f"{skipped:,} rows have"
-        warnings.warn(f"{rows} no prompt, and no request was made of it", stacklevel=3)
+@dataclass
+class Skipped:
+    """Count rows that were skipped, and name the first."""
+
+    rows: int = 0
+    places: list[str] = field(default_factory=list)
+
+    def add(self, rows: int, places: Sequence[str]) -> None:
+        """Count more of them."""
+        self.rows += rows
+        self.places += places[: NAMED - len(self.places)]
+
+    def __str__(self) -> str:
+        rows = "1 row" if self.rows == 1 else f"{self.rows:,} rows"
+        more = ", …" if self.rows > len(self.places) else ""
+        return f"skipped {rows} without a prompt: {', '.join(self.places)}{more}"
+
+
+def _warn(requests: int, skipped: Skipped) -> None:
+    if skipped.rows:
+        warnings.warn(str(skipped), stacklevel=3)
     if not requests:
         warnings.warn("there are no requests: the file is empty", stacklevel=3)

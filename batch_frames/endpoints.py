@@ -10,7 +10,7 @@ from typing import Any
 
 from batch_frames.errors import TemplateError
 
-__all__ = ["Endpoint", "Part", "fill", "find_endpoint"]
+__all__ = ["KNOWN", "Endpoint", "Part", "fill", "find_endpoint"]
 
 
 class Part(Enum):
@@ -88,6 +88,8 @@ MODERATIONS = Endpoint(
     "/moderations", {"model": Part.MODEL, "input": Part.PROMPT}, prompt_key="input"
 )
 OTHER = Endpoint("", {"model": Part.MODEL})
+ENDPOINTS = (CHAT, RESPONSES, EMBEDDINGS, COMPLETIONS, MODERATIONS)
+KNOWN = [f"/v1{endpoint.path}" for endpoint in ENDPOINTS]
 
 
 def find_endpoint(path: str) -> Endpoint:
@@ -102,8 +104,7 @@ def find_endpoint(path: str) -> Endpoint:
             "pass the part after the host, such as '/v1/chat/completions'"
         )
     bare = re.sub(r"^/v\d+(?=/)", "", path)
-    known = (CHAT, RESPONSES, EMBEDDINGS, COMPLETIONS, MODERATIONS)
-    return next((endpoint for endpoint in known if endpoint.path == bare), OTHER)
+    return next((endpoint for endpoint in ENDPOINTS if endpoint.path == bare), OTHER)
 
 
 def fill(body: Mapping[str, Any], values: Mapping[Part, Any]) -> dict[str, Any]:

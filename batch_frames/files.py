@@ -38,8 +38,14 @@ def find_files(paths: Paths, endings: Sequence[str]) -> list[Path]:
     """
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
+    if hasattr(paths, "columns"):
+        raise TypeError(
+            f"a path is needed, not a {type(paths).__name__}; for that, use from_dataframe"
+        )
     found: list[Path] = []
     for path in paths:
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f"a path must be text or a Path, not {path!r}")
         matches = _expand(Path(path), endings)
         if not matches:
             listed = " or ".join(f"*{ending}" for ending in endings)
@@ -64,13 +70,14 @@ class ParquetSource:
     """Read Parquet files, one after the other."""
 
     once = False
+    paths: Sequence[Path]
 
     def __init__(self, paths: Paths, id_column: str | None, columns: Sequence[str]) -> None:
-        self._paths = find_files(paths, [".parquet", ".pq"])
+        self.paths = find_files(paths, [".parquet", ".pq"])
         self._id_column = _needed_id(id_column, "Parquet")
         self._columns = columns
         self._rows = 0
-        for path in self._paths:
+        for path in self.paths:
             try:
                 with pq.ParquetFile(path) as file:
                     names, rows = file.schema_arrow.names, file.metadata.num_rows
@@ -85,12 +92,12 @@ class ParquetSource:
 
     def chunks(self) -> Iterator[Chunk]:
         """Read the rows from the first one on."""
-        for path in self._paths:
+        for path in self.paths:
             # Without pre-buffering, and with a small buffer, a row group is never whole in memory.
             with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
                 needed = list(dict.fromkeys([self._id_column, *self._columns]))
                 batches = file.iter_batches(_batch_rows(file), columns=needed)
-                yield from cut(batches, self._id_column, self._columns, _origin(path, self._paths))
+                yield from cut(batches, self._id_column, self._columns, _origin(path, self.paths))
 
 
 def _batch_rows(file: pq.ParquetFile) -> int:
@@ -108,13 +115,14 @@ class CsvSource:
     """
 
     once = False
+    paths: Sequence[Path]
 
     def __init__(self, paths: Paths, id_column: str | None, columns: Sequence[str]) -> None:
-        self._paths = find_files(paths, [".csv", ".tsv", ".csv.gz", ".tsv.gz"])
+        self.paths = find_files(paths, [".csv", ".tsv", ".csv.gz", ".tsv.gz"])
         self._id_column = _needed_id(id_column, "CSV")
         self._columns = columns
         needed = list(dict.fromkeys([self._id_column, *columns]))
-        self._files = [_CsvFile(path, needed) for path in self._paths]
+        self._files = [_CsvFile(path, needed) for path in self.paths]
 
     def rows(self) -> None:
         """Admit that the number of rows is not known without reading."""
@@ -122,8 +130,8 @@ class CsvSource:
 
     def chunks(self) -> Iterator[Chunk]:
         """Read the rows from the first one on."""
-        for path, file in zip(self._paths, self._files, strict=True):
-            origin = _origin(path, self._paths)
+        for path, file in zip(self.paths, self._files, strict=True):
+            origin = _origin(path, self.paths)
             yield from cut(file.batches(), self._id_column, self._columns, origin)
 
 
@@ -133,7 +141,7 @@ def _needed_id(id_column: str | None, kind: str) -> str:
     return id_column
 
 
-def _origin(path: Path, paths: list[Path]) -> str:
+def _origin(path: Path, paths: Sequence[Path]) -> str:
     return str(path) if len(paths) > 1 else ""
 
 
@@ -148,6 +156,8 @@ def _header(path: Path, needed: list[str]) -> tuple[str, list[str]]:
         start = stream.read(HEADER)
     if not start.strip():
         raise ColumnError(f"'{path}' is empty; its first line must name the columns")
+    if start.startswith(b"PAR1"):
+        raise BatchFramesError(f"'{path}' is a Parquet file; read it with from_parquet")
     encoding = "utf-16" if start[:2] in UTF16 else "utf-8-sig"
     text = start.decode(encoding, "replace")
     headers = {mark: next(csv.reader(io.StringIO(text), delimiter=mark), []) for mark in ",;\t|"}

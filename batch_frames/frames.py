@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,6 +39,9 @@ class Source(Protocol):
 
     once: bool
     """Whether the rows can be read only a single time."""
+
+    paths: Sequence[Path]
+    """The files that are read."""
 
     def rows(self) -> int | None:
         """Count the rows where that needs no reading, else None."""
@@ -84,6 +88,7 @@ class PandasSource:
     """Read a DataFrame block by block, each column as the Arrow type it stands for."""
 
     once = False
+    paths: Sequence[Path] = ()
 
     def __init__(self, frame: pd.DataFrame, id_column: str | None, columns: Sequence[str]) -> None:
         names = [str(name) for name in frame.columns]
@@ -132,14 +137,19 @@ class PandasSource:
 class ArrowSource:
     """Read anything that speaks Arrow; what has no length is read only once."""
 
+    paths: Sequence[Path] = ()
+
     def __init__(self, frame: Any, id_column: str | None, columns: Sequence[str]) -> None:
+        kind = type(frame).__name__
+        try:
+            reader = pa.RecordBatchReader.from_stream(frame)
+        except pa.ArrowInvalid:
+            raise TypeError(f"frame must be a table with columns, not {kind}") from None
         if id_column is None:
-            kind = type(frame).__name__
             raise ColumnError(f"a {kind} has no index to take the ids from; pass id_column=")
         self.once = not hasattr(frame, "__len__")
         self._frame = frame
         self._id_column, self._columns = id_column, columns
-        reader = pa.RecordBatchReader.from_stream(frame)
         find_columns(reader.schema.names, [id_column, *columns])
         self._reader: pa.RecordBatchReader | None = reader
 
@@ -166,10 +176,17 @@ def find_columns(have: Sequence[str], need: Iterable[str], where: str = "the fra
         if have.count(name) > 1:
             raise ColumnError(f"{where} has {have.count(name)} columns named {name!r}; rename one")
         if name not in have:
-            near = difflib.get_close_matches(name, have, 1)
-            listed = ", ".join(map(repr, have[:20])) or "no columns"
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {listed}"
-            raise ColumnError(f"{where} has no column {name!r}; {hint}")
+            raise ColumnError(f"{where} has no column {name!r}; {_hint(name, have)}")
+
+
+def _hint(name: str, have: Sequence[str]) -> str:
+    if "{" in name:
+        return "a text with columns in it is fmt('… {column} …')"
+    if '"' in name or ":" in name:
+        return "in fmt, write {{ and }} for braces that stand for themselves"
+    near = difflib.get_close_matches(name, have, 1)
+    listed = ", ".join(map(repr, have[:20])) or "no columns"
+    return f"did you mean {near[0]!r}?" if near else f"it has {listed}"
 
 
 def cut(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
@@ -66,7 +67,7 @@ def from_dataframe(
         [{'role': 'user', 'content': 'Fits well.'}]
     """
     return _over_table(
-        lambda columns: open_frame(frame, id_column, columns), prompt_column, na, options
+        lambda columns: open_frame(frame, id_column, columns), id_column, prompt_column, na, options
     )
 
 
@@ -98,7 +99,7 @@ def from_csv(
         TemplateError: If the template is wrong.
     """
     return _over_table(
-        lambda columns: CsvSource(path, id_column, columns), prompt_column, na, options
+        lambda columns: CsvSource(path, id_column, columns), id_column, prompt_column, na, options
     )
 
 
@@ -125,18 +126,27 @@ def from_parquet(
         TemplateError: If the template is wrong.
     """
     return _over_table(
-        lambda columns: ParquetSource(path, id_column, columns), prompt_column, na, options
+        lambda columns: ParquetSource(path, id_column, columns),
+        id_column,
+        prompt_column,
+        na,
+        options,
     )
 
 
 def _over_table(
     open_source: Callable[[Sequence[str]], Source],
+    id_column: str | None,
     prompt_column: str | Value | None,
     na: str,
     options: Options,
 ) -> BatchCreator:
     if na not in ("raise", "skip"):
         raise TemplateError(f"na must be 'raise' or 'skip', not {na!r}")
+    if id_column is not None and not isinstance(id_column, str):
+        raise TemplateError(f"id_column must be the name of a column, not {id_column!r}")
+    for name in options.keys() - Options.__annotations__.keys():
+        raise TypeError(f"there is no option {name!r}; {_hint(name)}")
     options.setdefault("system_prompt", None)
     prompt = Col(prompt_column, "text") if isinstance(prompt_column, str) else prompt_column
     creator = BatchCreator(**options)._over(open_source, prompt, na)
@@ -145,3 +155,8 @@ def _over_table(
         message = f"model is left at its default, {MODEL!r}, which OpenAI has retired; pass model="
         warnings.warn(message, stacklevel=3)
     return creator
+
+
+def _hint(name: str) -> str:
+    near = difflib.get_close_matches(name, Options.__annotations__, 1)
+    return f"did you mean {near[0]!r}?" if near else f"for the request, pass body={{{name!r}: …}}"

@@ -20,7 +20,7 @@ __all__ = ["Shard", "ShardWriter"]
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Name one request file that was written.
+    """Name one request file that was written; it can be passed wherever a path can.
 
     Attributes:
         path: The file.
@@ -31,6 +31,9 @@ class Shard:
     path: Path
     requests: int
     nbytes: int
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
 
 class ShardWriter:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -39,20 +40,45 @@ class Store(Protocol):
         ...
 
 
-def open_store(target: str | os.PathLike[str] | IO[bytes]) -> Store:
-    """Choose how files come to stand: beside each other in a folder, or through a pipe."""
+def open_store(target: str | os.PathLike[str] | IO[bytes], sources: Sequence[Path] = ()) -> Store:
+    """Choose how files come to stand: beside each other in a folder, or through a pipe.
+
+    Args:
+        target: Where the requests go; ``-`` is standard output.
+        sources: Files that are read meanwhile, and must not be replaced.
+
+    Raises:
+        BatchFramesError: If a file would replace a source, or someone else is writing there.
+        TypeError: If the target is no place for bytes.
+    """
     if isinstance(target, (str, os.PathLike)):
         if os.fspath(target) == "-":
-            return PipeStore(sys.stdout.buffer, Path("-"))
+            return PipeStore(_standard_output(), Path("-"))
         path = Path(target)
         if path.is_dir():
             raise IsADirectoryError(f"'{path}' is a folder; name a file in it, as in 'out.jsonl'")
         if path.exists() and not path.is_file():
             return PipeStore(path.open("wb"), path)
+        _spare(path, sources)
         return FolderStore(path)
     if not callable(getattr(target, "write", None)):
         raise TypeError(f"path must be a path or a binary file, not {type(target).__name__}")
     return PipeStore(target, Path(str(getattr(target, "name", "-"))))
+
+
+def _standard_output() -> IO[bytes]:
+    buffer: IO[bytes] | None = getattr(sys.stdout, "buffer", None)
+    if buffer is None:
+        raise TypeError("standard output takes no bytes here; pass a path instead of '-'")
+    return buffer
+
+
+def _spare(path: Path, sources: Sequence[Path]) -> None:
+    own = re.compile(rf"{re.escape(path.stem)}(-[0-9]{{5,}})?{re.escape(path.suffix)}")
+    for source in sources:
+        if own.fullmatch(source.name) and source.resolve().parent == path.resolve().parent:
+            problem = f"'{path}' would replace '{source}', which the rows come from"
+            raise BatchFramesError(f"{problem}; choose another name")
 
 
 class FolderStore:

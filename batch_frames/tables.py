@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from batch_frames.chunks import Chunk, Position
 from batch_frames.errors import BatchFramesError
@@ -42,8 +43,18 @@ class TableRequests:
         """Tell whether reading now would use the rows up."""
         return self._source.once and self._kept is None and not self._saved
 
+    @property
+    def skips(self) -> bool:
+        """Tell whether there may be fewer requests than rows."""
+        return self._na == "skip" and not self._saved
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """List the files that are read for the rows."""
+        return self._source.paths
+
     def rows(self) -> int | None:
-        """Count the rows where that needs no reading, else None."""
+        """Count the rows where that needs no reading, else None; some may be skipped."""
         if self._saved:
             return self._saved_requests
         return self._source.rows()

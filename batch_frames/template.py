@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -18,6 +18,8 @@ from batch_frames.text import constant, escape, join, offsets_of
 
 __all__ = ["Rendered", "Template"]
 
+NAMED = 5
+
 
 @dataclass(frozen=True)
 class Rendered:
@@ -28,12 +30,14 @@ class Rendered:
         ids: ``large_string``, their ``custom_id``.
         chunk: The chunk without the rows that were skipped.
         skipped: How many were.
+        places: Where the first of them stood.
     """
 
     lines: pa.Array
     ids: pa.Array
     chunk: Chunk
     skipped: int = 0
+    places: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class Template:
         lines = self._lines(escape(ids), cells)
         if lines.null_count or len(lines) != len(kept):
             raise AssertionError("a line was lost; please report this with the frame's dtypes")
-        return Rendered(lines, ids, kept, len(chunk) - len(kept))
+        return Rendered(lines, ids, kept, len(chunk) - len(kept), _dropped(chunk, kept))
 
     def prompted(self, chunk: Chunk, *, na: str) -> Chunk:
         """Keep the rows that have a prompt, or refuse the first that has none."""
@@ -173,6 +177,13 @@ class _Cells:
             except ColumnError as error:
                 raise ColumnError(f"column {name!r} {error}") from None
         return self._written[key]
+
+
+def _dropped(chunk: Chunk, kept: Chunk) -> list[str]:
+    if kept.position.kept is None:
+        return []
+    gone = np.setdiff1d(np.arange(len(chunk)), kept.position.kept)
+    return [chunk.position.place(int(index)) for index in gone[:NAMED]]
 
 
 def _ids(chunk: Chunk) -> pa.Array:

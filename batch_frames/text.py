@@ -79,7 +79,9 @@ def check_utf8(text: pa.Array) -> None:
     data = bytes_of(text)
     if len(data) and data.max() > ASCII_END and not _is_utf8(data, offsets_of(text)):
         index = next(i for i, row in enumerate(text) if not _decodes(row))
-        raise CellError(index, "is not valid UTF-8; decode it with its own encoding first")
+        raise CellError(
+            index, "is not valid UTF-8; read the file with its own encoding, or save it as UTF-8"
+        )
 
 
 def escape(text: pa.Array) -> pa.Array:

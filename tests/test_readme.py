@@ -33,7 +33,7 @@ def test_working_code_stands_within_the_first_fifteen_lines() -> None:
     assert "save_to_file" in "\n".join(README.splitlines()[:15])
 
 
-@pytest.mark.filterwarnings("ignore:1 row has no prompt")
+@pytest.mark.filterwarnings("ignore:skipped 1 row")
 def test_python_blocks_run_from_top_to_bottom(checkout: Path) -> None:
     """Every Python block runs, in the names that those before it have left."""
     names: dict[str, object] = {}
