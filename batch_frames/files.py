@@ -60,10 +60,15 @@ def find_files(paths: Paths, endings: Sequence[str]) -> list[Path]:
 def _expand(path: Path, endings: Sequence[str]) -> list[Path]:
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.name.endswith(tuple(endings)))
-        return [p for p in files if p.is_file() and p.name[0] not in "._"]
+        return [p for p in files if p.is_file() and not _is_hidden(p.relative_to(path))]
     if path.exists():
         return [path]
-    return sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+    matches = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+    return [p for p in matches if path.name[0] == "." or not p.name.startswith(".")]
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part[0] in "._" for part in path.parts)
 
 
 class ParquetSource:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from batch_frames.errors import CellError, ColumnError
 from batch_frames.moments import write_moments
+from batch_frames.nested import write_nested
 from batch_frames.text import NULL, TEXT, check_utf8, constant, escape, join
 
 __all__ = [
@@ -85,13 +86,14 @@ def to_json(array: pa.Array) -> pa.Array:
         >>> to_json(pa.array([[1.0, 0.5], None])).to_pylist()
         ['[1,0.5]', None]
     """
+    array = _plain(array)
     kind = array.type
     if isinstance(kind, JsonText):
         return array.storage
     if pa.types.is_dictionary(kind):
         return _categories(array, to_json)
     if _is_nested(kind):
-        return _nested(array)
+        return write_nested(array, to_json, to_text)
     if _is_extension(kind, "arrow.json"):
         return _compact(array.storage)
     bare = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
@@ -108,6 +110,7 @@ def to_text(array: pa.Array) -> pa.Array:
         >>> to_text(pa.array([True, None])).to_pylist()
         ['true', None]
     """
+    array = _plain(array)
     kind = array.type
     if _is_text(kind):
         return escape(_checked(array))
@@ -125,8 +128,6 @@ def to_text(array: pa.Array) -> pa.Array:
         return _inside_quotes(array.storage)
     if _is_extension(kind, "arrow.uuid"):
         return _uuids(array.storage)
-    if _is_extension(kind, "arrow.bool8"):
-        return to_text(array.storage.cast(pa.bool_()))
     if _is_nested(kind) or _is_extension(kind, "arrow.json"):
         return escape(to_json(array))
     raise ColumnError(f"holds {kind} values, which JSON cannot hold; make them text first")
@@ -141,6 +142,7 @@ def to_prompt(array: pa.Array) -> pa.Array:
         >>> to_prompt(pa.array([5, None])).to_pylist()
         ['"5"', None]
     """
+    array = _plain(array)
     if isinstance(array.type, JsonText):
         text = array.storage
         bare = pc.invert(pc.match_substring_regex(text, r'^["\[{]'))
@@ -155,6 +157,7 @@ def to_ids(array: pa.Array) -> pa.Array:
         ColumnError: If ids cannot be of this type.
         CellError: If a value is a float, nested or not valid UTF-8.
     """
+    array = _plain(array)
     kind = array.type
     if pa.types.is_dictionary(kind):
         return _categories(array, to_ids)
@@ -187,6 +190,7 @@ def read_type(array: pa.Array, kind: str) -> pa.Array:
         >>> read_type(pa.array(["2", " 0.5", None]), "number").to_pylist()
         [2.0, 0.5, None]
     """
+    array = _plain(array)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if not _is_text(array.type):
@@ -199,6 +203,20 @@ def read_type(array: pa.Array, kind: str) -> pa.Array:
         index = next(i for i in range(len(trimmed)) if not _casts(trimmed.slice(i, 1), target))
         article = "an" if kind == "integer" else "a"
         raise CellError(index, f"is {array[index].as_py()!r}, not {article} {kind}") from None
+
+
+def _plain(array: pa.Array) -> pa.Array:
+    """Take away what only says how values are kept: views, runs, booleans of eight bits."""
+    kind = array.type
+    if pa.types.is_run_end_encoded(kind):
+        return _plain(pc.run_end_decode(array))
+    if pa.types.is_string_view(kind):
+        return array.cast(TEXT)
+    if _is_extension(kind, "arrow.bool8"):
+        return array.storage.cast(pa.bool_())
+    if pa.types.is_dictionary(kind) and pa.types.is_string_view(kind.value_type):
+        return pa.DictionaryArray.from_arrays(array.indices, array.dictionary.cast(TEXT))
+    return array
 
 
 def _casts(array: pa.Array, target: pa.DataType) -> bool:
@@ -220,7 +238,7 @@ def is_plain(kind: pa.DataType) -> bool:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    is_ours = isinstance(kind, PythonText) or pa.types.is_string_view(kind)
+    is_ours = isinstance(kind, PythonText)
     return bool(is_ours or pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
@@ -283,7 +301,8 @@ def _compact(storage: pa.Array) -> pa.Array:
     for index, row in enumerate(storage.to_pylist()):
         try:
             rows.append(None if row is None else dumps(json.loads(row)))
-        except ValueError as error:
+            (rows[-1] or "").encode()
+        except (ValueError, RecursionError) as error:
             raise CellError(index, f"is not JSON: {error}") from None
     return pa.array(rows, TEXT)
 
@@ -302,49 +321,3 @@ def _json_ids(json_text: pa.Array) -> pa.Array:
         raise CellError(index, f"is {json_text[index].as_py()}; {_ID_ADVICE}")
     loaded = (None if row is None else json.loads(row) for row in json_text.to_pylist())
     return pa.array([None if value is None else str(value) for value in loaded], TEXT)
-
-
-def _nested(array: pa.Array) -> pa.Array:
-    kind = array.type
-    if pa.types.is_struct(kind):
-        text = _struct(array)
-    elif pa.types.is_map(kind):
-        pair = pa.struct([("key", kind.key_type), ("value", kind.item_type)])
-        text = _list(array.cast(pa.list_(pair)), _pairs, "{}")
-    else:
-        text = _list(array, _or_null, "[]")
-    return pc.if_else(array.is_valid(), text, NULL) if array.null_count else text
-
-
-def _struct(array: pa.Array) -> pa.Array:
-    if not array.type.num_fields:
-        return pa.array(np.full(len(array), "{}", object), TEXT)
-    pieces: list[Any] = []
-    for position in range(array.type.num_fields):
-        name = dumps(array.type.field(position).name)
-        value = _or_null(pc.struct_field(array, [position]))
-        pieces += [constant(f",{name}:" if position else f"{{{name}:"), value]
-    return join([*pieces, constant("}")])
-
-
-def _pairs(entries: pa.Array) -> pa.Array:
-    keys, values = (pc.struct_field(entries, [position]) for position in (0, 1))
-    return join([constant('"'), to_text(keys), constant('":'), _or_null(values)])
-
-
-def _or_null(array: pa.Array) -> pa.Array:
-    return to_json(array).fill_null("null")
-
-
-def _list(array: pa.Array, write: Callable[[pa.Array], pa.Array], brackets: str) -> pa.Array:
-    lengths = np.asarray(pc.list_value_length(array).fill_null(0)).astype(np.int64)
-    offsets = np.concatenate(([0], np.cumsum(lengths)))
-    try:
-        children = write(pc.list_flatten(array))
-    except CellError as error:
-        row = int(np.searchsorted(offsets, error.index, "right")) - 1
-        raise CellError(row, f"holds a value that {error.problem}") from None
-    lists = pa.LargeListArray.from_arrays(pa.array(offsets), children)
-    return join(
-        [constant(brackets[0]), pc.binary_join(lists, constant(",")), constant(brackets[1])]
-    )

@@ -134,7 +134,7 @@ def _without_blanks(
 ) -> Lines:
     # Only a line that begins with white space can be blank, and few do.
     suspects = np.flatnonzero(np.isin(data[offsets[:-1]], list(b" \t\r\n")))
-    blank = [index for index in suspects if not lines.raw(int(index)).strip()]
+    blank = [index for index in suspects if not lines.raw(int(index)).strip(b" \t\r")]
     if not blank:
         return lines
     keep = np.ones(len(lines.numbers), np.bool_)

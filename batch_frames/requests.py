@@ -34,6 +34,7 @@ NUMBERS = ["UBIGINT", "BIGINT", "HUGEINT", "UHUGEINT", "DOUBLE"]
 
 ID, BODY, RESPONSE, ERROR = "$.custom_id", "$.body", "$.response", "$.error"
 FIRST_ROLE, FIRST_TEXT = "$.body.messages[0].role", "$.body.messages[0].content"
+MESSAGES = "$.body.messages"
 LAST_ROLE, LAST_TEXT = "$.body.messages[#-1].role", "$.body.messages[#-1].content"
 SYSTEM = "$.body.instructions"
 INPUT, PROMPT = "$.body.input", "$.body.prompt"
@@ -82,7 +83,7 @@ def _empty(errors: str) -> pa.Table:
 
 
 def _table(lines: Lines, errors: str) -> pa.Table:
-    found = extract(lines.text, PATHS, (ID, BODY, RESPONSE, ERROR, *PROMPTS))
+    found = extract(lines.text, PATHS, (ID, BODY, MESSAGES, RESPONSE, ERROR, *PROMPTS))
     columns = _columns(found)
     problems: dict[int, str] = {}
     changed: dict[int, Mapping[str, str | None]] = {}
@@ -127,7 +128,8 @@ def _irregular(found: pa.Table) -> list[int]:
     for path in PROMPTS:
         is_text = pc.equal(found[f"type of {path}"], "VARCHAR").fill_null(True)
         regular = pc.and_(regular, is_text)
-    regular = pc.and_(regular, pc.equal(found[LAST_ROLE], "user").fill_null(True))
+    asks = pc.equal(found[LAST_ROLE], "user").fill_null(False)
+    regular = pc.and_(regular, pc.or_(asks, pc.is_null(found[f"type of {MESSAGES}"])))
     for path in (RESPONSE, ERROR):
         regular = pc.and_(regular, pc.is_null(found[f"type of {path}"]))
     return [int(index) for index in np.flatnonzero(~np.asarray(regular))]

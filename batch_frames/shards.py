@@ -79,10 +79,10 @@ class ShardWriter:
             stop = min(stop, start + self._limits.requests - requests, len(lines))
             if stop > start:
                 self._append(data[offsets[start] : offsets[stop]], stop - start)
-            elif requests:
-                self._next()
-            else:
+            elif offsets[start + 1] - offsets[start] > self._limits.nbytes:
                 raise error(start, self._too_large(int(offsets[start + 1] - offsets[start])))
+            else:
+                self._next()
             start = stop
 
     def commit(self) -> list[Shard]:

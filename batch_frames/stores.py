@@ -58,7 +58,7 @@ def open_store(target: str | os.PathLike[str] | IO[bytes], sources: Sequence[Pat
         if path.is_dir():
             raise IsADirectoryError(f"'{path}' is a folder; name a file in it, as in 'out.jsonl'")
         if path.exists() and not path.is_file():
-            return PipeStore(path.open("wb"), path)
+            return PipeStore(path.open("wb"), path, owned=True)
         _spare(path, sources)
         return FolderStore(path)
     if not callable(getattr(target, "write", None)):
@@ -152,8 +152,8 @@ class FolderStore:
 class PipeStore:
     """Write to a temporary file elsewhere and copy it into the pipe once it is whole."""
 
-    def __init__(self, pipe: IO[bytes], name: Path) -> None:
-        self._pipe = pipe
+    def __init__(self, pipe: IO[bytes], name: Path, *, owned: bool = False) -> None:
+        self._pipe, self._owned = pipe, owned
         self._name = name
         self._folder = Path(tempfile.mkdtemp(prefix="batch_frames-"))
 
@@ -178,8 +178,10 @@ class PipeStore:
         return [self._name]
 
     def close(self) -> None:
-        """Remove the temporary file."""
+        """Remove the temporary file, and close the pipe if it was opened here."""
         shutil.rmtree(self._folder, ignore_errors=True)
+        if self._owned:
+            self._pipe.close()
 
 
 def _lock(lock: Path, path: Path) -> int:

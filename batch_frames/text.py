@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -49,8 +50,13 @@ def constant(text: str) -> pa.Scalar:
 
 def join(pieces: Sequence[Any], separator: str = "", *, skip_nulls: bool = False) -> pa.Array:
     """Join columns and constants row by row; a null makes the row null, or is left out."""
-    handling = "skip" if skip_nulls else "emit_null"
-    return pc.binary_join_element_wise(*pieces, constant(separator), null_handling=handling)
+    if not skip_nulls:
+        return pc.binary_join_element_wise(*pieces, constant(separator))
+    # Arrow drops a row whose every value is skipped, so that one of them has to be empty instead.
+    first, *others = pieces
+    nothing = reduce(pc.and_, [pc.is_null(piece) for piece in pieces])
+    pieces = [pc.if_else(nothing, constant(""), first), *others]
+    return pc.binary_join_element_wise(*pieces, constant(separator), null_handling="skip")
 
 
 def offsets_of(text: pa.Array) -> npt.NDArray[np.int64]:
@@ -78,7 +84,9 @@ def check_utf8(text: pa.Array) -> None:
     """
     data = bytes_of(text)
     if len(data) and data.max() > ASCII_END and not _is_utf8(data, offsets_of(text)):
-        index = next(i for i, row in enumerate(text) if not _decodes(row))
+        index = next((i for i, row in enumerate(text) if not _decodes(row)), None)
+        if index is None:  # only bytes below a null are wrong, and nobody reads those
+            return
         raise CellError(
             index, "is not valid UTF-8; read the file with its own encoding, or save it as UTF-8"
         )
