@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pacsv
 
 from batch_frames.card import size_text
 from batch_frames.columns import fmt
@@ -136,10 +138,16 @@ def _plain_errors() -> Iterator[None]:
         except BrokenPipeError:
             raise
         except (BatchFramesError, OSError, TypeError, ValueError) as error:
-            raise click.ClickException(" ".join(str(error).split())) from error
+            raise click.ClickException(_in_options(str(error))) from error
         finally:
             for warning in caught:
-                click.echo(f"Warning: {warning.message}", err=True)
+                click.echo(f"Warning: {_in_options(str(warning.message))}", err=True)
+
+
+def _in_options(message: str) -> str:
+    """Put a message into one line, and name options as the command line does."""
+    message = message.replace('na="skip"', "--na skip").replace("pass model=", "pass --model")
+    return " ".join(message.split())
 
 
 def _template_options(options: dict[str, Any]) -> dict[str, Any]:
@@ -156,7 +164,7 @@ def _template_options(options: dict[str, Any]) -> dict[str, Any]:
     if given.get("reasoning_effort") == "":
         given["reasoning_effort"] = None
     if system_file:
-        given["system_prompt"] = system_file.read_text(encoding="utf-8").removesuffix("\n")
+        given["system_prompt"] = _text_of(system_file).removesuffix("\n")
     if schema_file:
         given["json_schema"] = _schema(schema_file)
     given["body"] = dict(map(_body_key, options["body"]))
@@ -165,9 +173,17 @@ def _template_options(options: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        problem = f"'{path}' is not UTF-8 at byte {error.start:,}; save it as UTF-8"
+        raise click.ClickException(problem) from None
+
+
 def _schema(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(_text_of(path))
     except ValueError as error:
         raise click.ClickException(f"'{path}' is not JSON: {error}") from None
 
@@ -212,7 +228,8 @@ def _write_frame(frame: pd.DataFrame, output: Path) -> None:
     temporary = output.with_name(f".{output.name}.tmp")
     try:
         if output.suffix == ".csv":
-            frame.to_csv(temporary, index=False)
+            # pandas leaves a lone carriage return unquoted, and empty text like what is missing.
+            pacsv.write_csv(pa.Table.from_pandas(frame, preserve_index=False), temporary)
         else:
             frame.to_parquet(temporary, index=False)
         temporary.replace(output)
@@ -223,8 +240,9 @@ def _write_frame(frame: pd.DataFrame, output: Path) -> None:
 def _print_frame(frame: pd.DataFrame) -> None:
     shown = frame[["custom_id", "model", "system_prompt", "user_prompt"]].head(SHOWN_ROWS)
     width = max(12, (shutil.get_terminal_size().columns - 40) // 2)
-    click.echo(shown.to_string(index=False, max_colwidth=width))
+    if len(shown):
+        click.echo(shown.to_string(index=False, max_colwidth=width))
     left = len(frame) - len(shown)
     if left:
         click.echo(f"… and {left:,} more; -o table.csv writes them all")
-    click.echo(f"{len(frame):,} requests")
+    click.echo(_count(len(frame)).strip())

@@ -167,7 +167,7 @@ class BatchCreator:
                 requests += len(block.ids)
                 skipped.add(block.skipped, block.places)
                 bar.update(len(block.ids) + block.skipped)
-            ids.check(writer.read_back())
+            ids.check(writer.read_back)
             shards = writer.commit()
         if self._table:
             self._table.saved(shards, requests - len(self._ids))
@@ -220,13 +220,21 @@ class BatchCreator:
             block = next(self._blocks(), None)
             if block is None or not len(block.lines):
                 return card_html("BatchCreator", {**facts, "size": "0 bytes"}, None)
-            size = len(bytes_of(block.lines)) * self.get_entry_count() / len(block.lines)
-            facts["entries"] = f"{self.get_entry_count():,}"
-            about = "" if self.get_entry_count() == len(block.lines) else "about "
+            size = self._size_text(block)
             first = json.dumps(json.loads(block.lines[0].as_py()), ensure_ascii=False, indent=2)
         except BatchFramesError as error:
             return card_html("BatchCreator", facts, str(error))
-        return card_html("BatchCreator", {**facts, "size": about + size_text(size)}, first)
+        return card_html("BatchCreator", {**facts, "size": size}, first)
+
+    def _size_text(self, block: Rendered) -> str:
+        """Say how large all is, without reading more than the first block."""
+        each = len(bytes_of(block.lines)) / len(block.lines)
+        rows = self._table.rows() if self._table else 0
+        if rows is None:
+            return f"about {size_text(each)} each"
+        rows += len(self._ids)
+        about = "" if rows == len(block.lines) else "about "
+        return about + size_text(each * rows)
 
     def _over(
         self, open_source: Callable[[Sequence[str]], Source], prompt: Value | None, na: str

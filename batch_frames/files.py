@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from batch_frames.chunks import Chunk
-from batch_frames.errors import BatchFramesError, ColumnError, RequestError
+from batch_frames.csvfile import CsvFile
+from batch_frames.errors import BatchFramesError, ColumnError
 from batch_frames.frames import cut, find_columns
 
 __all__ = ["CsvSource", "ParquetSource", "Paths", "find_files"]
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
-BLOCK = 4 << 20
-LARGEST_BLOCK = 1 << 30
-HEADER = 1 << 20
-UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+MOST_ROWS = 2_048
 
 
 def find_files(paths: Paths, endings: Sequence[str]) -> list[Path]:
@@ -101,15 +95,26 @@ class ParquetSource:
             # Without pre-buffering, and with a small buffer, a row group is never whole in memory.
             with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
                 needed = list(dict.fromkeys([self._id_column, *self._columns]))
-                batches = file.iter_batches(_batch_rows(file), columns=needed)
+                batches = _named(path, file.iter_batches(_batch_rows(file), columns=needed))
                 yield from cut(batches, self._id_column, self._columns, _origin(path, self.paths))
 
 
 def _batch_rows(file: pq.ParquetFile) -> int:
-    """Choose batches of about 2 MB, by the size that the file gives for its rows."""
+    """Choose batches of about 2 MB, by the size that the file gives for its rows.
+
+    It says little where values repeat, being taken before they are written out: hence a limit.
+    """
     groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
     largest = max((g.total_byte_size / max(g.num_rows, 1) for g in groups), default=1)
-    return min(max(1, int((2 << 20) / max(largest, 1))), 65_536)
+    return min(max(1, int((2 << 20) / max(largest, 1))), MOST_ROWS)
+
+
+def _named(path: Path, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Name the file in errors of its reader."""
+    try:
+        yield from batches
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BatchFramesError(f"'{path}' is damaged: {error}") from None
 
 
 class CsvSource:
@@ -127,7 +132,7 @@ class CsvSource:
         self._id_column = _needed_id(id_column, "CSV")
         self._columns = columns
         needed = list(dict.fromkeys([self._id_column, *columns]))
-        self._files = [_CsvFile(path, needed) for path in self.paths]
+        self._files = [CsvFile(path, needed) for path in self.paths]
 
     def rows(self) -> None:
         """Admit that the number of rows is not known without reading."""
@@ -148,119 +153,3 @@ def _needed_id(id_column: str | None, kind: str) -> str:
 
 def _origin(path: Path, paths: Sequence[Path]) -> str:
     return str(path) if len(paths) > 1 else ""
-
-
-def _encoding(path: Path) -> str:
-    with pa.input_stream(str(path), compression="detect") as stream:
-        return "utf-16" if stream.read(2) in UTF16 else "utf-8"
-
-
-def _header(path: Path, needed: list[str]) -> tuple[str, list[str]]:
-    """Find the separator of a CSV file, and its columns."""
-    with pa.input_stream(str(path), compression="detect") as stream:
-        start = stream.read(HEADER)
-    if not start.strip():
-        raise ColumnError(f"'{path}' is empty; its first line must name the columns")
-    if start.startswith(b"PAR1"):
-        raise BatchFramesError(f"'{path}' is a Parquet file; read it with from_parquet")
-    encoding = "utf-16" if start[:2] in UTF16 else "utf-8-sig"
-    text = start.decode(encoding, "replace")
-    headers = {mark: next(csv.reader(io.StringIO(text), delimiter=mark), []) for mark in ",;\t|"}
-    fits = [mark for mark, names in headers.items() if set(needed) <= set(names)]
-    best = fits[0] if fits else max(headers, key=lambda mark: len(headers[mark]))
-    find_columns(headers[best], needed, f"'{path}'")
-    return best, headers[best]
-
-
-class _CsvFile:
-    """Read one CSV file as record batches of text."""
-
-    def __init__(self, path: Path, needed: list[str]) -> None:
-        self._path, self._needed = path, needed
-        self._separator, header = _header(path, needed)
-        # The last column tells whether a quote was left open, which would swallow all that follows.
-        self._last = header[-1] if header.count(header[-1]) == 1 else needed[-1]
-
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """Read; once more with larger blocks where a row is longer than one, from where it was."""
-        done, block, ends_open = 0, BLOCK, False
-        while True:
-            row = 0
-            try:
-                for batch in self._open(block):
-                    new = batch.slice(max(done - row, 0))
-                    row += len(batch)
-                    if len(new):
-                        done = row
-                        ends_open = "\n" in (new.column(self._last)[-1].as_py() or b"").decode(
-                            "latin-1"
-                        )
-                        yield _as_text(new.select(self._needed))
-            except pa.ArrowInvalid as error:
-                block = self._larger(block, row, error)
-            else:
-                break
-        if ends_open and not self._tail().endswith('"'):
-            raise self._error(
-                done - 1, "a quote is opened and never closed; close it, or double it"
-            )
-
-    def _open(self, block: int) -> Iterator[pa.RecordBatch]:
-        bad_rows: list[pacsv.InvalidRow] = []
-
-        def refuse(row: pacsv.InvalidRow) -> str:
-            bad_rows.append(row)
-            return "error"
-
-        columns = list(dict.fromkeys([*self._needed, self._last]))
-        try:
-            with pacsv.open_csv(
-                str(self._path),
-                # Without threads, Arrow knows the numbers of the rows.
-                read_options=pacsv.ReadOptions(
-                    block_size=block, encoding=_encoding(self._path), use_threads=False
-                ),
-                parse_options=pacsv.ParseOptions(
-                    delimiter=self._separator, newlines_in_values=True, invalid_row_handler=refuse
-                ),
-                # Read as bytes: what is not UTF-8 is found later, by code that can name its row.
-                convert_options=pacsv.ConvertOptions(
-                    include_columns=columns,
-                    column_types=dict.fromkeys(columns, pa.large_binary()),
-                    null_values=[""],
-                    strings_can_be_null=True,
-                    quoted_strings_can_be_null=False,
-                ),
-            ) as reader:
-                yield from reader
-        except pa.ArrowInvalid:
-            if not bad_rows:
-                raise
-            bad = bad_rows[0]
-            fields = f"{bad.actual_columns} fields, and the header has {bad.expected_columns}"
-            problem = f"it has {fields}; quote the fields that hold {self._separator!r}"
-            raise self._error(bad.number - 2, problem) from None
-
-    def _larger(self, block: int, row: int, error: pa.ArrowInvalid) -> int:
-        if "straddl" not in str(error):
-            raise BatchFramesError(f"'{self._path}', after {row:,} rows: {error}") from None
-        if block >= LARGEST_BLOCK:
-            problem = f"it is longer than {block:,} bytes; a quote may have been left open"
-            raise self._error(row, problem) from None
-        return block * 8
-
-    def _tail(self) -> str:
-        tail = b""
-        with pa.input_stream(str(self._path), compression="detect") as stream:
-            while data := stream.read(BLOCK):
-                tail = (tail + data)[-64:]
-        encoding = _encoding(self._path).replace("16", "16-le" if tail[-1:] == b"\0" else "16-be")
-        return tail.decode(encoding, "replace").rstrip()
-
-    def _error(self, row: int, problem: str) -> RequestError:
-        return RequestError(f"row {row:,} of '{self._path}': {problem}", row=row)
-
-
-def _as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
-    columns = [column.view(pa.large_string()) for column in batch.columns]
-    return pa.RecordBatch.from_arrays(columns, batch.schema.names)

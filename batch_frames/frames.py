@@ -91,6 +91,8 @@ class PandasSource:
     paths: Sequence[Path] = ()
 
     def __init__(self, frame: pd.DataFrame, id_column: str | None, columns: Sequence[str]) -> None:
+        # A copy that shares all data, until someone changes the frame.
+        frame = frame.copy(deep=False)
         names = [str(name) for name in frame.columns]
         self._id_name = id_column or str(frame.index.name or "index")
         from_index = id_column is None or (id_column not in names and id_column == frame.index.name)
@@ -104,7 +106,7 @@ class PandasSource:
         series = {name: frame.iloc[:, names.index(name)] for name in needed}
         self._ids = _readable(frame.index.to_series() if from_index else series[self._id_name])
         self._columns = {name: _readable(series[name]) for name in columns}
-        self._length = len(frame)
+        self._frame, self._length = frame, len(frame)
 
     def rows(self) -> int:
         """Count the rows."""
@@ -124,7 +126,8 @@ class PandasSource:
         name = ""
         chunk = Chunk(pa.nulls(stop - start), {}, self._id_name, Position(start))
         try:
-            chunk = replace(chunk, ids=_block(self._ids, start, stop))
+            ids = _block(self._ids, start, stop, whole_floats=False)
+            chunk = replace(chunk, ids=ids)
             columns = {}
             for name, column in self._columns.items():
                 columns[name] = _block(column, start, stop)
@@ -143,15 +146,15 @@ class ArrowSource:
         kind = type(frame).__name__
         try:
             reader = pa.RecordBatchReader.from_stream(frame)
-        except pa.ArrowInvalid:
-            raise TypeError(f"frame must be a table with columns, not {kind}") from None
+        except pa.ArrowInvalid as error:
+            raise TypeError(f"frame must be a table with columns, not {kind}: {error}") from None
         if id_column is None:
             raise ColumnError(f"a {kind} has no index to take the ids from; pass id_column=")
         self.once = not hasattr(frame, "__len__")
         self._frame = frame
         self._id_column, self._columns = id_column, columns
         find_columns(reader.schema.names, [id_column, *columns])
-        self._reader: pa.RecordBatchReader | None = reader
+        self._reader = reader if self.once else reader.close()
 
     def rows(self) -> int | None:
         """Count the rows where that needs no reading, else None."""
@@ -160,9 +163,7 @@ class ArrowSource:
 
     def chunks(self) -> Iterator[Chunk]:
         """Read the rows from the first one on."""
-        # The reader that gave the schema is the first to be used: opening one may run a query.
         reader = self._reader or pa.RecordBatchReader.from_stream(self._frame)
-        self._reader = None
         return cut(reader, self._id_column, self._columns)
 
 
@@ -246,17 +247,46 @@ def _readable(series: pd.Series[Any]) -> Any:
     return chunked
 
 
-def _block(column: Any, start: int, stop: int) -> pa.Array:
+def _block(column: Any, start: int, stop: int, *, whole_floats: bool = True) -> pa.Array:
     if isinstance(column, np.ndarray):
-        return object_array(column[start:stop])
+        return object_array(column[start:stop], whole_floats=whole_floats)
     return _one_array(column.slice(start, stop - start))
 
 
 def _one_array(column: pa.ChunkedArray) -> pa.Array:
-    array = column.combine_chunks()
+    try:
+        array = column.combine_chunks()
+    except pa.ArrowInvalid:  # dictionaries that have no room for each other's values
+        chunks = [chunk.dictionary_decode() for chunk in column.chunks]
+        array = pa.chunked_array(chunks).combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = array.chunk(0) if array.num_chunks else pa.array([], column.type)
-    return array.cast(TEXT) if pa.types.is_string_view(array.type) else array
+    return _settled(array)
+
+
+def _settled(array: pa.Array) -> pa.Array:
+    """Bring what not all kernels take into a form that they do: views, nulls in dictionaries."""
+    if pa.types.is_dictionary(array.type) and array.dictionary.null_count:
+        array = array.dictionary_decode()
+    kind = _without_views(array.type)
+    return array if kind == array.type else array.cast(kind)
+
+
+def _without_views(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_string_view(kind):
+        return TEXT
+    if pa.types.is_struct(kind):
+        fields = [kind.field(position) for position in range(kind.num_fields)]
+        return pa.struct([field.with_type(_without_views(field.type)) for field in fields])
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        make = pa.list_ if pa.types.is_list(kind) else pa.large_list
+        return make(kind.value_field.with_type(_without_views(kind.value_type)))
+    if pa.types.is_fixed_size_list(kind):
+        field = kind.value_field.with_type(_without_views(kind.value_type))
+        return pa.list_(field, kind.list_size)
+    if pa.types.is_dictionary(kind):
+        return pa.dictionary(kind.index_type, _without_views(kind.value_type), kind.ordered)
+    return kind
 
 
 def _next_size(arrays: Iterable[pa.Array]) -> int:
@@ -273,10 +303,13 @@ def _bytes_per_row(array: pa.Array) -> float:
 
 def _gathered(batches: Iterable[pa.RecordBatch], needed: list[str]) -> Iterator[pa.Table]:
     pending: list[pa.RecordBatch] = []
+    waiting = 0
     for batch in batches:
-        pending.append(batch.select(needed))
-        if sum(part.nbytes for part in pending) >= CHUNK_BYTES:
+        if len(batch):
+            pending.append(batch.select(needed))
+            waiting += pending[-1].get_total_buffer_size()
+        if waiting >= CHUNK_BYTES:
             yield pa.Table.from_batches(pending)
-            pending = []
+            pending, waiting = [], 0
     if pending:
         yield pa.Table.from_batches(pending)

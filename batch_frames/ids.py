@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO
 
 import numpy as np
@@ -18,6 +18,7 @@ __all__ = ["IdCheck"]
 
 ROWS = 1 << 16
 NAMED = 5
+SUSPECTS = 1_024
 PREFIX = len('{"custom_id":')
 
 Hashes = npt.NDArray[np.uint64]
@@ -46,11 +47,11 @@ class IdCheck:
         if self._waiting >= ROWS:
             self._hash()
 
-    def check(self, files: Iterator[IO[bytes]]) -> None:
+    def check(self, files: Callable[[], Iterator[IO[bytes]]]) -> None:
         """Compare all ids.
 
         Args:
-            files: The files with all lines, read only when two hashes are equal.
+            files: Opens the files with all lines; called only when two hashes are equal.
 
         Raises:
             RequestError: If ids stand twice; it names the first five with both their rows.
@@ -58,26 +59,26 @@ class IdCheck:
         self._hash()
         if not self._hashes:
             return
-        in_order = np.concatenate(self._hashes)
-        in_order.sort()
-        repeated = np.unique(in_order[1:][in_order[1:] == in_order[:-1]])
-        del in_order
-        if not len(repeated):
-            return
-        twice = list(self._twice(repeated, files))
-        if twice:
-            raise self._error(twice)
+        hashes = np.concatenate(self._hashes)
+        self._hashes = [hashes]
+        again = _repeats(hashes)
+        while len(again):
+            suspects = np.unique(hashes[again[:SUSPECTS]])
+            if twice := list(self._twice(_isin(hashes, suspects), files())):
+                raise self._error(twice)
+            again = again[~np.isin(hashes[again], suspects)]
 
     def _hash(self) -> None:
         if self._waiting:
             self._hashes.append(hash_text(pa.concat_arrays(self._pending)))
         self._pending, self._waiting = [], 0
 
-    def _twice(self, repeated: Hashes, files: Iterator[IO[bytes]]) -> Iterator[Twice]:
+    def _twice(
+        self, suspects: npt.NDArray[np.bool_], files: Iterator[IO[bytes]]
+    ) -> Iterator[Twice]:
         """Give ids that stand twice with their line numbers from 0: five, and one for more."""
         first: dict[str, int] = {}
         found: set[str] = set()
-        suspects = (suspect for part in self._hashes for suspect in np.isin(part, repeated))
         numbered = enumerate(line for file in files for line in _lines(file))
         for suspect, (number, line) in zip(suspects, numbered, strict=True):
             if not suspect:
@@ -105,6 +106,26 @@ class IdCheck:
         index = int(np.searchsorted(starts, number, "right")) - 1
         start, position = self._positions[index]
         return position.place(number - start), position.row(number - start)
+
+
+def _repeats(hashes: Hashes) -> npt.NDArray[np.intp]:
+    """Find the second row of each hash that stands more than once, in order."""
+    in_order = np.sort(hashes)
+    if not (in_order[1:] == in_order[:-1]).any():
+        return np.zeros(0, np.intp)
+    del in_order
+    order = np.argsort(hashes, kind="stable")
+    in_order = hashes[order]
+    same = in_order[1:] == in_order[:-1]
+    del in_order
+    # Of each hash only the second row: one that stands very often must not hide the others.
+    same[1:] &= ~same[:-1].copy()
+    return np.sort(order[1:][same])
+
+
+def _isin(hashes: Hashes, suspects: Hashes) -> npt.NDArray[np.bool_]:
+    starts = range(0, len(hashes), ROWS)
+    return np.concatenate([np.isin(hashes[s : s + ROWS], suspects) for s in starts])
 
 
 def _lines(file: IO[bytes]) -> Iterator[bytes]:

@@ -17,6 +17,7 @@ from batch_frames.nested import write_nested
 from batch_frames.text import NULL, TEXT, check_utf8, constant, escape, join
 
 __all__ = [
+    "INT64_END",
     "JsonText",
     "PythonText",
     "dumps",
@@ -94,8 +95,6 @@ def to_json(array: pa.Array) -> pa.Array:
         return _categories(array, to_json)
     if _is_nested(kind):
         return write_nested(array, to_json, to_text)
-    if _is_extension(kind, "arrow.json"):
-        return _compact(array.storage)
     bare = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
     text = to_text(array)
     return text if bare else _quoted(text)
@@ -128,7 +127,7 @@ def to_text(array: pa.Array) -> pa.Array:
         return _inside_quotes(array.storage)
     if _is_extension(kind, "arrow.uuid"):
         return _uuids(array.storage)
-    if _is_nested(kind) or _is_extension(kind, "arrow.json"):
+    if _is_nested(kind):
         return escape(to_json(array))
     raise ColumnError(f"holds {kind} values, which JSON cannot hold; make them text first")
 
@@ -168,7 +167,7 @@ def to_ids(array: pa.Array) -> pa.Array:
     if pa.types.is_floating(kind) and len(array) > array.null_count:
         first = int(pc.index(array.is_valid(), pa.scalar(True)).as_py())
         raise CellError(first, f"is the float {array[first].as_py()!r}; {_ID_ADVICE}")
-    if pa.types.is_boolean(kind) or _is_nested(kind) or _is_extension(kind, "arrow.json"):
+    if pa.types.is_boolean(kind) or _is_nested(kind):
         raise ColumnError(f"holds {kind} values; {_ID_ADVICE}")
     return to_text(array)
 
@@ -195,14 +194,21 @@ def read_type(array: pa.Array, kind: str) -> pa.Array:
         array = array.dictionary_decode()
     if not _is_text(array.type):
         return array
-    target = {"number": pa.float64(), "integer": pa.int64(), "boolean": pa.bool_()}[kind]
     trimmed = pc.utf8_trim_whitespace(_checked(array))
-    try:
-        return trimmed.cast(target)
-    except pa.ArrowInvalid:
-        index = next(i for i in range(len(trimmed)) if not _casts(trimmed.slice(i, 1), target))
-        article = "an" if kind == "integer" else "a"
-        raise CellError(index, f"is {array[index].as_py()!r}, not {article} {kind}") from None
+    # A sign is fine, but Arrow would read hexadecimal digits too.
+    decimal = pc.if_else(pc.match_substring(trimmed, "0x", ignore_case=True), "no", trimmed)
+    unsigned = pc.replace_substring_regex(decimal, r"^\+", "")
+    targets = {
+        "number": (pa.int64(), pa.float64()),
+        "integer": (pa.int64(),),
+        "boolean": (pa.bool_(),),
+    }[kind]
+    for target in targets:
+        with contextlib.suppress(pa.ArrowInvalid):
+            return unsigned.cast(target)
+    index = next(i for i in range(len(array)) if not _casts(unsigned.slice(i, 1), targets[-1]))
+    article = "an" if kind == "integer" else "a"
+    raise CellError(index, f"is {array[index].as_py()!r}, not {article} {kind}")
 
 
 def _plain(array: pa.Array) -> pa.Array:
@@ -214,6 +220,8 @@ def _plain(array: pa.Array) -> pa.Array:
         return array.cast(TEXT)
     if _is_extension(kind, "arrow.bool8"):
         return array.storage.cast(pa.bool_())
+    if _is_extension(kind, "arrow.json"):
+        return pa.ExtensionArray.from_storage(JsonText(), _compact(array.storage))
     if pa.types.is_dictionary(kind) and pa.types.is_string_view(kind.value_type):
         return pa.DictionaryArray.from_arrays(array.indices, array.dictionary.cast(TEXT))
     return array
@@ -274,7 +282,7 @@ def _floats(array: pa.Array) -> pa.Array:
         raise CellError(index, f"is {array[index].as_py()!r}, which JSON cannot hold")
     if pa.types.is_float16(array.type):
         shortest = np.asarray(array.cast(pa.float32()).fill_null(0)).astype(np.float16).astype("U")
-        text = pc.if_else(array.is_valid(), pa.array(shortest, TEXT), NULL)
+        text = pc.if_else(array.is_valid(), pa.array(shortest.tolist(), TEXT), NULL)
     else:
         text = array.cast(TEXT)
     values = array.cast(pa.float64())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 __all__ = ["Limits"]
 
@@ -32,5 +33,6 @@ class Limits:
     def __post_init__(self) -> None:
         for name in ("requests", "nbytes"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            whole = isinstance(value, SupportsIndex) and not isinstance(value, bool)
+            if not whole or value < 1:
                 raise ValueError(f"limits: {name} must be a whole number from 1, not {value!r}")

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from batch_frames.errors import LineError
 from batch_frames.text import TEXT
 
 __all__ = ["Lines", "extract", "load_line", "read_lines"]
@@ -111,17 +112,27 @@ def load_line(raw: bytes) -> Any:
 def _blocks(path: Path) -> Iterator[bytes]:
     """Cut the file behind newlines; a line longer than a block is one block with it."""
     pieces: list[bytes] = []
+    try:
+        yield from _cut(path, pieces)
+    except OSError as error:
+        if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError)):
+            raise
+        raise LineError(f"cannot be read: {error}", path=path) from None
+    if any(pieces):
+        yield b"".join(pieces)
+
+
+def _cut(path: Path, pieces: list[bytes]) -> Iterator[bytes]:
+    """Give all but the last, unfinished line, which stays in ``pieces``."""
     with pa.input_stream(str(path), compression="detect") as stream:
         data = stream.read(BLOCK).removeprefix(BOM)
         while data:
             cut = data.rfind(b"\n") + 1
             if cut:
                 yield b"".join([*pieces, data[:cut]])
-                pieces = []
+                pieces.clear()
             pieces.append(data[cut:])
             data = stream.read(BLOCK)
-    if any(pieces):
-        yield b"".join(pieces)
 
 
 def _text(block: bytes, offsets: npt.NDArray[np.int64]) -> pa.Array:

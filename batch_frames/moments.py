@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.errors import ColumnError
+from batch_frames.errors import CellError, ColumnError
 from batch_frames.text import TEXT, constant, join
 
 __all__ = ["write_moments"]
@@ -31,7 +31,7 @@ def write_moments(array: pa.Array) -> pa.Array:
     """
     kind = array.type
     if pa.types.is_date(kind):
-        return array.cast(pa.date32()).cast(TEXT)
+        return _in_range(array.cast(pa.date32()).cast(TEXT))
     if pa.types.is_timestamp(kind):
         return _timestamps(array)
     if pa.types.is_time(kind):
@@ -48,8 +48,17 @@ def _timestamps(array: pa.Array) -> pa.Array:
         ticks = pc.add(ticks, pc.multiply(minutes, 60 * TICKS[kind.unit]))
         zone = _zone_text(minutes)
     seconds, fraction = _split(ticks, kind.unit)
-    spaced = seconds.cast(pa.timestamp("s")).cast(TEXT)
+    spaced = _in_range(seconds.cast(pa.timestamp("s")).cast(TEXT))
     return join([pc.replace_substring(spaced, " ", "T"), fraction, zone])
+
+
+def _in_range(text: pa.Array) -> pa.Array:
+    """Refuse what Arrow writes in place of a date that no calendar has."""
+    wrong = pc.starts_with(text, "<")
+    if pc.any(wrong, min_count=0).as_py():
+        index = int(pc.index(wrong, pa.scalar(True)).as_py())
+        raise CellError(index, "is a date out of range")
+    return text
 
 
 def _ticks(array: pa.Array) -> pa.Array:
@@ -74,7 +83,11 @@ def _fraction(rest: pa.Array, unit: str) -> pa.Array:
 def _minutes_from_utc(array: pa.Array) -> pa.Array:
     """Find the offset of each moment through pandas, which brings its own time zones."""
     local: Any = array.to_pandas()
-    minutes = (local.dt.tz_localize(None) - local.dt.tz_convert("UTC").dt.tz_localize(None)).dt
+    try:
+        minutes = (local.dt.tz_localize(None) - local.dt.tz_convert("UTC").dt.tz_localize(None)).dt
+    except OverflowError:
+        problem = f"holds a moment that {array.type.tz} has no date for; make the dates text first"
+        raise ColumnError(problem) from None
     return pa.array(minutes.total_seconds() // 60, pa.int64(), from_pandas=True)
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from batch_frames.errors import CellError
-from batch_frames.jsontext import JsonText, PythonText
+from batch_frames.jsontext import INT64_END, JsonText, PythonText, to_json
 from batch_frames.text import TEXT
 
 __all__ = ["object_array"]
@@ -32,10 +32,14 @@ PLAIN = {
 }
 
 
-def object_array(values: npt.NDArray[np.object_]) -> pa.Array:
+def object_array(values: npt.NDArray[np.object_], *, whole_floats: bool = True) -> pa.Array:
     """Convert a block of objects; None, NA, NaT and NaN become null.
 
     Columns of dicts, lists and of mixed types become JSON row by row, as ``json.dumps`` has it.
+
+    Args:
+        values: The objects.
+        whole_floats: Whether a float such as 3.0, among other kinds, is the whole number 3.
 
     Raises:
         CellError: If JSON cannot hold a value.
@@ -48,12 +52,15 @@ def object_array(values: npt.NDArray[np.object_]) -> pa.Array:
         if kind in PLAIN:
             return pa.array(values, from_pandas=True)
     missing = pd.isna(values)
-    rows = [None if gone else _dumps(i, values[i]) for i, gone in enumerate(missing)]
+    rows = [
+        None if gone else _dumps(i, values[i], whole_floats=whole_floats)
+        for i, gone in enumerate(missing)
+    ]
     return pa.ExtensionArray.from_storage(JsonText(), pa.array(rows, TEXT))
 
 
-def _dumps(index: int, value: Any) -> str:
-    if isinstance(value, float) and value.is_integer():
+def _dumps(index: int, value: Any, *, whole_floats: bool) -> str:
+    if whole_floats and isinstance(value, float) and value.is_integer() and abs(value) < INT64_END:
         value = int(value)
     try:
         text = json.dumps(
@@ -68,6 +75,13 @@ def _dumps(index: int, value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
+    """Give ``json.dumps`` something that it knows."""
+    if value is pd.NA or value is pd.NaT:
+        return None
+    if isinstance(value, Decimal) and not value.is_finite():
+        raise ValueError(f"JSON cannot hold {value}")
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "mM":
+        return _moments(value)
     if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()
     if isinstance(value, (Decimal, uuid.UUID)):
@@ -76,6 +90,12 @@ def _plain(value: Any) -> Any:
         return value.item()
     if isinstance(value, np.ndarray):
         return value.tolist()
-    if value is pd.NA or value is pd.NaT:
-        return None
     raise TypeError(f"{type(value).__name__} values are not JSON")
+
+
+def _moments(value: Any) -> Any:
+    if value.dtype.kind == "m":
+        raise TypeError("durations are not JSON")
+    text = to_json(pa.array(np.atleast_1d(value).ravel())).to_pylist()
+    loaded = [None if moment is None else json.loads(moment) for moment in text]
+    return loaded if isinstance(value, np.ndarray) else loaded[0]

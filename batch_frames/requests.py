@@ -142,13 +142,14 @@ def _by_hand(lines: Lines, index: int, body: str | None) -> dict[str, str | None
     found = value["body"]
     reasoning = found.get("reasoning")
     inner = reasoning.get("effort") if isinstance(reasoning, dict) else None
+    effort = found.get("reasoning_effort")
     return {
         "custom_id": _text(value["custom_id"]),
         "url": _text(value.get("url")),
         "model": _text(found.get("model")),
         "system_prompt": _system(found),
         "user_prompt": _user(found),
-        "reasoning_effort": _text(found.get("reasoning_effort", inner)),
+        "reasoning_effort": _text(inner if effort is None else effort),
         "body": body or dumps(found),
     }
 
@@ -195,7 +196,10 @@ def _system(body: Mapping[str, Any]) -> str | None:
 
 def _user(body: Mapping[str, Any]) -> str | None:
     said = [m.get("content") for m in _messages(body) if m.get("role") == "user"]
-    return _text(said[-1] if said else body.get("input", body.get("prompt")))
+    if said:
+        return _text(said[-1])
+    asked = body.get("input")
+    return _text(body.get("prompt") if asked is None else asked)
 
 
 def _text(value: Any) -> str | None:

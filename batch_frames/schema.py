@@ -29,27 +29,30 @@ def to_schema(source: Any) -> dict[str, Any]:
     if not callable(getattr(source, "model_json_schema", None)) or not isinstance(source, type):
         raise TemplateError(f"json_schema must be a dict or a pydantic model class, not {source!r}")
     root = source.model_json_schema()  # type: ignore[attr-defined]
+    if "$ref" in root:
+        # A model that holds itself is only named at the root, where the service wants the object.
+        root = {**_target(root["$ref"], root), "$defs": root["$defs"]}
     name = re.sub(r"[^A-Za-z0-9_-]", "_", source.__name__)[:64]
-    return {"name": name, "schema": _strict(root, root, ()), "strict": True}
+    return {"name": name, "schema": _strict(root, ()), "strict": True}
 
 
-def _strict(node: Any, root: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+def _strict(node: Any, path: tuple[str, ...]) -> Any:
     if isinstance(node, list):
-        return [_strict(child, root, path) for child in node]
+        return [_strict(child, path) for child in node]
     if not isinstance(node, Mapping):
         return node
+    dropped = ("default", "discriminator")
+    node = {("anyOf" if k == "oneOf" else k): v for k, v in node.items() if k not in dropped}
     if "$ref" in node and len(node) > 1:
-        # A reference must stand alone: what it names is written out where more is said of it.
-        target = copy.deepcopy(_target(node["$ref"], root))
-        siblings = {key: value for key, value in node.items() if key != "$ref"}
-        return _strict({**target, **siblings}, root, path)
+        # A reference must stand alone, so that what else is said goes around it.
+        node = {"anyOf": [{"$ref": node.pop("$ref")}], **node}
     strict: dict[str, Any] = {}
     for key, value in node.items():
         if key in ("properties", "$defs"):
-            strict[key] = {n: _strict(child, root, (*path, n)) for n, child in value.items()}
+            strict[key] = {n: _strict(child, (*path, n)) for n, child in value.items()}
         elif key in ("items", "anyOf", "allOf", "prefixItems"):
-            strict[key] = _strict(value, root, path)
-        elif key != "default":
+            strict[key] = _strict(value, path)
+        else:
             strict[key] = copy.deepcopy(value)
     if node.get("type") == "object" or "properties" in node:
         _close(strict, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import shutil
@@ -18,6 +19,9 @@ if sys.platform != "win32":
     import fcntl
 
 __all__ = ["FolderStore", "PipeStore", "Store", "open_store"]
+
+
+OUR_LINES = b'{"custom_id":"'
 
 
 class Store(Protocol):
@@ -57,11 +61,16 @@ def open_store(target: str | os.PathLike[str] | IO[bytes], sources: Sequence[Pat
         path = Path(target)
         if path.is_dir():
             raise IsADirectoryError(f"'{path}' is a folder; name a file in it, as in 'out.jsonl'")
-        if path.exists() and not path.is_file():
+        if path.suffix == ".gz":
+            raise BatchFramesError(f"'{path}' would not be compressed; name a .jsonl file")
+        is_device = path.is_absolute() and path.parts[1] in ("dev", "proc")
+        if is_device or (path.exists() and not path.is_file()):
             return PipeStore(path.open("wb"), path, owned=True)
+        # What a link points to is replaced, not the link.
+        path = path.resolve() if path.is_symlink() else path
         _spare(path, sources)
         return FolderStore(path)
-    if not callable(getattr(target, "write", None)):
+    if not callable(getattr(target, "write", None)) or isinstance(target, io.TextIOBase):
         raise TypeError(f"path must be a path or a binary file, not {type(target).__name__}")
     return PipeStore(target, Path(str(getattr(target, "name", "-"))))
 
@@ -113,6 +122,9 @@ class FolderStore:
         """Rename, then remove what an earlier run left under names that this one has no use for."""
         finals = [self._path] if count == 1 else [self._numbered(n + 1) for n in range(count)]
         earlier = [path for path in self._standing() if path not in finals]
+        for final in finals:
+            if final.is_dir():
+                raise IsADirectoryError(f"'{final}' is a folder; move it away")
         for number, final in enumerate(finals, 1):
             self._temporary(number).replace(final)
         # From the last number down, so that a kill between two leaves no gap in the numbers.
@@ -133,13 +145,23 @@ class FolderStore:
         return self._path.with_name(f"{self._path.stem}-{number:05}{self._path.suffix}")
 
     def _standing(self) -> Iterator[Path]:
-        """List an earlier run's files: numbers without a gap, so that no other name is ours."""
+        """List an earlier run's files: those without a gap in their numbers, and those behind one.
+
+        Behind a gap, only what has five digits and begins as our lines do is ours.
+        """
         if self._path.exists():
             yield self._path
         number = 1
         while self._numbered(number).exists():
             yield self._numbered(number)
             number += 1
+        digits = re.compile(
+            rf"{re.escape(self._path.stem)}-([0-9]{{5}}){re.escape(self._path.suffix)}"
+        )
+        for path in sorted(self._path.parent.iterdir()):
+            found = digits.fullmatch(path.name)
+            if found and int(found[1]) > number and _is_ours(path):
+                yield path
 
     def _clear(self) -> None:
         prefix = f".{self._path.name}."
@@ -147,6 +169,13 @@ class FolderStore:
             digits = path.name.removeprefix(prefix).removesuffix(".tmp")
             if path.name == f"{prefix}{digits}.tmp" and digits.isdigit():
                 path.unlink(missing_ok=True)
+
+
+def _is_ours(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(OUR_LINES)) == OUR_LINES
 
 
 class PipeStore:

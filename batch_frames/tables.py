@@ -16,6 +16,7 @@ from batch_frames.text import TEXT
 __all__ = ["TableRequests"]
 
 ONLY_ONCE = "this frame is a stream, which can be read only once"
+GONE = -1
 AGAIN = "pass the frame anew, or a table instead of a stream"
 
 
@@ -74,8 +75,9 @@ class TableRequests:
 
     def saved(self, shards: Sequence[Shard], requests: int) -> None:
         """Learn which shards begin with all of the table's requests."""
-        if self._source.once and self._kept is None and all(s.path.is_file() for s in shards):
-            self._saved = [(shard, _changed_at(shard)) for shard in shards]
+        times = [_changed_at(shard) for shard in shards]
+        if self._source.once and self._kept is None and GONE not in times:
+            self._saved = list(zip(shards, times, strict=True))
             self._saved_requests = requests
 
     def blocks(self) -> Iterator[Rendered]:
@@ -109,5 +111,5 @@ def _changed_at(shard: Shard) -> int:
     try:
         status = shard.path.stat()
     except OSError:
-        return -1
-    return status.st_mtime_ns if status.st_size == shard.nbytes else -1
+        return GONE
+    return status.st_mtime_ns if status.st_size == shard.nbytes else GONE

@@ -214,6 +214,8 @@ def _compile(node: Any, pieces: list[str | Value], path: tuple[str, ...]) -> Non
     if isinstance(node, Fmt) and not node.names:
         pieces.append(_constant_json(node.texts[0], path))
     elif isinstance(node, (Col, Fmt)):
+        for text in node.texts if isinstance(node, Fmt) else ():
+            _constant_json(text, path)
         pieces.append(node)
     elif isinstance(node, Mapping):
         pieces.append("{")

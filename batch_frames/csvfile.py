@@ -1,0 +1,179 @@
+"""Read one CSV file as a stream of text columns, and name the row of what is wrong in it."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from batch_frames.errors import BatchFramesError, ColumnError, RequestError
+from batch_frames.frames import find_columns
+
+__all__ = ["CsvFile"]
+
+BLOCK = 4 << 20
+LARGEST_BLOCK = 1 << 30
+HEADER = 1 << 20
+UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def _start(path: Path) -> bytes:
+    try:
+        with pa.input_stream(str(path), compression="detect") as stream:
+            start: bytes = stream.read(HEADER)
+    except OSError as error:
+        raise BatchFramesError(f"'{path}' cannot be read: {error}") from None
+    return start
+
+
+def _header(path: Path, start: bytes, needed: list[str]) -> tuple[str, list[str]]:
+    """Find the separator of a CSV file, and its columns."""
+    if not start.strip():
+        raise ColumnError(f"'{path}' is empty; its first line must name the columns")
+    if start.startswith(b"PAR1"):
+        raise BatchFramesError(f"'{path}' is a Parquet file; read it with from_parquet")
+    text = start.decode("utf-16" if start[:2] in UTF16 else "utf-8-sig", "replace")
+    headers = {mark: _first_record(text, mark) for mark in ",;\t|"}
+    fits = [mark for mark, names in headers.items() if set(needed) <= set(names)]
+    best = fits[0] if fits else max(headers, key=lambda mark: len(headers[mark]))
+    if not headers[best] or any("\0" in name for name in headers[best]):
+        raise BatchFramesError(f"'{path}' is not a CSV file: its first line is no list of columns")
+    find_columns(headers[best], needed, f"'{path}'")
+    if any("\ufffd" in name for name in headers[best]):
+        raise BatchFramesError(
+            f"'{path}': the names of the columns are not UTF-8; save it as UTF-8"
+        )
+    return best, headers[best]
+
+
+def _first_record(text: str, separator: str) -> list[str]:
+    try:
+        return next(csv.reader(io.StringIO(text, newline=""), delimiter=separator), [])
+    except csv.Error:
+        return []
+
+
+class _WholeLineEnds(io.RawIOBase):
+    """Never end a block on a carriage return: Arrow takes a newline after it for a second one."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._kept = b""
+
+    def readable(self) -> bool:
+        """Tell that this can be read."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Read, the last byte kept for the next time where it is half a line end."""
+        data: bytes = self._kept + self._stream.read(max(size - 1, 1))
+        self._kept = data[-1:] if data.endswith(b"\r") and len(data) > 1 else b""
+        return data[: len(data) - len(self._kept)]
+
+
+class CsvFile:
+    """Read one CSV file as record batches of text."""
+
+    def __init__(self, path: Path, needed: list[str]) -> None:
+        self._path, self._needed = path, needed
+        start = _start(path)
+        self._encoding = "utf-16" if start[:2] in UTF16 else "utf-8"
+        self._separator, header = _header(path, start, needed)
+        self._has_rows = len(start) == HEADER or b"\n" in start or b"\r" in start
+        # The last column tells whether a quote was left open, which would swallow all that follows.
+        self._last = header[-1] if header.count(header[-1]) == 1 else needed[-1]
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Read; once more with larger blocks where a row is longer than one, from where it was."""
+        done, block, ends_open = 0, BLOCK, False
+        while self._has_rows:
+            row = 0
+            try:
+                for batch in self._open(block):
+                    new = batch.slice(max(done - row, 0))
+                    row += len(batch)
+                    if len(new):
+                        done = row
+                        ends_open = "\n" in (new.column(self._last)[-1].as_py() or b"").decode(
+                            "latin-1"
+                        )
+                        yield _as_text(new.select(self._needed))
+            except pa.ArrowInvalid as error:
+                block = self._larger(block, row, error)
+            else:
+                break
+        if ends_open and not self._tail().endswith('"'):
+            raise self._error(
+                done - 1, "a quote is opened and never closed; close it, or double it"
+            )
+
+    def _open(self, block: int) -> Iterator[pa.RecordBatch]:
+        bad_rows: list[pacsv.InvalidRow] = []
+
+        def refuse(row: pacsv.InvalidRow) -> str:
+            bad_rows.append(row)
+            return "error"
+
+        # Without threads, Arrow knows the numbers of the rows.
+        reading = pacsv.ReadOptions(block_size=block, encoding=self._encoding, use_threads=False)
+        parsing = pacsv.ParseOptions(
+            delimiter=self._separator, newlines_in_values=True, invalid_row_handler=refuse
+        )
+        try:
+            with pa.input_stream(str(self._path), compression="detect") as stream:
+                file = pa.PythonFile(_WholeLineEnds(stream), "r")
+                with pacsv.open_csv(file, reading, parsing, self._conversion()) as reader:
+                    yield from reader
+        except (OSError, UnicodeError) as error:
+            raise BatchFramesError(f"'{self._path}' is damaged: {error}") from None
+        except pa.ArrowInvalid:
+            if not bad_rows:
+                raise
+            bad = bad_rows[0]
+            fields = f"{bad.actual_columns} fields, and the header has {bad.expected_columns}"
+            problem = f"it has {fields}; quote the fields that hold {self._separator!r}"
+            raise self._error(bad.number - 2, problem) from None
+
+    def _conversion(self) -> pacsv.ConvertOptions:
+        """Take columns as bytes: what is not UTF-8 is found by code that can name its row."""
+        columns = list(dict.fromkeys([*self._needed, self._last]))
+        return pacsv.ConvertOptions(
+            include_columns=columns,
+            column_types=dict.fromkeys(columns, pa.large_binary()),
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        )
+
+    def _larger(self, block: int, row: int, error: pa.ArrowInvalid) -> int:
+        if "straddl" not in str(error):
+            raise BatchFramesError(f"'{self._path}', after {row:,} rows: {error}") from None
+        if block >= LARGEST_BLOCK:
+            problem = f"it is longer than {block:,} bytes; a quote may have been left open"
+            raise self._error(row, problem) from None
+        return block * 8
+
+    def _tail(self) -> str:
+        tail = b""
+        with pa.input_stream(str(self._path), compression="detect") as stream:
+            while data := stream.read(BLOCK):
+                tail = (tail + data)[-64:]
+        if self._encoding == "utf-16":
+            return tail.decode(
+                "utf-16-le" if tail[-1:] == b"\0" else "utf-16-be", "replace"
+            ).rstrip()
+        return tail.decode("utf-8", "replace").rstrip()
+
+    def _error(self, row: int, problem: str) -> RequestError:
+        return RequestError(f"row {row:,} of '{self._path}': {problem}", row=row)
+
+
+def _as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
+    columns = [column.view(pa.large_string()) for column in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, batch.schema.names)

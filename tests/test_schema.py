@@ -1,0 +1,373 @@
+"""pydantic models become schemas that the service takes in strict mode."""
+
+import copy
+import enum
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any, Generic, Literal, Optional, TypeVar
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, RootModel
+
+from batch_frames import BatchCreator
+from batch_frames.errors import TemplateError
+from batch_frames.schema import to_schema
+
+SCHEMAS = ("properties", "$defs")
+FORBIDDEN = ("default", "allOf", "not", "if", "patternProperties", "dependentRequired")
+ITEM = TypeVar("ITEM")
+
+
+class Mood(enum.Enum):
+    """Three moods."""
+
+    GOOD = "good"
+    SO_SO = "so-so"
+    BAD = "bad"
+
+
+class Score(BaseModel):
+    """How many points."""
+
+    points: int
+    best: int = 5
+
+
+class Flat(BaseModel):
+    """Plain fields, with defaults and without."""
+
+    text: str
+    number: float = 0.5
+    flag: bool = True
+    words: list[str] = ["a"]
+    maybe: str | None = None
+    older: Optional[int] = Field(None, description="in years")  # noqa: UP045
+    kind: Literal["x", "y"] = "x"
+    bounded: int = Field(3, ge=1, le=5)
+
+
+class Nested(BaseModel):
+    """Models in models, in lists and in unions."""
+
+    score: Score
+    described: Score = Field(description="the first")
+    defaulted: Score = Score(points=1)
+    scores: list[Score] = []
+    listed: list[Annotated[Score, Field(description="one of them")]]
+    maybe: Score | None = None
+    either: Score | Flat | int = 3
+    mood: Mood = Mood.GOOD
+    said: Mood = Field(Mood.BAD, description="what was said")
+
+
+class Tricky(BaseModel):
+    """Fields named as the words of JSON Schema."""
+
+    default: int = 3
+    properties: Score
+    required: list[str] = []
+    items: Score | None = None
+    additionalProperties: bool = True  # noqa: N815
+    type: Literal["object"] = "object"
+    anyOf: list[Score] = Field([], title="default")  # noqa: N815
+    aliased: int = Field(1, alias="$ref")
+
+
+class Node(BaseModel):
+    """A tree."""
+
+    value: int = 0
+    children: list["Node"] = []
+    parent: Optional["Node"] = None
+
+
+class Described(BaseModel):
+    """A tree that says something of its branches."""
+
+    value: int
+    children: list[Annotated["Described", Field(description="a branch")]]
+
+
+class Mother(BaseModel):
+    """One of two that name each other."""
+
+    child: Optional["Child"] = None
+
+
+class Child(BaseModel):
+    """The other one."""
+
+    mother: Mother = Field(description="whose child it is")
+
+
+class Empty(BaseModel):
+    """No fields."""
+
+
+class Closed(BaseModel):
+    """Closed by its own words."""
+
+    model_config = ConfigDict(extra="forbid")
+    score: Score
+
+
+class Page(BaseModel, Generic[ITEM]):
+    """Some items."""
+
+    items: list[ITEM]
+    more: bool = False
+
+
+MODELS = [Score, Flat, Nested, Tricky, Node, Described, Mother, Child, Empty, Closed, Page[Score]]
+
+
+def find(reference: str, root: Any) -> Any:
+    """Follow a reference from the root."""
+    assert reference.startswith("#")
+    for step in reference.split("/")[1:]:
+        root = root[step.replace("~1", "/").replace("~0", "~")]
+    return root
+
+
+def faults(node: Any, root: Any, path: str = "#") -> Iterator[str]:
+    """List what strict mode would refuse, by the rules of OpenAI's guide, at any depth."""
+    if isinstance(node, list):
+        for number, child in enumerate(node):
+            yield from faults(child, root, f"{path}/{number}")
+    if not isinstance(node, dict):
+        return
+    yield from (f"{path} has {key}" for key in FORBIDDEN if key in node)
+    if node.get("type") == "object" or "properties" in node:
+        if node.get("additionalProperties") is not False:
+            yield f"{path} takes other keys"
+        if node.get("required") != list(node.get("properties", ())):
+            yield f"{path} does not require what it has"
+    if "$ref" in node:
+        if set(node) != {"$ref"}:
+            yield f"{path} says more beside its reference"
+        if not isinstance(find(node["$ref"], root), dict):
+            yield f"{path} refers to nothing"
+    for key, child in node.items():
+        if key in SCHEMAS:
+            for name, schema in child.items():
+                yield from faults(schema, root, f"{path}/{key}/{name}")
+        elif key not in ("enum", "const", "examples", "required"):
+            yield from faults(child, root, f"{path}/{key}")
+
+
+def shape(node: Any, root: Any, depth: int = 8) -> Any:
+    """Say what a schema means to a reader: references followed, words for humans left out."""
+    if isinstance(node, list):
+        return [shape(child, root, depth) for child in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        return shape(find(node["$ref"], root), root, depth)
+    if len(node.get("anyOf", ())) == 1:
+        return shape(node["anyOf"][0], root, depth)
+    if not depth:
+        return "…"
+    skipped = ("title", "description", "default", "required", "additionalProperties", "$defs")
+    return {
+        key: {name: shape(schema, root, depth - 1) for name, schema in child.items()}
+        if key == "properties"
+        else shape(child, root, depth - 1)
+        for key, child in node.items()
+        if key not in skipped
+    }
+
+
+def refusal(source: Any) -> str:
+    """Give the message with which a source is refused."""
+    with pytest.raises(TemplateError) as caught:
+        to_schema(source)
+    return str(caught.value)
+
+
+class TestStrict:
+    """Every object is closed and requires all it has, without defaults."""
+
+    @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+    def test_it_is_strict_at_any_depth(self, model: type[BaseModel]) -> None:
+        """A checker that knows only the rules finds nothing."""
+        schema = to_schema(model)["schema"]
+        assert list(faults(schema, schema)) == []
+        assert schema["type"] == "object"
+
+    @pytest.mark.parametrize("model", [Flat, Nested, Tricky, Node], ids=lambda m: m.__name__)
+    def test_the_checker_finds_faults(self, model: type[BaseModel]) -> None:
+        """The same checker refuses what pydantic gives by itself."""
+        schema = model.model_json_schema()
+        assert list(faults(schema, schema)) != []
+
+    @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+    def test_the_meaning_stays(self, model: type[BaseModel]) -> None:
+        """Names, types, enums and bounds of all fields are those that pydantic gives."""
+        ours, given = to_schema(model)["schema"], model.model_json_schema()
+        assert shape(ours, ours) == shape(given, given)
+
+    def test_the_whole_of_a_small_one(self) -> None:
+        """A schema written by hand."""
+        assert to_schema(Score) == {
+            "name": "Score",
+            "schema": {
+                "type": "object",
+                "title": "Score",
+                "description": "How many points.",
+                "properties": {
+                    "points": {"title": "Points", "type": "integer"},
+                    "best": {"title": "Best", "type": "integer"},
+                },
+                "required": ["points", "best"],
+                "additionalProperties": False,
+            },
+            "strict": True,
+        }
+
+    def test_optional_may_be_null(self) -> None:
+        """What is ``Optional`` is required, may be null and has no default."""
+        fields = to_schema(Flat)["schema"]["properties"]
+        text_or_null = [{"type": "string"}, {"type": "null"}]
+        assert fields["maybe"] == {"anyOf": text_or_null, "title": "Maybe"}
+        number_or_null = [{"type": "integer"}, {"type": "null"}]
+        expected = {"anyOf": number_or_null, "title": "Older", "description": "in years"}
+        assert fields["older"] == expected
+
+    def test_enums(self) -> None:
+        """An enum keeps its values, referred to or written out."""
+        schema = to_schema(Nested)["schema"]
+        for name in ("mood", "said"):
+            assert shape(schema["properties"][name], schema) == {
+                "enum": ["good", "so-so", "bad"],
+                "type": "string",
+            }
+        assert schema["properties"]["said"]["description"] == "what was said"
+
+    def test_a_reference_with_a_description(self) -> None:
+        """What is said beside a reference is kept, and so is what it refers to."""
+        schema = to_schema(Nested)["schema"]
+        fields = schema["properties"]
+        assert fields["described"]["description"] == "the first"
+        assert fields["listed"]["items"]["description"] == "one of them"
+        for node in (fields["score"], fields["described"], fields["listed"]["items"]):
+            assert list(shape(node, schema)["properties"]) == ["points", "best"]
+
+    def test_fields_named_as_keywords(self) -> None:
+        """A field may be called ``default`` or ``required`` and is a field still."""
+        schema = to_schema(Tricky)["schema"]
+        names = ["default", "properties", "required", "items"]
+        names += ["additionalProperties", "type", "anyOf", "$ref"]
+        assert schema["required"] == list(schema["properties"]) == names
+
+    def test_recursion_at_the_root(self) -> None:
+        """A model of itself has an object at its root, and references inside."""
+        schema = to_schema(Node)["schema"]
+        assert schema["properties"]["children"]["items"] == {"$ref": "#/$defs/Node"}
+        assert "$ref" not in schema
+
+    @pytest.mark.parametrize(
+        ("model", "name"),
+        [
+            (Score, "Score"),
+            (Page[Score], "Page_Score_"),
+            (type("Ä" + "x" * 80, (Score,), {}), "_" + "x" * 63),
+        ],
+        ids=["plain", "generic", "long"],
+    )
+    def test_names(self, model: type[BaseModel], name: str) -> None:
+        """A name has at most 64 letters, digits, ``_`` and ``-``, as the service wants."""
+        schema = to_schema(model)
+        assert schema["name"] == name
+        assert list(schema) == ["name", "schema", "strict"]
+
+    def test_the_model_is_not_changed(self) -> None:
+        """pydantic's own schema stays what it was, and each call gives a new one."""
+        before = copy.deepcopy(Nested.model_json_schema())
+        first = to_schema(Nested)
+        first["schema"]["$defs"].clear()
+        assert Nested.model_json_schema() == before
+        assert to_schema(Nested)["schema"]["$defs"] != {}
+
+    def test_in_a_request(self) -> None:
+        """The schema stands in the line as it is."""
+        creator = BatchCreator("m", "low", Nested, system_prompt=None)
+        creator.add_entry("a", "Hi")
+        request = creator.preview_entry()
+        assert request["body"]["response_format"] == {
+            "type": "json_schema",
+            "json_schema": json.loads(json.dumps(to_schema(Nested))),
+        }
+
+
+class TestRefused:
+    """What strict mode forbids is refused before anything is sent."""
+
+    KEYS = (
+        "takes any keys, which strict mode forbids; "
+        "use a model with named fields, or a list of key and value"
+    )
+
+    @pytest.mark.parametrize(
+        "kind", [dict, dict[str, int], dict[str, Any], dict[str, Score], dict[str, int] | None]
+    )
+    def test_dicts(self, kind: Any) -> None:
+        """A field that takes any keys is named with its path."""
+        inner = type("Inner", (BaseModel,), {"__annotations__": {"scores": kind}})
+        assert refusal(inner) == f"json_schema: scores {self.KEYS}"
+        outer = type("Outer", (BaseModel,), {"__annotations__": {"inner": list[inner]}})  # type: ignore[valid-type]
+        assert refusal(outer) == f"json_schema: Inner.scores {self.KEYS}"
+
+    def test_dicts_in_lists(self) -> None:
+        """A dict is found inside a list as well."""
+        model = type("Rows", (BaseModel,), {"__annotations__": {"rows": list[dict[str, int]]}})
+        assert refusal(model) == f"json_schema: rows {self.KEYS}"
+
+    def test_open_models(self) -> None:
+        """A model that allows more keys is refused at its root."""
+        model = type("Open", (Score,), {"model_config": ConfigDict(extra="allow")})
+        assert refusal(model) == f"json_schema: the root {self.KEYS}"
+
+    def test_a_dict_at_the_root(self) -> None:
+        """So is a model that is nothing but a dict."""
+        assert refusal(RootModel[dict[str, int]]) == f"json_schema: the root {self.KEYS}"
+
+    @pytest.mark.parametrize("source", [5, "Score", int, [Score], Score(points=1), object()])
+    def test_other_things(self, source: Any) -> None:
+        """Neither instances nor other classes are schemas."""
+        expected = f"json_schema must be a dict or a pydantic model class, not {source!r}"
+        assert refusal(source) == expected
+
+
+class TestDicts:
+    """A dict is the user's and passes as it is."""
+
+    @pytest.mark.parametrize(
+        "schema",
+        [
+            {"name": "n", "schema": {"type": "object", "default": {}}, "strict": False},
+            {"schema": {"additionalProperties": True}, "x": [None, 1.0]},
+            {},
+        ],
+    )
+    def test_as_it_is(self, schema: dict[str, Any]) -> None:
+        """Nothing is added, taken away or made strict, and the dict stays whole."""
+        before = copy.deepcopy(schema)
+        assert to_schema(schema) == before
+        assert list(to_schema(schema)) == list(before)
+        assert schema == before
+
+    def test_in_a_request(self) -> None:
+        """In the line stands the dict, key for key, in its own order."""
+        schema = {"strict": False, "name": "é", "schema": {"b": 1, "a": [1.5, None, '"']}}
+        creator = BatchCreator("m", "low", schema, system_prompt=None)
+        creator.add_entry("a", "Hi")
+        line = json.dumps(creator.preview_entry(), ensure_ascii=False, separators=(",", ":"))
+        written = json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
+        assert f'"response_format":{{"type":"json_schema","json_schema":{written}}}' in line
+
+    def test_what_is_not_json(self) -> None:
+        """A dict that JSON cannot hold is refused with the place."""
+        with pytest.raises(TemplateError) as caught:
+            BatchCreator("m", "low", {"schema": {"enum": [{1}]}}, system_prompt=None)
+        place = "body.response_format.json_schema.schema.enum.0"
+        assert str(caught.value) == f"{place}: {{1}} is not a JSON value"
