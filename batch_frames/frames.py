@@ -153,8 +153,8 @@ class ArrowSource:
         self.once = not hasattr(frame, "__len__")
         self._frame = frame
         self._id_column, self._columns = id_column, columns
-        find_columns(reader.schema.names, [id_column, *columns])
         self._reader = reader if self.once else reader.close()
+        find_columns(reader.schema.names, [id_column, *columns])
 
     def rows(self) -> int | None:
         """Count the rows where that needs no reading, else None."""
@@ -164,7 +164,10 @@ class ArrowSource:
     def chunks(self) -> Iterator[Chunk]:
         """Read the rows from the first one on."""
         reader = self._reader or pa.RecordBatchReader.from_stream(self._frame)
-        return cut(reader, self._id_column, self._columns)
+        try:
+            yield from cut(reader, self._id_column, self._columns)
+        finally:
+            reader.close()
 
 
 def find_columns(have: Sequence[str], need: Iterable[str], where: str = "the frame") -> None:
@@ -239,6 +242,8 @@ def _readable(series: pd.Series[Any]) -> Any:
     try:
         array = pa.array(series, from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError):
+        if isinstance(series.dtype, pd.CategoricalDtype):
+            return series.to_numpy(object)
         problem = f"column {series.name!r} holds {series.dtype} values, which JSON cannot hold"
         raise ColumnError(f"{problem}; make them text first") from None
     chunked = array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])

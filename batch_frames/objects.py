@@ -49,7 +49,7 @@ def object_array(values: npt.NDArray[np.object_], *, whole_floats: bool = True) 
         if kind == "string":
             text = pa.array(values, TEXT, from_pandas=True)
             return pa.ExtensionArray.from_storage(PythonText(), text)
-        if kind in PLAIN:
+        if kind in PLAIN and (whole_floats or kind != "mixed-integer-float"):
             return pa.array(values, from_pandas=True)
     missing = pd.isna(values)
     rows = [

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from batch_frames.chunks import Chunk, Position
@@ -83,16 +84,21 @@ class TableRequests:
     def blocks(self) -> Iterator[Rendered]:
         """Render the rows, chunk by chunk."""
         if self._saved:
-            return self._read_back()
-        return (self._template.render(chunk, na=self._na) for chunk in self._chunks())
+            yield from self._read_back()
+            return
+        # Closed even when a row is refused: a database connection may wait for it.
+        with closing(self._chunks()) as chunks:
+            for chunk in chunks:
+                yield self._template.render(chunk, na=self._na)
 
-    def _chunks(self) -> Iterator[Chunk]:
+    def _chunks(self) -> Generator[Chunk, None, None]:
         if self._kept is not None:
-            return iter(self._kept)
+            yield from self._kept
+            return
         if self._source.once and self._used:
             raise BatchFramesError(f"{ONLY_ONCE}, and it is used up; {AGAIN}")
         self._used = True
-        return self._source.chunks()
+        yield from self._source.chunks()
 
     def _read_back(self) -> Iterator[Rendered]:
         left, first = self._saved_requests, 0
