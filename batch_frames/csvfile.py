@@ -46,9 +46,7 @@ def _header(path: Path, start: bytes, needed: list[str]) -> tuple[str, list[str]
         raise BatchFramesError(f"'{path}' is not a CSV file: its first line is no list of columns")
     find_columns(headers[best], needed, f"'{path}'")
     if any("\ufffd" in name for name in headers[best]):
-        raise BatchFramesError(
-            f"'{path}': the names of the columns are not UTF-8; save it as UTF-8"
-        )
+        raise BatchFramesError(f"'{path}' has column names that are not UTF-8; save it as UTF-8")
     return best, headers[best]
 
 

@@ -28,7 +28,7 @@ __all__ = [
     "to_dataframe",
 ]
 
-CHUNK_BYTES = 512 << 10
+CHUNK_BYTES = 768 << 10
 """Text of this size stays in a processor's cache from one step to the next."""
 
 FIRST_ROWS = 512

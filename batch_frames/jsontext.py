@@ -111,8 +111,10 @@ def to_text(array: pa.Array) -> pa.Array:
     """
     array = _plain(array)
     kind = array.type
+    if isinstance(kind, PythonText):
+        return escape(array.storage)
     if _is_text(kind):
-        return escape(_checked(array))
+        return escape(array.cast(TEXT), check=True)
     if pa.types.is_dictionary(kind):
         return _categories(array, to_text)
     if pa.types.is_floating(kind):
@@ -326,8 +328,6 @@ def _json_ids(json_text: pa.Array) -> pa.Array:
     good = pc.match_substring_regex(json_text, '^(".*"|-?[0-9]+)$')
     if not pc.all(good, min_count=0).as_py():
         index = int(pc.index(good, pa.scalar(False)).as_py())
-        value = json_text[index].as_py()
-        kind = "the float " if value[0] in "-0123456789" else ""
-        raise CellError(index, f"is {kind}{value}; {_ID_ADVICE}")
+        raise CellError(index, f"is {json_text[index].as_py()}; {_ID_ADVICE}")
     loaded = (None if row is None else json.loads(row) for row in json_text.to_pylist())
     return pa.array([None if value is None else str(value) for value in loaded], TEXT)

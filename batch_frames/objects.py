@@ -20,6 +20,7 @@ from batch_frames.text import TEXT
 
 __all__ = ["object_array"]
 
+ARROW_UNITS = ("D", "s", "ms", "us", "ns")
 PLAIN = {
     "string",
     "empty",
@@ -96,6 +97,8 @@ def _plain(value: Any) -> Any:
 def _moments(value: Any) -> Any:
     if value.dtype.kind == "m":
         raise TypeError("durations are not JSON")
+    if np.datetime_data(value.dtype)[0] not in ARROW_UNITS:
+        value = value.astype("datetime64[s]")
     text = to_json(pa.array(np.atleast_1d(value).ravel())).to_pylist()
     loaded = [None if moment is None else json.loads(moment) for moment in text]
     return loaded if isinstance(value, np.ndarray) else loaded[0]

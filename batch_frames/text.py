@@ -33,7 +33,6 @@ __all__ = [
 TEXT = pa.large_string()
 NULL = pa.scalar(None, TEXT)
 BACKSLASH = b"\\"
-ASCII_END = 0x7F
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 NARROWER: tuple[tuple[bytes, np.ufunc, int], ...] = (
     (b"\xe0", np.less, 0xA0),
@@ -83,21 +82,19 @@ def check_utf8(text: pa.Array) -> None:
         CellError: For the first such row.
     """
     data = bytes_of(text)
-    if len(data) and data.max() > ASCII_END and not _is_utf8(data, offsets_of(text)):
-        index = next((i for i, row in enumerate(text) if not _decodes(row)), None)
-        if index is None:  # only bytes below a null are wrong, and nobody reads those
-            return
-        raise CellError(
-            index, "is not valid UTF-8; read the file with its own encoding, or save it as UTF-8"
-        )
+    _check(text, data, data.tobytes())
 
 
-def escape(text: pa.Array) -> pa.Array:
+def escape(text: pa.Array, *, check: bool = False) -> pa.Array:
     """Escape what a JSON string must not hold: quotes, backslashes, control characters.
 
     Each value becomes what ``json.dumps(value, ensure_ascii=False)`` puts between the quotes. The
     whole buffer is done at once: few bytes need an escape, so all but the search for them works on
     their positions. A column with nothing to escape is returned as it is.
+
+    Args:
+        text: A ``large_string`` array.
+        check: Whether to refuse bytes that are not UTF-8, as ``check_utf8`` does.
 
     Example:
         >>> escape(pa.array(['a "b"', None], TEXT)).to_pylist()
@@ -105,6 +102,8 @@ def escape(text: pa.Array) -> pa.Array:
     """
     data = bytes_of(text)
     escaped = data.tobytes()
+    if check:
+        _check(text, data, escaped)
     # Without its second bit, the quote (0x22) comes to stand directly behind the controls.
     found = (data ^ 0x02) <= 0x20
     if BACKSLASH in escaped:
@@ -134,30 +133,46 @@ def _validity(text: pa.Array) -> pa.Buffer | None:
     return pa.py_buffer(bits)
 
 
-def _is_utf8(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> bool:
+def _check(text: pa.Array, data: npt.NDArray[np.uint8], raw: bytes) -> None:
+    if raw.isascii() or _is_utf8(data, raw, offsets_of(text)):
+        return
+    index = next((i for i, row in enumerate(text) if not _decodes(row)), None)
+    if index is None:  # only bytes below a null are wrong, and nobody reads those
+        return
+    advice = "read the file with its own encoding, or save it as UTF-8"
+    raise CellError(index, f"is not valid UTF-8; {advice}")
+
+
+def _is_utf8(data: npt.NDArray[np.uint8], raw: bytes, offsets: npt.NDArray[np.int64]) -> bool:
     """Check the bytes of all rows at once, by table 3-7 of the Unicode standard.
 
     Every lead byte must be followed by its number of continuation bytes, and nothing else may be;
     after four of the leads the second byte has a narrower range; no row may begin inside one.
     """
-    longest = data.max()
+    highest = data.max()
     continues = data.view(np.int8) < -64
     expected = data >= 0xC0
-    if longest >= 0xE0:
+    if highest >= 0xE0:
         expected[1:] |= (data >= 0xE0)[:-1]
-    if longest >= 0xF0:
+    if highest >= 0xF0:
         expected[2:] |= (data >= 0xF0)[:-2]
     if continues[0] or expected[-1] or not np.array_equal(continues[1:], expected[:-1]):
         return False
     starts = offsets[:-1][offsets[:-1] < offsets[-1]] - offsets[0]
-    if longest > 0xF4 or continues[starts].any():
+    if highest > 0xF4 or continues[starts].any():
         return False
-    raw = data.tobytes()
     return not any(lead in raw for lead in (b"\xc0", b"\xc1")) and not any(
-        ((data[:-1] == lead[0]) & wrong(data[1:], second)).any()
+        _any_pair(data, lead[0], wrong, second)
         for lead, wrong, second in NARROWER
-        if lead[0] <= longest and lead in raw
+        if lead[0] <= highest and lead in raw
     )
+
+
+def _any_pair(data: npt.NDArray[np.uint8], lead: int, wrong: np.ufunc, second: int) -> bool:
+    """Look for a lead byte with a second byte out of its range."""
+    found = data[:-1] == lead
+    found &= wrong(data[1:], second)
+    return bool(found.any())
 
 
 def _decodes(row: pa.Scalar) -> bool:
