@@ -57,22 +57,39 @@ def _first_record(text: str, separator: str) -> list[str]:
         return []
 
 
-class _WholeLineEnds(io.RawIOBase):
-    """Never end a block on a carriage return: Arrow takes a newline after it for a second one."""
+class _CsvBytes(io.RawIOBase):
+    """Give Arrow what it reads without slips: UTF-8, ended by a newline, no line end cut in two."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, encoding: str) -> None:
         self._stream = stream
+        self._decoder = codecs.getincrementaldecoder(encoding)() if encoding == "utf-16" else None
         self._kept = b""
+        self._ended = False
+        self._last = b""
 
     def readable(self) -> bool:
         """Tell that this can be read."""
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """Read, the last byte kept for the next time where it is half a line end."""
-        data: bytes = self._kept + self._stream.read(max(size - 1, 1))
-        self._kept = data[-1:] if data.endswith(b"\r") and len(data) > 1 else b""
-        return data[: len(data) - len(self._kept)]
+        """Read a part; a carriage return at its end waits for what follows."""
+        data = b""
+        while not data and not self._ended:
+            # UTF-16 may grow by half when it becomes UTF-8.
+            raw = self._stream.read(max(size // 2 if self._decoder else size - 2, 1))
+            self._ended = not raw
+            data = self._kept + (self._decoded(raw) if self._decoder else raw)
+            self._kept = b""
+            if self._ended and not data:
+                data = b"" if self._last in b"\r\n" else b"\n"
+            elif data.endswith(b"\r") and not self._ended:
+                data, self._kept = data[:-1], b"\r"
+        self._last = data[-1:] or self._last
+        return data
+
+    def _decoded(self, raw: bytes) -> bytes:
+        assert self._decoder is not None
+        return self._decoder.decode(raw, final=not raw).encode()
 
 
 class CsvFile:
@@ -85,11 +102,12 @@ class CsvFile:
         self._separator, header = _header(path, start, needed)
         self._has_rows = len(start) == HEADER or b"\n" in start or b"\r" in start
         # The last column tells whether a quote was left open, which would swallow all that follows.
-        self._last = header[-1] if header.count(header[-1]) == 1 else needed[-1]
+        self._last = header[-1] if header.count(header[-1]) == 1 else None
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Read; once more with larger blocks where a row is longer than one, from where it was."""
-        done, block, ends_open = 0, BLOCK, False
+        done, block = 0, BLOCK
+        last: bytes | None = None
         while self._has_rows:
             row = 0
             try:
@@ -98,15 +116,13 @@ class CsvFile:
                     row += len(batch)
                     if len(new):
                         done = row
-                        ends_open = "\n" in (new.column(self._last)[-1].as_py() or b"").decode(
-                            "latin-1"
-                        )
+                        last = new.column(self._last)[-1].as_py() if self._last else None
                         yield _as_text(new.select(self._needed))
             except pa.ArrowInvalid as error:
                 block = self._larger(block, row, error)
             else:
                 break
-        if ends_open and not self._tail().endswith('"'):
+        if last and b"\n" in last and self._ends_inside(last):
             raise self._error(
                 done - 1, "a quote is opened and never closed; close it, or double it"
             )
@@ -119,13 +135,13 @@ class CsvFile:
             return "error"
 
         # Without threads, Arrow knows the numbers of the rows.
-        reading = pacsv.ReadOptions(block_size=block, encoding=self._encoding, use_threads=False)
+        reading = pacsv.ReadOptions(block_size=block, use_threads=False)
         parsing = pacsv.ParseOptions(
             delimiter=self._separator, newlines_in_values=True, invalid_row_handler=refuse
         )
         try:
             with pa.input_stream(str(self._path), compression="detect") as stream:
-                file = pa.PythonFile(_WholeLineEnds(stream), "r")
+                file = pa.PythonFile(_CsvBytes(stream, self._encoding), "r")
                 with pacsv.open_csv(file, reading, parsing, self._conversion()) as reader:
                     yield from reader
         except (OSError, UnicodeError) as error:
@@ -138,9 +154,19 @@ class CsvFile:
             problem = f"it has {fields}; quote the fields that hold {self._separator!r}"
             raise self._error(bad.number - 2, problem) from None
 
+    def _ends_inside(self, value: bytes) -> bool:
+        """Tell whether the file ends in a value whose quote was opened and not closed."""
+        opened = self._separator.encode() + b'"' + value.replace(b'"', b'""')
+        tail = b""
+        with pa.input_stream(str(self._path), compression="detect") as stream:
+            file = _CsvBytes(stream, self._encoding)
+            while data := file.read(BLOCK):
+                tail = (tail + data)[-len(opened) :]
+        return tail == opened
+
     def _conversion(self) -> pacsv.ConvertOptions:
         """Take columns as bytes: what is not UTF-8 is found by code that can name its row."""
-        columns = list(dict.fromkeys([*self._needed, self._last]))
+        columns = list(dict.fromkeys([*self._needed, *([self._last] if self._last else [])]))
         return pacsv.ConvertOptions(
             include_columns=columns,
             column_types=dict.fromkeys(columns, pa.large_binary()),
@@ -155,18 +181,7 @@ class CsvFile:
         if block >= LARGEST_BLOCK:
             problem = f"it is longer than {block:,} bytes; a quote may have been left open"
             raise self._error(row, problem) from None
-        return block * 8
-
-    def _tail(self) -> str:
-        tail = b""
-        with pa.input_stream(str(self._path), compression="detect") as stream:
-            while data := stream.read(BLOCK):
-                tail = (tail + data)[-64:]
-        if self._encoding == "utf-16":
-            return tail.decode(
-                "utf-16-le" if tail[-1:] == b"\0" else "utf-16-be", "replace"
-            ).rstrip()
-        return tail.decode("utf-8", "replace").rstrip()
+        return min(block * 8, LARGEST_BLOCK)
 
     def _error(self, row: int, problem: str) -> RequestError:
         return RequestError(f"row {row:,} of '{self._path}': {problem}", row=row)

@@ -32,6 +32,8 @@ def find_files(paths: Paths, endings: Sequence[str]) -> list[Path]:
     """
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
+    if not isinstance(paths, Iterable):
+        raise TypeError(f"a path must be text or a Path, not {paths!r}")
     if hasattr(paths, "columns"):
         raise TypeError(
             f"a path is needed, not a {type(paths).__name__}; for that, use from_dataframe"

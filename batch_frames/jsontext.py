@@ -188,8 +188,8 @@ def read_type(array: pa.Array, kind: str) -> pa.Array:
         CellError: For the first value that is none.
 
     Example:
-        >>> read_type(pa.array(["2", " 0.5", None]), "number").to_pylist()
-        [2.0, 0.5, None]
+        >>> read_type(pa.array(["2", " -5", None]), "integer").to_pylist()
+        [2, -5, None]
     """
     array = _plain(array)
     if pa.types.is_dictionary(array.type):
@@ -200,17 +200,20 @@ def read_type(array: pa.Array, kind: str) -> pa.Array:
     # A sign is fine, but Arrow would read hexadecimal digits too.
     decimal = pc.if_else(pc.match_substring(trimmed, "0x", ignore_case=True), "no", trimmed)
     unsigned = pc.replace_substring_regex(decimal, r"^\+", "")
-    targets = {
-        "number": (pa.int64(), pa.float64()),
-        "integer": (pa.int64(),),
-        "boolean": (pa.bool_(),),
-    }[kind]
-    for target in targets:
-        with contextlib.suppress(pa.ArrowInvalid):
-            return unsigned.cast(target)
-    index = next(i for i in range(len(array)) if not _casts(unsigned.slice(i, 1), targets[-1]))
+    target = {"number": pa.float64(), "integer": pa.int64(), "boolean": pa.bool_()}[kind]
+    with contextlib.suppress(pa.ArrowInvalid):
+        return _numbers(unsigned) if kind == "number" else unsigned.cast(target)
+    index = next(i for i in range(len(array)) if not _casts(unsigned.slice(i, 1), target))
     article = "an" if kind == "integer" else "a"
     raise CellError(index, f"is {array[index].as_py()!r}, not {article} {kind}")
+
+
+def _numbers(text: pa.Array) -> pa.Array:
+    """Read whole numbers and others apart, so that neither takes a digit from the other."""
+    whole = pc.match_substring_regex(text, r"^(0|-?[1-9][0-9]*)$")
+    integers = pc.if_else(whole, text, NULL)
+    floats = _floats(pc.if_else(whole, NULL, text).cast(pa.float64()))
+    return pa.ExtensionArray.from_storage(JsonText(), pc.coalesce(integers, floats))
 
 
 def _plain(array: pa.Array) -> pa.Array:

@@ -1,0 +1,1066 @@
+"""CSV and Parquet files become the lines that a frame of the same rows becomes, as a stream."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import gzip
+import io
+import json
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import batch_frames as bf
+
+DATA = Path(__file__).parents[1] / "data"
+BLOCK = 4 << 20
+"""How much of a CSV file is read at a time."""
+NO_PROMPT = "column 'text' is null; drop the row or pass na=\"skip\""
+UTF8 = "is not valid UTF-8; read the file with its own encoding, or save it as UTF-8"
+OPEN_QUOTE = "a quote is opened and never closed; close it, or double it"
+NASTY = '"\\\b\f\n\r\t\x1f\x7f\u2028 é 日本語 😀 {x}, ; |'
+
+Read = Callable[..., bf.BatchCreator]
+Row = tuple[str, str | None]
+
+
+def batch_of(path: Any, read: Read = bf.from_csv, **options: Any) -> bf.BatchCreator:
+    """Open files with short options."""
+    given = {"id_column": "id", "prompt_column": "text", "model": "m", **options}
+    return read(path, **{"seed": None, "reasoning_effort": None, **given})
+
+
+def written(path: Any, read: Read = bf.from_csv, **options: Any) -> bytes:
+    """Give the lines that files become."""
+    file = io.BytesIO()
+    batch_of(path, read, **options).save_to_file(file, progress=False)
+    return file.getvalue()
+
+
+def rows_of(path: Any, read: Read = bf.from_csv, **options: Any) -> list[tuple[str, Any]]:
+    """List the id and the prompt of each line that files become."""
+    requests = map(json.loads, written(path, read, **options).split(b"\n")[:-1])
+    return [
+        (request["custom_id"], request["body"]["messages"][0]["content"]) for request in requests
+    ]
+
+
+def line(custom_id: str, prompt: Any, **body: Any) -> bytes:
+    """Write one line with ``json.dumps``."""
+    messages = [{"role": "user", "content": prompt}]
+    url = "/v1/chat/completions"
+    body = {"model": "m", "messages": messages, **body}
+    request = {"custom_id": custom_id, "method": "POST", "url": url, "body": body}
+    return json.dumps(request, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def error_of(path: Any, read: Read = bf.from_csv, **options: Any) -> bf.BatchFramesError:
+    """Give the error that files raise."""
+    with pytest.raises(bf.BatchFramesError) as caught:
+        written(path, read, **options)
+    return caught.value
+
+
+def warns(message: str) -> Any:
+    """Expect one warning with this whole message."""
+    return pytest.warns(UserWarning, match=rf"\A{re.escape(message)}\Z")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Iterator[Path]:
+    """Name a CSV file that is not there yet, and take it away in the end: some are large."""
+    path = tmp_path / "reviews.csv"
+    yield path
+    path.unlink(missing_ok=True)
+
+
+def save(path: Path, text: str, encoding: str = "utf-8") -> Path:
+    """Save a text as it is, whatever its line ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def save_parquet(path: Path, columns: dict[str, Any], **options: Any) -> Path:
+    """Save columns as a Parquet file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path, **options)
+    return path
+
+
+# What a CSV file holds
+
+
+def field(value: str | None) -> str:
+    """Write one CSV field: nothing for a null, quotes where they are needed."""
+    if value is None or re.fullmatch(r"\w+", value):
+        return value or ""
+    return '"' + value.replace('"', '""') + '"'
+
+
+words = st.text(max_size=12) | st.text(alphabet='",;|\t\n\r\\ ab', max_size=12)
+
+
+@settings(deadline=None, max_examples=150)
+@example(rows=[(NASTY, NASTY, NASTY)], separator=",", end="\n", encoding="utf-8", last=True)
+@example(rows=[("a", "", None)], separator=";", end="\r\n", encoding="utf-8-sig", last=False)
+@example(rows=[("a", "x\ny", "x\ny")], separator="\t", end="\n", encoding="utf-16", last=False)
+@given(
+    rows=st.lists(
+        st.tuples(st.text(min_size=1, max_size=5), words, st.none() | words),
+        min_size=1,
+        max_size=5,
+        unique_by=lambda row: row[0],
+    ),
+    separator=st.sampled_from(",;\t|"),
+    end=st.sampled_from(["\n", "\r\n"]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    last=st.booleans(),
+)
+def test_any_text_comes_out_of_a_csv_file_as_it_went_in(
+    rows: list[tuple[str, str, str | None]], separator: str, end: str, encoding: str, last: bool
+) -> None:
+    """Quoted fields hold any text, in any separator, line end and encoding that is promised."""
+    records = [["id", "text", "note"], *rows]
+    text = end.join(separator.join(map(field, record)) for record in records) + end * last
+    lines = [line(i, t, **({} if note is None else {"note": note})) for i, t, note in rows]
+    with TemporaryDirectory() as folder:
+        path = save(Path(folder) / "a.csv", text, encoding)
+        assert written(path, body={"note": bf.col("note")}) == b"".join(lines)
+
+
+CSVS: dict[str, tuple[str, list[Row]]] = {
+    "ids stay text": (
+        "id,text\n007,x\n1e5,y\n 8 ,z\n1.0,w\n",
+        [("007", "x"), ("1e5", "y"), (" 8 ", "z"), ("1.0", "w")],
+    ),
+    "words for nothing are words": (
+        "id,text\nNA,null\nnan,None\nNULL,#N/A\n",
+        [("NA", "null"), ("nan", "None"), ("NULL", "#N/A")],
+    ),
+    "numbers and dates are text": (
+        "id,text\n1,1.50\n2,2024-01-02\n3,true\n",
+        [("1", "1.50"), ("2", "2024-01-02"), ("3", "true")],
+    ),
+    "quoted newlines": ('id,text\n1,"a\nb\r\nc"\n2,"\n"\n', [("1", "a\nb\r\nc"), ("2", "\n")]),
+    "doubled quotes": ('id,text\n1,"say ""hi"""\n2,""""\n', [("1", 'say "hi"'), ("2", '"')]),
+    "quotes inside": ('id,text\n1,5" nails\n2,a "b" c\n', [("1", '5" nails'), ("2", 'a "b" c')]),
+    "a lone quote before a quoted end": (
+        'id,text\n1,5" nails\n2,"a\nb"\n',
+        [("1", '5" nails'), ("2", "a\nb")],
+    ),
+    "separators inside quotes": ('id,text\n1,"a,b;c|d"\n', [("1", "a,b;c|d")]),
+    "quoted header": ('"id","text"\n1,x\n', [("1", "x")]),
+    "quoted everything": ('"id","text"\n"1","x"\n', [("1", "x")]),
+    "byte order mark": ("\ufeffid,text\n1,x\n", [("1", "x")]),
+    "byte order mark and quotes": ('\ufeff"id","text"\n1,x\n', [("1", "x")]),
+    "quoted empty text": ('id,text\n1,""\n2,x\n', [("1", ""), ("2", "x")]),
+    "semicolons": ("id;text;n\n1;a, b;2\n", [("1", "a, b")]),
+    "tabs": ("id\ttext\n1\ta, b; c\n", [("1", "a, b; c")]),
+    "bars": ("id|text\n1|a, b; c\n", [("1", "a, b; c")]),
+    "commas in a header of semicolons": ('id;"a, b";text\n1;2;x\n', [("1", "x")]),
+    "carriage returns": ('id,text\r\n1,x\r\n2,"y\r\nz"\r\n', [("1", "x"), ("2", "y\r\nz")]),
+    "old line ends": ("id,text\r1,x\r2,y\r", [("1", "x"), ("2", "y")]),
+    "no newline at the end": ("id,text\n1,x\n2,y", [("1", "x"), ("2", "y")]),
+    "quotes at the end": ('id,text\n1,x\n2,"y\nz"', [("1", "x"), ("2", "y\nz")]),
+    "blank lines": ("id,text\n1,x\n\n2,y\n\n\n", [("1", "x"), ("2", "y")]),
+    "other order": ("text,n,id\nx,5,1\n", [("1", "x")]),
+    "names without order": ("id,text,text2,a,a\n1,x,y,2,3\n", [("1", "x")]),
+    "a name of nothing": (",id,text,\n0,1,x,\n", [("1", "x")]),
+    "the last name twice": ('id,text,a,a\n1,"x\ny",,\n', [("1", "x\ny")]),
+    "backslashes": ("id,text\n1,C:\\new\\\n2,\\\n", [("1", "C:\\new\\"), ("2", "\\")]),
+    "spaces around": ("id,text\n1, x \n2,\t\n", [("1", " x "), ("2", "\t")]),
+    "emoji": ("id,text\né,日本語 😀\n", [("é", "日本語 😀")]),
+}
+
+
+@pytest.mark.parametrize("name", CSVS)
+def test_a_csv_file_is_read_as_text(path: Path, name: str) -> None:
+    """A field is its text: nothing is trimmed, guessed or taken for a missing value."""
+    text, rows = CSVS[name]
+    assert rows_of(save(path, text)) == rows
+
+
+def test_a_column_may_be_id_and_prompt_at_once(path: Path) -> None:
+    """One column is enough, and needs no separator."""
+    assert rows_of(save(path, "id\n1\n\n2\n"), prompt_column="id") == [("1", "1"), ("2", "2")]
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le with mark", "utf-16-be with mark"]
+)
+def test_unicode_encodings_are_recognised(path: Path, encoding: str) -> None:
+    """UTF-8 and, by its mark, UTF-16 of either order are read."""
+    mark = "\ufeff" * encoding.endswith("with mark")
+    text = f'{mark}id;text\n1;"é\n😀"\n2;x\n'
+    save(path, text, encoding.removesuffix(" with mark"))
+    assert rows_of(path) == [("1", "é\n😀"), ("2", "x")]
+
+
+@pytest.mark.parametrize("text", ["id,text", "id,text\n", "id,text\r\n", '\ufeff"id","text"\n'])
+def test_a_header_alone_is_an_empty_table(path: Path, text: str) -> None:
+    """A file without rows makes no requests, and a warning says so."""
+    save(path, text)
+    with warns("there are no requests: the file is empty"):
+        assert written(path) == b""
+
+
+@pytest.mark.parametrize("text", ["", "\n", " \r\n\n"])
+def test_an_empty_file_is_refused(path: Path, text: str) -> None:
+    """A file without a header is no table."""
+    error = error_of(save(path, text))
+    assert isinstance(error, bf.ColumnError)
+    assert str(error) == f"'{path}' is empty; its first line must name the columns"
+
+
+def test_an_unquoted_empty_field_is_null_and_a_quoted_one_is_text(path: Path) -> None:
+    """Nothing between separators is missing; nothing between quotes is empty text."""
+    save(path, 'id,text,note\n1,"",""\n2,x,\n')
+    assert written(path, body={"note": bf.col("note"), "deep": [bf.col("note")]}) == (
+        line("1", "", note="", deep=[""]) + line("2", "x", deep=[None])
+    )
+
+
+BAD_FIELDS: dict[str, tuple[str, str]] = {
+    "null prompt": ("id,text\n1,x\n2,\n", f"row 1 (custom_id '2'): {NO_PROMPT}"),
+    "null prompt at the end": ("id,text\n1,x\n2,", f"row 1 (custom_id '2'): {NO_PROMPT}"),
+    "null id": ("id,text\n1,x\n,y\n", "row 1: id is null; every request needs an id"),
+    "empty id": ('id,text\n1,x\n"",y\n', "row 1: id is empty; every request needs an id"),
+    "null behind newlines": ('id,text\n1,"\n\n"\n\n2,\n', f"row 1 (custom_id '2'): {NO_PROMPT}"),
+    "same id": (
+        "id,text\n1,x\n01,y\n1,z\n",
+        "each custom_id must stand only once: '1' in row 0 and row 2",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FIELDS)
+def test_a_csv_row_that_cannot_become_a_request_is_named(path: Path, name: str) -> None:
+    """Rows are counted as rows of the table, whatever lines they take in the file."""
+    text, message = BAD_FIELDS[name]
+    error = error_of(save(path, text))
+    assert isinstance(error, bf.RequestError)
+    assert str(error) == message
+
+
+def test_rows_without_a_prompt_can_be_skipped(path: Path) -> None:
+    """With na="skip" an empty field drops its row, and a quoted empty one does not."""
+    save(path, 'id,text\n1,\n2,""\n3,x\n4,\n')
+    with warns("skipped 2 rows without a prompt: row 0, row 3"):
+        assert rows_of(path, na="skip") == [("2", ""), ("3", "x")]
+
+
+# Encodings and forms that are wrong
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "gb18030", "shift_jis"])
+@pytest.mark.parametrize("before", [1, 45_000], ids=["near", "far"])
+def test_another_encoding_is_refused_with_the_row(path: Path, encoding: str, before: int) -> None:
+    """Bytes that are not UTF-8 are never guessed at: the error has their row and custom_id."""
+    text = {"latin-1": "café", "cp1252": "it’s", "gb18030": "房间", "shift_jis": "部屋"}[encoding]
+    rows = "".join(f"{row},{'abc' * 60}\n" for row in range(before))
+    error = error_of(save(path, f"id,text\n{rows}bad,{text}\nok,x\n", encoding), na="skip")
+    assert isinstance(error, bf.RequestError)
+    assert str(error) == f"row {before:,} (custom_id 'bad'): column 'text' {UTF8}"
+    assert (error.row, error.column, error.custom_id) == (before, "text", "bad")
+
+
+def test_another_encoding_in_an_id_is_refused(path: Path) -> None:
+    """An id that is not UTF-8 is named by its row alone."""
+    error = error_of(save(path, "id,text\n1,x\ncafé,y\n", "latin-1"))
+    assert str(error) == f"row 1: id {UTF8}"
+
+
+@pytest.mark.parametrize("type", ["number", "integer", "boolean"])
+def test_another_encoding_in_a_typed_column_is_refused(path: Path, type: str) -> None:
+    """Text that shall be a number is checked like any other."""
+    save(path, "id,text,n\n1,x,1\n2,y,é1\n", "latin-1")
+    error = error_of(path, body={"n": bf.col("n", type=type)})
+    assert str(error) == f"row 1 (custom_id '2'): column 'n' {UTF8}"
+
+
+@pytest.mark.parametrize("header", ["id,text,note", "id,note,text", "note,id,text"])
+def test_what_nobody_asks_for_may_be_in_any_encoding(path: Path, header: str) -> None:
+    """Only the needed columns of a CSV file are looked at."""
+    values = {"id": "1", "text": "x", "note": "café"}
+    record = ",".join(values[name] for name in header.split(","))
+    assert rows_of(save(path, f"{header}\n{record}\n", "latin-1")) == [("1", "x")]
+
+
+@pytest.mark.parametrize("header", ["id,text,café", "café,id,text"])
+def test_column_names_in_another_encoding_are_refused(path: Path, header: str) -> None:
+    """A header that is not UTF-8 is refused, even where the name is not needed."""
+    error = error_of(save(path, f"{header}\n1,1,1\n", "latin-1"))
+    message = f"'{path}' has column names that are not UTF-8; save it as UTF-8"
+    assert str(error) == message
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32"])
+def test_a_file_that_is_not_text_is_refused(path: Path, encoding: str) -> None:
+    """Encodings without a mark to know them by, or with a rare one, are no list of columns."""
+    error = error_of(save(path, "id,text\n1,x\n", encoding))
+    assert str(error) == f"'{path}' is not a CSV file: its first line is no list of columns"
+
+
+def test_a_damaged_utf16_file_is_refused(path: Path) -> None:
+    """A UTF-16 file that was cut in the middle of a character is refused by its name."""
+    path.write_bytes("id,text\n1,x\n2,yz".encode("utf-16")[:-1])
+    pattern = rf"'{re.escape(str(path))}' is damaged: .+"
+    assert re.fullmatch(pattern, str(error_of(path)), re.DOTALL)
+
+
+FORMS: dict[str, tuple[str, int, int]] = {
+    "too few": ("id,text\n1,a\n2\n3,c\n", 1, 1),
+    "too many": ("id,text\n1,a\n2,b,c\n3,c\n", 1, 3),
+    "in the first row": ("id,text\n1,a,b\n", 0, 3),
+    "in the last row": ("id,text\n1,a\n2,b,c", 1, 3),
+    "behind newlines in values": ('id,text\n1,"a\n\nb"\n2,"b\n",c\n', 1, 3),
+    "behind blank lines": ("id,text\n\n1,a\n\n\n2,b,c\n", 1, 3),
+    "behind carriage returns": ("id,text\r\n1,a\r\n2,b,c\r\n", 1, 3),
+    "far away": ("id,text\n" + "1,abcdefgh\n" * 600_000 + "2\n", 600_000, 1),
+    "behind a long row": (f"id,text\n1,{'x' * 2 * BLOCK}\n2,b\n3\n", 2, 1),
+    "a quote left open in an id": ('id,text\n1,a\n"2,b\n3,c\n', 1, 1),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_row_with_another_number_of_fields_is_named(
+    tmp_path: Path, path: Path, name: str
+) -> None:
+    """A row that has too few or too many fields is refused with its number, and nothing stands."""
+    text, row, fields = FORMS[name]
+    target = tmp_path / "out.jsonl"
+    with pytest.raises(bf.RequestError) as caught:
+        batch_of(save(path, text)).save_to_file(target, progress=False)
+    assert str(caught.value) == (
+        f"row {row:,} of '{path}': it has {fields} fields, and the header has 2; "
+        "quote the fields that hold ','"
+    )
+    assert caught.value.row == row
+    assert list(tmp_path.iterdir()) == [path]
+
+
+OPEN: dict[str, tuple[str, int]] = {
+    "to the end": ('id,text\n1,a\n2,"b\n3,c\n4,d\n', 1),
+    "in the last row": ('id,text\n1,a\n2,"b\n', 1),
+    "in the last row without a newline": ('id,text\n1,a\n2,"b', 1),
+    "in the first row": ('id,text\n1,"a\n2,b', 0),
+    "in a column that is not needed": ('id,text,note\n1,a,x\n2,b,"y\n3,c,z\n', 1),
+    "with quotes behind it": ('id,text\n1,a\n2,"b\n3,said ""hi""\n', 1),
+    "over several blocks": ('id,text\n1,a\n2,"b\n' + "3,abcdefgh\n" * 900_000, 1),
+}
+
+
+@pytest.mark.parametrize("name", OPEN)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_quote_that_is_never_closed_is_named(path: Path, name: str, encoding: str) -> None:
+    """A quote left open would swallow the rows behind it: it is refused with the row it is in."""
+    text, row = OPEN[name]
+    error = error_of(save(path, text, encoding))
+    assert isinstance(error, bf.RequestError)
+    assert str(error) == f"row {row} of '{path}': {OPEN_QUOTE}"
+    assert error.row == row
+
+
+def test_a_quote_left_open_in_the_header_is_refused(path: Path) -> None:
+    """An error about the header stays short, however much the open quote has swallowed."""
+    error = error_of(save(path, '"id,text\n' + "1,abcdefgh\n" * 50_000))
+    assert str(error) == f"'{path}' is not a CSV file: its first line is no list of columns"
+
+
+# Sizes
+
+
+@pytest.mark.parametrize("size", [BLOCK - 9, BLOCK + 1, 3 * BLOCK + 5])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_row_may_be_longer_than_what_is_read_at_a_time(
+    path: Path, size: int, encoding: str
+) -> None:
+    """A long row, quoted or not, comes out whole, and so do those before and after it."""
+    rows = [(f"a{row}", f"text {row}") for row in range(3_000)]
+    rows += [("long", "é\n" * (size // 3)), ("b", "y"), ("longer", "x" * (size + 1))]
+    rows += [(f"c{row}", f"text {row}") for row in range(3_000)]
+    save(path, "id,text\n" + "".join(f"{i},{field(text)}\n" for i, text in rows), encoding)
+    assert rows_of(path) == rows
+
+
+def test_a_row_may_be_very_much_longer(path: Path) -> None:
+    """A row of nine blocks is found by reading more and more at a time."""
+    rows = [("a", "x"), ("long", "y" * (9 * BLOCK)), ("b", "z")]
+    save(path, "id,text\n" + "".join(f"{i},{text}\n" for i, text in rows))
+    assert rows_of(path) == rows
+
+
+@pytest.mark.parametrize("shift", range(-2, 4))
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16 bytes"])
+@pytest.mark.parametrize("quoted", [False, True], ids=["bare", "quoted"])
+def test_line_ends_may_fall_on_the_end_of_a_block(
+    path: Path, shift: int, encoding: str, quoted: bool
+) -> None:
+    """A line end of two characters is one, wherever reading happens to be interrupted."""
+    start = 'id,text\r\n1,"' if quoted else "id,text\r\n1,"
+    place = BLOCK // 2 if encoding == "utf-16 bytes" else BLOCK
+    text = "x" * (place - len(start) + shift)
+    value = f"{text}\r\ny" if quoted else text
+    save(path, start + value + ('"' if quoted else "") + "\r\n2,z\r\n", encoding.split()[0])
+    assert rows_of(path) == [("1", value), ("2", "z")]
+    assert written(path, prompt_column="id").count(b"\n") == 2
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_file_of_several_blocks_keeps_all_rows_in_order(path: Path, end: str) -> None:
+    """Rows, quoted ones too, come out once and in order over the ends of blocks."""
+    texts = [f"{row} é" + f"{end}b" * (row % 4) + "z" * (row % 97) for row in range(150_000)]
+    save(path, f"id,text{end}" + "".join(f"{i},{field(t)}{end}" for i, t in enumerate(texts)))
+    assert path.stat().st_size > 2 * BLOCK
+    target = path.with_suffix(".jsonl")
+    shards = batch_of(path).save_to_file(target, progress=False)
+    got = b"".join(shard.path.read_bytes() for shard in shards)
+    assert got == b"".join(line(str(i), t) for i, t in enumerate(texts))
+
+
+# Types
+
+
+TYPED: dict[str, dict[str, Any]] = {
+    "number": {"1": 1, "-2": -2, "0.50": 0.5, "1e3": 1000, " 7 ": 7, "-1.5E-2": -0.015, "3.0": 3},
+    "integer": {"1": 1, "-2": -2, " 7 ": 7, "007": 7, "9223372036854775807": 2**63 - 1},
+    "boolean": {"true": True, "false": False, "True": True, "FALSE": False, " true ": True},
+}
+
+
+@pytest.mark.parametrize(
+    ("type", "text"), [(name, text) for name, texts in TYPED.items() for text in texts]
+)
+def test_a_typed_column_is_bare_json(path: Path, type: str, text: str) -> None:
+    """A number, integer or boolean that is asked for is bare, and a null is left out."""
+    save(path, f"id,text,n\n1,x,{text}\n2,y,\n")
+    assert written(path, body={"n": bf.col("n", type=type), "deep": [bf.col("n")]}) == (
+        line("1", "x", n=TYPED[type][text], deep=[text]) + line("2", "y", deep=[None])
+    )
+
+
+UNTYPED = {
+    "number": ["", "abc", "1,5", "0x10", "1_000", "true", "1 2", "--1"],
+    "integer": ["", "abc", "1.5", "1e3", "0x10", "1_000", "true", "1 2"],
+    "boolean": ["", "yes", "t", "2", "0.0", "nein"],
+}
+
+
+@pytest.mark.parametrize(
+    ("type", "text"), [(name, text) for name, texts in UNTYPED.items() for text in texts]
+)
+@pytest.mark.parametrize("before", [0, 3_000], ids=["near", "far"])
+def test_a_text_of_another_type_is_refused(path: Path, type: str, text: str, before: int) -> None:
+    """A text that is not of the type asked for is refused with its row and what it is."""
+    good = "true" if type == "boolean" else "1"
+    rows = "".join(f"{row},x,{good}\n" for row in range(before))
+    save(path, f'id,text,n\n{rows}bad,y,"{text}"\nok,z,{good}\n')
+    article = "an" if type == "integer" else "a"
+    error = error_of(path, body={"n": bf.col("n", type=type)})
+    assert isinstance(error, bf.RequestError)
+    assert str(error) == (
+        f"row {before:,} (custom_id 'bad'): column 'n' is {text!r}, not {article} {type}"
+    )
+    assert (error.row, error.column, error.custom_id) == (before, "n", "bad")
+
+
+@pytest.mark.parametrize(("text", "shown"), [("nan", "nan"), ("inf", "inf"), ("-Infinity", "-inf")])
+def test_numbers_that_json_cannot_hold_are_refused(path: Path, text: str, shown: str) -> None:
+    """NaN and infinities are no JSON numbers, and no missing values in a CSV file."""
+    error = error_of(
+        save(path, f"id,text,n\n1,x,1\n2,y,{text}\n"), body={"n": bf.col("n", type="number")}
+    )
+    assert str(error) == f"row 1 (custom_id '2'): column 'n' is {shown}, which JSON cannot hold"
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    values=st.lists(
+        st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**63), 2**63 - 1),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_numbers_read_back_equal(values: list[float]) -> None:
+    """A number that Python wrote is the same number in the request."""
+    records = "".join(f"{row},x,{value!r}\n" for row, value in enumerate(values))
+    with TemporaryDirectory() as folder:
+        path = save(Path(folder) / "a.csv", f"id,text,n\n{records}")
+        lines = written(path, body={"n": bf.col("n", type="number")}).splitlines()
+    assert [json.loads(request)["body"]["n"] for request in lines] == values
+
+
+# Columns
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "hint"),
+    [
+        ("id,title,review\n1,a,b\n", "titel", "did you mean 'title'?"),
+        ("id;title;review\n1;a;b\n", "zzz", "it has 'id', 'title', 'review'"),
+        ("id, title\n1, a\n", "title", "did you mean ' title'?"),
+    ],
+)
+def test_a_missing_column_of_a_csv_file_is_named_at_once(
+    path: Path, text: str, name: str, hint: str
+) -> None:
+    """A column that is not in the header is refused before anything is read, with a hint."""
+    save(path, text)
+    with pytest.raises(bf.ColumnError) as caught:
+        batch_of(path, prompt_column=name)
+    assert str(caught.value) == f"'{path}' has no column {name!r}; {hint}"
+
+
+@pytest.mark.parametrize(
+    ("read", "name"),
+    [(bf.from_csv, "a.csv"), (bf.from_parquet, "a.parquet")],
+    ids=["CSV", "Parquet"],
+)
+def test_a_column_name_that_stands_twice_is_refused(tmp_path: Path, read: Read, name: str) -> None:
+    """Of two columns with one name neither is chosen, and what is not needed does no harm."""
+    path = tmp_path / name
+    columns = ["id", "text", "note", "note"]
+    if read is bf.from_csv:
+        save(path, ",".join(columns) + "\n1,x,y,z\n")
+    else:
+        pq.write_table(pa.table([["1"], ["x"], ["y"], ["z"]], names=columns), path)
+    assert rows_of(path, read) == [("1", "x")]
+    error = error_of(path, read, prompt_column="note")
+    assert isinstance(error, bf.ColumnError)
+    assert str(error) == f"'{path}' has 2 columns named 'note'; rename one"
+
+
+@pytest.mark.parametrize(
+    ("read", "kind"), [(bf.from_csv, "CSV"), (bf.from_parquet, "Parquet")], ids=["CSV", "Parquet"]
+)
+def test_a_file_needs_an_id_column(tmp_path: Path, read: Read, kind: str) -> None:
+    """A file has no index, so that the ids' column must be named."""
+    save(tmp_path / "a.csv", "id,text\n1,x\n")
+    save_parquet(tmp_path / "a.parquet", {"id": ["1"], "text": ["x"]})
+    error = error_of(tmp_path / f"a.{kind.lower()}", read, id_column=None)
+    assert isinstance(error, bf.ColumnError)
+    assert str(error) == f"a {kind} file has no index to take the ids from; pass id_column="
+
+
+# Which files
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a folder of CSV files, each with one row, and of other things; work beside it."""
+    monkeypatch.chdir(tmp_path)
+    for name, text in {
+        "b.csv": "id,text\nb,x\n",
+        "a.csv": "id,text\na,x\n",
+        "c.tsv": "text\tid\nx\tc\n",
+        "deep/d.csv": "id;text\nd;x\n",
+        "deep/.hidden.csv": "nothing",
+        "_draft.csv": "nothing",
+        ".a.csv": "nothing",
+        "_more/e.csv": "nothing",
+        ".more/e.csv": "nothing",
+        "notes.txt": "nothing",
+    }.items():
+        save(tmp_path / "data" / name, text)
+    (tmp_path / "data" / "z.csv.gz").write_bytes(gzip.compress(b"id,text\nz,x\n"))
+    (tmp_path / "data" / "empty.csv").mkdir()
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize(
+    ("paths", "ids"),
+    [
+        ("data/a.csv", "a"),
+        (Path("data/a.csv"), "a"),
+        (["data/b.csv", Path("data/a.csv")], "ba"),
+        (("data/c.tsv", "data/deep/*.csv"), "cd"),
+        ("data/[ab].csv", "ab"),
+        ("data/?.csv*", "abz"),
+        ("data/**/[a-d].csv", "abd"),
+        ("data/*/d.csv", "d"),
+        ("data", "abcdz"),
+        ("data/", "abcdz"),
+        (["data/deep", "data/a.csv"], "da"),
+        ("./data/../data/a.csv", "a"),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("folder")
+def test_paths_lists_globs_and_folders_are_read_in_order(paths: Any, ids: str) -> None:
+    """Files come in the order given, those of a glob or a folder sorted, hidden ones never."""
+    assert [custom_id for custom_id, _ in rows_of(paths)] == list(ids)
+
+
+def test_absolute_globs_and_generators_of_paths_are_read(folder: Path) -> None:
+    """A glob may begin at the root, and a list may be anything that gives paths."""
+    assert [i for i, _ in rows_of(f"{folder}/[ab].csv")] == ["a", "b"]
+    assert [i for i, _ in rows_of(folder / name for name in ("b.csv", "a.csv"))] == ["b", "a"]
+
+
+def test_a_name_with_the_signs_of_a_glob_is_itself_first(tmp_path: Path) -> None:
+    """A file whose name looks like a pattern is read by that name."""
+    save(tmp_path / "a.csv", "id,text\na,x\n")
+    odd = save(tmp_path / "[a].csv", "id,text\nodd,x\n")
+    assert rows_of(odd) == [("odd", "x")]
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        ("data/nope.csv", "no file 'data/nope.csv'; check the path"),
+        ("data/*.nope", "no file 'data/*.nope'; check the path"),
+        (["data/a.csv", "nope.csv"], "no file 'nope.csv'; check the path"),
+        ([], "the list of paths is empty"),
+        (
+            "data/empty.csv",
+            "no *.csv or *.tsv or *.csv.gz or *.tsv.gz in the folder 'data/empty.csv'; "
+            "check the path",
+        ),
+    ],
+    ids=["path", "glob", "list", "nothing", "folder"],
+)
+@pytest.mark.usefixtures("folder")
+def test_a_path_without_files_is_refused_at_once(paths: Any, message: str) -> None:
+    """A path that finds no file is an error with the path, even when others find some."""
+    with pytest.raises(FileNotFoundError) as caught:
+        batch_of(paths)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        ([5], "a path must be text or a Path, not 5"),
+        (
+            pd.DataFrame({"id": ["1"]}),
+            "a path is needed, not a DataFrame; for that, use from_dataframe",
+        ),
+    ],
+    ids=["numbers", "frame"],
+)  # fmt: skip
+@pytest.mark.parametrize("read", [bf.from_csv, bf.from_parquet], ids=["CSV", "Parquet"])
+def test_what_is_no_path_is_refused(read: Read, paths: Any, message: str) -> None:
+    """Something else than a path is a TypeError that says what it is."""
+    with pytest.raises(TypeError) as caught:
+        batch_of(paths, read)
+    assert str(caught.value) == message
+
+
+def test_errors_among_several_csv_files_name_the_file(tmp_path: Path) -> None:
+    """Rows are counted in their own file, and the file is named."""
+    first = save(tmp_path / "1.csv", "id,text\na,x\nb,y\n")
+    second = save(tmp_path / "2.csv", "text;id\nx;c\n;d\n")
+    error = error_of([first, second])
+    assert str(error) == f"row 1 of '{second}' (custom_id 'd'): {NO_PROMPT}"
+    assert isinstance(error, bf.RequestError)
+    assert error.row == 1
+    with warns(f"skipped 1 row without a prompt: row 1 of '{second}'"):
+        assert rows_of([first, second], na="skip") == [("a", "x"), ("b", "y"), ("c", "x")]
+    save(second, "id,text\nc,x\nb,y\n")
+    assert str(error_of([first, second])) == (
+        f"each custom_id must stand only once: 'b' in row 1 of '{first}' and row 1 of '{second}'"
+    )
+    save(second, "id,text\nc,x\nd\n")
+    assert str(error_of([first, second])) == (
+        f"row 1 of '{second}': it has 1 fields, and the header has 2; "
+        "quote the fields that hold ','"
+    )
+    save(second, "id,txt\nc,x\n")
+    assert str(error_of([first, second])) == (
+        f"'{second}' has no column 'text'; did you mean 'txt'?"
+    )
+
+
+def test_errors_among_several_parquet_files_name_the_file(tmp_path: Path) -> None:
+    """Rows of Parquet files are counted in their own file too."""
+    first = save_parquet(tmp_path / "1.parquet", {"id": ["a", "b"], "text": ["x", "y"]})
+    second = save_parquet(tmp_path / "2.pq", {"id": ["c", "d"], "text": ["x", None]})
+    read = bf.from_parquet
+    error = error_of([first, second], read)
+    assert str(error) == f"row 1 of '{second}' (custom_id 'd'): {NO_PROMPT}"
+    with warns(f"skipped 1 row without a prompt: row 1 of '{second}'"):
+        assert rows_of(tmp_path, read, na="skip") == [("a", "x"), ("b", "y"), ("c", "x")]
+    save_parquet(second, {"id": ["b"], "text": ["x"]})
+    assert str(error_of(tmp_path, read)) == (
+        f"each custom_id must stand only once: 'b' in row 1 of '{first}' and row 0 of '{second}'"
+    )
+    save_parquet(second, {"id": ["c"], "txt": ["x"]})
+    assert str(error_of(tmp_path, read)) == f"'{second}' has no column 'text'; did you mean 'txt'?"
+
+
+def test_files_are_read_anew_each_time(path: Path) -> None:
+    """A batch over a file can be counted, looked into and saved as often as one likes."""
+    save(path, "id,text\n1,x\n2,y\n")
+    batch = batch_of(path)
+    first, second = io.BytesIO(), io.BytesIO()
+    batch.save_to_file(first, progress=False)
+    assert batch.get_entry_count() == 2
+    assert batch.preview_entry(1)["custom_id"] == "2"
+    batch.save_to_file(second, progress=False)
+    assert first.getvalue() == second.getvalue() == line("1", "x") + line("2", "y")
+
+
+# Compressed files
+
+
+@pytest.mark.parametrize("text", ["id,text\n1,é\n2,y\n", "\ufeffid;text\r\n1;é\r\n2;y\r\n"])
+def test_gzip_files_are_read(tmp_path: Path, text: str) -> None:
+    """A CSV file may be compressed, as its name tells."""
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(text.encode()))
+    assert rows_of(path) == [("1", "é"), ("2", "y")]
+
+
+def test_a_large_gzip_file_with_a_long_row_is_read(tmp_path: Path) -> None:
+    """A compressed file is read by blocks too, and more than once where a row needs it."""
+    rows = [(str(row), f"text {row}") for row in range(9_000)]
+    rows[4_500] = ("long", "x" * (2 * BLOCK))
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(
+        gzip.compress(("id,text\n" + "".join(f"{i},{t}\n" for i, t in rows)).encode(), 1)
+    )
+    assert rows_of(path) == rows
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"id,text\n1,x\n", gzip.compress(b"id,text\n1,x\n" * 999)[:-12]],
+    ids=["not compressed", "cut"],
+)
+def test_a_damaged_gzip_file_is_refused_by_its_name(tmp_path: Path, data: bytes) -> None:
+    """A compressed file that is none, or not whole, is named in the error."""
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(data)
+    pattern = rf"'{re.escape(str(path))}' (cannot be read|is damaged): .+"
+    assert re.fullmatch(pattern, str(error_of(path)), re.DOTALL)
+
+
+# Parquet
+
+
+def test_parquet_row_groups_are_read_in_order(tmp_path: Path) -> None:
+    """All rows of all row groups come out once and in order, with nulls left out."""
+    rows = range(12_345)
+    texts = [f"{row} é\n" * (row % 5) for row in rows]
+    numbers = [None if row % 7 else row for row in rows]
+    columns = {"id": list(map(str, rows)), "text": texts, "n": numbers, "unused": list(rows)}
+    for size in (1_000, 5_000, 100_000):
+        path = save_parquet(tmp_path / f"{size}.parquet", columns, row_group_size=size)
+        assert written(path, bf.from_parquet, body={"n": bf.col("n")}) == b"".join(
+            line(str(row), texts[row], **({} if row % 7 else {"n": row})) for row in rows
+        )
+
+
+words_or_null = st.none() | st.text(max_size=9)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.text(min_size=1, max_size=5),
+            st.text(max_size=9),
+            words_or_null,
+            st.none() | st.integers(-(2**63), 2**63 - 1),
+            st.none() | st.booleans(),
+            st.none() | st.floats(allow_nan=False, allow_infinity=False),
+            st.none() | st.lists(words_or_null, max_size=3),
+        ),
+        min_size=1,
+        max_size=6,
+        unique_by=lambda row: row[0],
+    ),
+    dictionary=st.booleans(),
+    group=st.integers(1, 4),
+)
+def test_parquet_files_become_the_lines_of_their_frame(
+    rows: list[Any], dictionary: bool, group: int
+) -> None:
+    """A table makes the same bytes from memory and from a Parquet file, however it is laid out."""
+    types = [pa.string()] * 3 + [pa.int64(), pa.bool_(), pa.float64(), pa.list_(pa.string())]
+    names = ["id", "text", "note", "n", "flag", "x", "list"]
+    columns = [pa.array(c, t) for c, t in zip(zip(*rows, strict=True), types, strict=True)]
+    table = pa.table(columns, names=names)
+    body = {name: bf.col(name) for name in names[2:]}
+    body["deep"] = [bf.col(name) for name in names[2:]]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "a.parquet"
+        pq.write_table(table, path, use_dictionary=dictionary, row_group_size=group)
+        got = written(path, bf.from_parquet, body=body)
+    assert got == written(table, bf.from_dataframe, body=body)
+    assert [json.loads(request)["body"]["deep"] for request in got.split(b"\n")[:-1]] == [
+        list(row[2:]) for row in rows
+    ]
+
+
+PARQUET: dict[str, tuple[pa.Array, list[Any]]] = {
+    "dictionary": (pa.array(["b", None, '"', "b"]).dictionary_encode(), ["b", None, '"', "b"]),
+    "dates": (pa.array([dt.date(2024, 1, 2), None] * 2), ["2024-01-02", None] * 2),
+    "milliseconds": (
+        pa.array([1, None, 0, 1_500], pa.timestamp("ms")),
+        ["1970-01-01T00:00:00.001000", None, "1970-01-01T00:00:00", "1970-01-01T00:00:01.500000"],
+    ),
+    "nanoseconds": (
+        pa.array([1, None, 0, -1], pa.timestamp("ns", "UTC")),
+        [
+            "1970-01-01T00:00:00.000000001+00:00",
+            None,
+            "1970-01-01T00:00:00+00:00",
+            "1969-12-31T23:59:59.999999999+00:00",
+        ],
+    ),
+    "booleans": (pa.array([True, None, False, True]), [True, None, False, True]),
+    "floats": (pa.array([1.0, None, 0.1, -0.0]), [1, None, 0.1, 0]),
+    "narrow floats": (pa.array([1.0, None, 0.1, 2.5], pa.float32()), [1, None, 0.1, 2.5]),
+    "structs": (
+        pa.array([{"a": 1, "b": [None]}, None, {"a": None, "b": []}, {"a": 2, "b": None}]),
+        [{"a": 1, "b": [None]}, None, {"a": None, "b": []}, {"a": 2, "b": None}],
+    ),
+    "maps": (
+        pa.array([[("k", 1)], None, [], [("a", None)]], pa.map_(pa.string(), pa.int64())),
+        [{"k": 1}, None, {}, {"a": None}],
+    ),
+    "nothing but nulls": (pa.nulls(4), [None] * 4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PARQUET)
+def test_parquet_values_are_those_of_frames(tmp_path: Path, name: str) -> None:
+    """Every type of column that Parquet stores keeps its meaning."""
+    array, values = PARQUET[name]
+    columns = {"id": list("abcd"), "text": ["x"] * 4, "v": array}
+    path = save_parquet(tmp_path / "a.parquet", columns, row_group_size=3)
+    got = written(path, bf.from_parquet, body={"v": bf.col("v"), "deep": [bf.col("v")]})
+    assert got == b"".join(
+        line(i, "x", **({} if value is None else {"v": value}), deep=[value])
+        for i, value in zip("abcd", values, strict=True)
+    )
+
+
+def test_parquet_ids_may_be_dictionaries_or_numbers(tmp_path: Path) -> None:
+    """Ids are read from any type that ids can be of."""
+    for ids in (pa.array(["3", "007"]).dictionary_encode(), pa.array(["3", "007"])):
+        path = save_parquet(tmp_path / "a.parquet", {"id": ids, "text": ["x", "y"]})
+        assert rows_of(path, bf.from_parquet) == [("3", "x"), ("007", "y")]
+    path = save_parquet(tmp_path / "a.parquet", {"id": [3, 2**53 + 1], "text": ["x", "y"]})
+    assert rows_of(path, bf.from_parquet) == [("3", "x"), (str(2**53 + 1), "y")]
+
+
+def test_pandas_files_keep_their_nulls_and_their_index(tmp_path: Path) -> None:
+    """What pandas saves as Parquet has its NaN as null, and its index as a column."""
+    index = pd.Index(["a", "b"], name="key")
+    frame = pd.DataFrame(
+        {"text": ["x", "y"], "n": [3, None], "c": pd.Categorical([None, "z"])}, index
+    )
+    path = tmp_path / "a.parquet"
+    frame.to_parquet(path)
+    body = {"n": bf.col("n"), "c": bf.col("c")}
+    expected = line("a", "x", n=3) + line("b", "y", c="z")
+    assert written(path, bf.from_parquet, id_column="key", body=body) == expected
+    assert written(frame, bf.from_dataframe, id_column=None, body=body) == expected
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nan_and_infinities_in_parquet_files_are_refused(tmp_path: Path, value: float) -> None:
+    """A float that JSON cannot hold is refused with its row, counted over row groups."""
+    columns = {"id": ["a", "b", "c"], "text": ["x"] * 3, "v": [1.0, None, value]}
+    path = save_parquet(tmp_path / "a.parquet", columns, row_group_size=1)
+    error = error_of(path, bf.from_parquet, body={"v": bf.col("v")})
+    assert str(error) == f"row 2 (custom_id 'c'): column 'v' is {value}, which JSON cannot hold"
+
+
+def test_errors_far_into_a_parquet_file_name_the_row(tmp_path: Path) -> None:
+    """A row number is the position in the file, not in its row group."""
+    texts: list[str | None] = ["x" * 50] * 30_000
+    texts[27_182] = None
+    columns = {"id": np.arange(30_000), "text": texts}
+    path = save_parquet(tmp_path / "a.parquet", columns, row_group_size=7_000)
+    assert str(error_of(path, bf.from_parquet)) == (f"row 27,182 (custom_id '27182'): {NO_PROMPT}")
+
+
+def test_an_empty_parquet_file_makes_no_requests(tmp_path: Path) -> None:
+    """A Parquet file without rows makes an empty file, and a warning says so."""
+    columns = {"id": pa.array([], pa.string()), "text": pa.array([], pa.string())}
+    path = save_parquet(tmp_path / "a.parquet", columns)
+    with warns("there are no requests: the file is empty"):
+        assert written(path, bf.from_parquet) == b""
+
+
+def test_dots_in_the_names_of_columns_are_letters(tmp_path: Path) -> None:
+    """A dot in a name neither leads into a struct nor brings columns that begin alike."""
+    columns = {"id": ["a"], "text": ["x"], "m": ["1"], "m.x": ["2"], "s": [{"a.b": 1, "c": 2}]}
+    path = save_parquet(tmp_path / "a.parquet", columns)
+    body = {name: bf.col(name) for name in ("m", "m.x", "s")}
+    assert written(path, bf.from_parquet, body=body) == (
+        line("a", "x", **{"m": "1", "m.x": "2", "s": {"a.b": 1, "c": 2}})
+    )
+
+
+def overwrite(path: Path, column: int) -> None:
+    """Destroy the data of one column of a Parquet file."""
+    chunk = pq.read_metadata(path).row_group(0).column(column)
+    with path.open("r+b") as file:
+        file.seek(chunk.data_page_offset)
+        file.write(b"\xff" * chunk.total_compressed_size)
+
+
+def test_only_the_needed_columns_of_a_parquet_file_are_read(tmp_path: Path) -> None:
+    """A column whose data is destroyed does no harm until someone asks for it."""
+    columns = {"id": ["a", "b"], "text": ["x", "y"], "other": ["z" * 99, "w" * 99]}
+    path = save_parquet(tmp_path / "a.parquet", columns, use_dictionary=False, compression="none")
+    overwrite(path, 2)
+    assert rows_of(path, bf.from_parquet) == [("a", "x"), ("b", "y")]
+    pattern = rf"'{re.escape(str(path))}' is damaged: .+"
+    error = error_of(path, bf.from_parquet, prompt_column="other")
+    assert re.fullmatch(pattern, str(error), re.DOTALL)
+
+
+@pytest.mark.parametrize("data", [b"", b"id,text\n1,x\n", b"PAR1 and nothing else PAR1"])
+def test_what_is_no_parquet_file_is_refused_by_its_name(tmp_path: Path, data: bytes) -> None:
+    """A file that is not Parquet is named in the error, at once."""
+    path = tmp_path / "a.parquet"
+    path.write_bytes(data)
+    with pytest.raises(bf.BatchFramesError) as caught:
+        batch_of(path, bf.from_parquet)
+    pattern = rf"'{re.escape(str(path))}' is not a Parquet file: .+"
+    assert re.fullmatch(pattern, str(caught.value), re.DOTALL)
+
+
+def test_a_parquet_file_for_a_csv_file_is_recognised(tmp_path: Path) -> None:
+    """A Parquet file that is given to from_csv names the right function."""
+    path = save_parquet(tmp_path / "a.parquet", {"id": ["1"], "text": ["x"]})
+    assert str(error_of(path)) == f"'{path}' is a Parquet file; read it with from_parquet"
+
+
+# The sample
+
+
+TYPES = {"stars": "integer", "price": "number", "verified": "boolean"}
+FACTS = bf.fmt("{title}: {review}")
+
+
+def sample(read: Read, source: Any, **types: str) -> bytes:
+    """Write the sample's requests with values of every type in them."""
+    body = {name: bf.col(name, type=types.get(name)) for name in TYPES}
+    body["metadata"] = {"date": bf.col("date"), "product": bf.col("product")}
+    with warns("skipped 1 row without a prompt: row 41"):
+        return written(source, read, prompt_column=FACTS, na="skip", body=body)
+
+
+def by_hand() -> bytes:
+    """Write the sample's requests with the ``csv`` module and ``json.dumps``."""
+    lines = []
+    with (DATA / "reviews.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            price = float(row["price"])
+            values = {
+                "stars": int(row["stars"]),
+                "price": int(price) if price.is_integer() else price,
+                "verified": row["verified"] == "true",
+                "metadata": {"date": row["date"], "product": row["product"]},
+            }
+            if row["review"]:
+                lines.append(line(row["id"], f"{row['title']}: {row['review']}", **values))
+    return b"".join(lines)
+
+
+def test_the_sample_makes_the_same_requests_from_every_source() -> None:
+    """The sample becomes the same bytes from CSV, Parquet, pandas and Arrow, and by hand."""
+    table = pq.read_table(DATA / "reviews.parquet")
+    texts = pd.read_csv(DATA / "reviews.csv", dtype={"id": str})
+    expected = by_hand()
+    assert sample(bf.from_csv, DATA / "reviews.csv", **TYPES) == expected
+    assert sample(bf.from_parquet, DATA / "reviews.parquet") == expected
+    assert sample(bf.from_dataframe, table) == expected
+    assert sample(bf.from_dataframe, table.to_pandas()) == expected
+    assert sample(bf.from_dataframe, texts) == expected
+    assert sample(bf.from_dataframe, texts.astype(object)) == expected
+    assert sample(bf.from_dataframe, pd.read_parquet(DATA / "reviews.parquet")) == expected
+    assert expected.count(b"\n") == 59
+
+
+# Memory
+
+PROGRAM = textwrap.dedent(
+    """
+    import sys
+    from pathlib import Path
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    import batch_frames as bf
+
+    kind, source, target = sys.argv[1:]
+
+    def stream(path, **options):
+        file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
+        batches = file.iter_batches(2_000)
+        reader = pa.RecordBatchReader.from_batches(file.schema_arrow, batches)
+        return bf.from_dataframe(reader, **options)
+
+    read = {"CSV": bf.from_csv, "Parquet": bf.from_parquet, "stream": stream}[kind]
+    batch = read(source, id_column="id", prompt_column="text", model="m")
+    shards = batch.save_to_file(target, progress=False)
+    print(sum(shard.requests for shard in shards))
+    # Unlike ru_maxrss, this does not begin with the size of the process that started this one.
+    status = Path("/proc/self/status")
+    print(*(line.split()[1] for line in status.read_text().splitlines() if "VmHWM" in line))
+    """
+)
+
+
+def write_rows(path: Path, rows: int) -> None:
+    """Write a Parquet or a CSV file with rows of about 340 bytes."""
+    texts = [str(row) + 'é, "x" ' * 40 for row in range(30_000)]
+    quoted = [f",{field(text)}\n" for text in texts]
+    schema = pa.schema([("id", pa.int64()), ("text", pa.string())])
+    blocks = (range(first, first + 30_000) for first in range(0, rows, 30_000))
+    if path.suffix == ".csv":
+        with path.open("w") as file:
+            file.write("id,text\n")
+            for ids in blocks:
+                file.writelines(map("".join, zip(map(str, ids), quoted, strict=True)))
+        return
+    with pq.ParquetWriter(path, schema, use_dictionary=False, compression="none") as writer:
+        for ids in blocks:
+            writer.write_table(pa.table({"id": list(ids), "text": texts}, schema))
+
+
+def peak_memory(kind: str, rows: int) -> int:
+    """Save a file's requests in a process of its own, and give the most bytes that took."""
+    with TemporaryDirectory() as folder:
+        source = Path(folder) / ("rows.csv" if kind == "CSV" else "rows.parquet")
+        write_rows(source, rows)
+        target = Path(folder) / "out.jsonl"
+        command = [sys.executable, "-c", PROGRAM, kind, str(source), str(target)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stderr == ""
+    requests, kilobytes = map(int, done.stdout.split())
+    assert requests == rows
+    return kilobytes * 1_024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
+@pytest.mark.parametrize(
+    ("kind", "few", "many"),
+    # The C library takes a while to find the size at which it stays for the blocks of a CSV file.
+    [("Parquet", 30_000, 300_000), ("stream", 30_000, 300_000), ("CSV", 300_000, 900_000)],
+)
+def test_memory_does_not_grow_with_the_rows(kind: str, few: int, many: int) -> None:
+    """Many more rows take hardly more memory, far less than what they are themselves."""
+    grown = peak_memory(kind, many) - peak_memory(kind, few)
+    assert grown < 0.75 * 340 * (many - few)
