@@ -194,12 +194,17 @@ def read_type(array: pa.Array, kind: str) -> pa.Array:
     array = _plain(array)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
+    if isinstance(array.type, JsonText):
+        array = _inside_quotes(array.storage)
     if not _is_text(array.type):
         return array
     trimmed = pc.utf8_trim_whitespace(_checked(array))
     # A sign is fine, but Arrow would read hexadecimal digits too.
     decimal = pc.if_else(pc.match_substring(trimmed, "0x", ignore_case=True), "no", trimmed)
     unsigned = pc.replace_substring_regex(decimal, r"^\+", "")
+    if kind == "integer":
+        # As pandas writes whole numbers among missing ones.
+        unsigned = pc.replace_substring_regex(unsigned, r"^(-?[0-9]+)\.0*$", r"\1")
     target = {"number": pa.float64(), "integer": pa.int64(), "boolean": pa.bool_()}[kind]
     with contextlib.suppress(pa.ArrowInvalid):
         return _numbers(unsigned) if kind == "number" else unsigned.cast(target)
@@ -289,13 +294,22 @@ def _floats(array: pa.Array) -> pa.Array:
         shortest = np.asarray(array.cast(pa.float32()).fill_null(0)).astype(np.float16).astype("U")
         text = pc.if_else(array.is_valid(), pa.array(shortest.tolist(), TEXT), NULL)
     else:
-        text = array.cast(TEXT)
+        text = _without_exponents(array.cast(TEXT), array)
     values = array.cast(pa.float64())
     small = pc.less(pc.abs(values), INT64_END)
     whole = pc.and_(small, pc.equal(pc.floor(values), values))
     if not pc.any(whole, min_count=0).as_py():
         return text
     return pc.if_else(whole, pc.if_else(whole, values, 0.0).cast(pa.int64()).cast(TEXT), text)
+
+
+def _without_exponents(text: pa.Array, array: pa.Array) -> pa.Array:
+    """Write as Python does where Arrow begins too early with exponents, at 10^10."""
+    early = pc.match_substring(text, "e+").fill_null(False)
+    if not pa.types.is_float64(array.type) or not pc.any(early, min_count=0).as_py():
+        return text
+    written = pa.array([repr(value) for value in array.filter(early).to_pylist()], TEXT)
+    return pc.replace_with_mask(text, early, written)
 
 
 def _uuids(storage: pa.Array) -> pa.Array:

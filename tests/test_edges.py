@@ -197,7 +197,12 @@ def test_a_compressed_name_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "kind", "value"),
-    [("+5", "integer", 5), (" -7 ", "number", -7), ("9007199254740993", "number", 2**53 + 1)],
+    [
+        ("+5", "integer", 5),
+        ("3.0", "integer", 3),
+        (" -7 ", "number", -7),
+        ("9007199254740993", "number", 2**53 + 1),
+    ],
 )
 def test_numbers_are_read_exactly(tmp_path: Path, text: str, kind: str, value: int) -> None:
     """Signs and spaces are fine, and large whole numbers keep every digit."""
@@ -205,6 +210,22 @@ def test_numbers_are_read_exactly(tmp_path: Path, text: str, kind: str, value: i
     path.write_text(f"id,p,n\na,x,{text}\n", encoding="utf-8")
     batch = bf.from_csv(path, body={"n": bf.col("n", type=kind)}, **OPTIONS)
     assert batch.preview_entry()["body"]["n"] == value
+
+
+def test_large_fractions_have_no_exponent() -> None:
+    """A float with a fraction is written as Python writes it, however large."""
+    values = [10000000000.5, 123456789012345.6, 1e300, -98765432101.25, 0.1]
+    frame = objects(*"abcde").assign(x=values)
+    batch = bf.from_dataframe(frame, body={"x": bf.fmt("{x}")}, **OPTIONS)
+    written = [batch.preview_entry(n)["body"]["x"] for n in range(5)]
+    assert written == [repr(value) for value in values]
+
+
+def test_mixed_objects_are_read_as_numbers() -> None:
+    """Text and numbers in one column become numbers where the type says so."""
+    frame = objects("a", "b", "c").assign(n=pd.Series(["1", 2, 0.5], dtype=object))
+    batch = bf.from_dataframe(frame, body={"n": bf.col("n", type="number")}, **OPTIONS)
+    assert [batch.preview_entry(n)["body"]["n"] for n in range(3)] == [1, 2, 0.5]
 
 
 def test_hexadecimal_numbers_are_no_numbers(tmp_path: Path) -> None:
