@@ -143,8 +143,11 @@ class BatchCreator:
         Raises:
             RequestError: If a row cannot become a request, or an id stands twice.
             ColumnError: If JSON cannot hold a column.
-            BatchFramesError: If another process is writing there, or a pipe would need a split.
+            BatchFramesError: If another process is writing there, a file that the rows come from
+                would be replaced, or a pipe would need a split.
         """
+        if not isinstance(limits, Limits):
+            raise TypeError(f"limits must be Limits(requests=…, nbytes=…), not {limits!r}")
         # The C library takes memory back to the system, page by page, less eagerly once it has seen
         # one large block freed: chunks then reuse what is there, which nearly halves the time.
         np.empty(16 << 20, np.uint8)
@@ -156,8 +159,6 @@ class BatchCreator:
             delay=0 if progress else 2,
             disable=progress is False,
         )
-        if not isinstance(limits, Limits):
-            raise TypeError(f"limits must be Limits(requests=…, nbytes=…), not {limits!r}")
         sources = self._table.paths if self._table else ()
         with ShardWriter(open_store(file_path, sources), limits) as writer, bar:
             ids, requests, skipped = IdCheck(), 0, Skipped()
