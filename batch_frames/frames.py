@@ -248,9 +248,9 @@ def _readable(series: pd.Series[Any]) -> Any:
         raise ColumnError(f"{problem}; make them text first") from None
     chunked = array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
     if pa.types.is_floating(chunked.type):
-        return pc.if_else(
-            pc.is_nan(chunked.cast(pa.float64())), pa.scalar(None, chunked.type), chunked
-        )
+        not_a_number = pc.is_nan(chunked.cast(pa.float64()))
+        if pc.any(not_a_number, min_count=0).as_py():
+            return pc.if_else(not_a_number, pa.scalar(None, chunked.type), chunked)
     return chunked
 
 
