@@ -50,7 +50,7 @@ def test_line_ends_in_quotes_survive_the_borders_of_blocks(tmp_path: Path, shift
 
 def test_what_is_missing_inside_objects_is_null() -> None:
     """NaT and NA inside a list are null, never their names."""
-    frame = objects([pd.NaT, pd.NA, None], [np.datetime64("NaT")])
+    frame = objects([pd.NaT, pd.NA, None], [np.datetime64("NaT", "ns")])
     assert prompts(bf.from_dataframe(frame, **OPTIONS)) == [[None, None, None], [None]]
 
 
