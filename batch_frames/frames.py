@@ -1,4 +1,4 @@
-"""Take any frame, CSV or Parquet in as chunks, and give Arrow tables out as DataFrames."""
+"""Take any frame in as chunks of a good size, and give Arrow tables out as DataFrames."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from batch_frames.chunks import Chunk, Position
 from batch_frames.errors import CellError, ColumnError
 from batch_frames.objects import object_array
-from batch_frames.text import TEXT
+from batch_frames.views import settled
 
 __all__ = [
     "ArrowSource",
@@ -268,32 +268,7 @@ def _one_array(column: pa.ChunkedArray) -> pa.Array:
         array = pa.chunked_array(chunks).combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = array.chunk(0) if array.num_chunks else pa.array([], column.type)
-    return _settled(array)
-
-
-def _settled(array: pa.Array) -> pa.Array:
-    """Bring what not all kernels take into a form that they do: views, nulls in dictionaries."""
-    if pa.types.is_dictionary(array.type) and array.dictionary.null_count:
-        array = array.dictionary_decode()
-    kind = _without_views(array.type)
-    return array if kind == array.type else array.cast(kind)
-
-
-def _without_views(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_string_view(kind):
-        return TEXT
-    if pa.types.is_struct(kind):
-        fields = [kind.field(position) for position in range(kind.num_fields)]
-        return pa.struct([field.with_type(_without_views(field.type)) for field in fields])
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        make = pa.list_ if pa.types.is_list(kind) else pa.large_list
-        return make(kind.value_field.with_type(_without_views(kind.value_type)))
-    if pa.types.is_fixed_size_list(kind):
-        field = kind.value_field.with_type(_without_views(kind.value_type))
-        return pa.list_(field, kind.list_size)
-    if pa.types.is_dictionary(kind):
-        return pa.dictionary(kind.index_type, _without_views(kind.value_type), kind.ordered)
-    return kind
+    return settled(array)
 
 
 def _next_size(arrays: Iterable[pa.Array]) -> int:

@@ -7,17 +7,17 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_frames.errors import CellError, ColumnError
+from batch_frames.floats import write_floats
+from batch_frames.marks import JsonText, PythonText
 from batch_frames.moments import write_moments
 from batch_frames.nested import write_nested
 from batch_frames.text import NULL, TEXT, check_utf8, constant, escape, join
 
 __all__ = [
-    "INT64_END",
     "JsonText",
     "PythonText",
     "dumps",
@@ -28,36 +28,6 @@ __all__ = [
     "to_prompt",
     "to_text",
 ]
-
-INT64_END = 2.0**63
-
-
-class JsonText(pa.ExtensionType):  # type: ignore[misc]
-    """Mark a text column whose every value already is JSON."""
-
-    def __init__(self) -> None:
-        super().__init__(TEXT, "batch_frames.json")
-
-    def __arrow_ext_serialize__(self) -> bytes:
-        return b""
-
-    @classmethod
-    def __arrow_ext_deserialize__(cls, storage_type: pa.DataType, serialized: bytes) -> JsonText:
-        return cls()
-
-
-class PythonText(pa.ExtensionType):  # type: ignore[misc]
-    """Mark a text column made of Python strings: it needs no check of its UTF-8."""
-
-    def __init__(self) -> None:
-        super().__init__(TEXT, "batch_frames.text")
-
-    def __arrow_ext_serialize__(self) -> bytes:
-        return b""
-
-    @classmethod
-    def __arrow_ext_deserialize__(cls, storage_type: pa.DataType, serialized: bytes) -> PythonText:
-        return cls()
 
 
 def dumps(value: Any) -> str:
@@ -118,7 +88,7 @@ def to_text(array: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(kind):
         return _categories(array, to_text)
     if pa.types.is_floating(kind):
-        return _floats(array)
+        return write_floats(array)
     if pa.types.is_temporal(kind):
         return write_moments(array)
     if pa.types.is_decimal(kind):
@@ -217,7 +187,7 @@ def _numbers(text: pa.Array) -> pa.Array:
     """Read whole numbers and others apart, so that neither takes a digit from the other."""
     whole = pc.match_substring_regex(text, r"^(0|-?[1-9][0-9]*)$")
     integers = pc.if_else(whole, text, NULL)
-    floats = _floats(pc.if_else(whole, NULL, text).cast(pa.float64()))
+    floats = write_floats(pc.if_else(whole, NULL, text).cast(pa.float64()))
     return pa.ExtensionArray.from_storage(JsonText(), pc.coalesce(integers, floats))
 
 
@@ -282,34 +252,6 @@ def _categories(array: pa.Array, write: Callable[[pa.Array], pa.Array]) -> pa.Ar
         with contextlib.suppress(CellError):
             return write(array.dictionary).take(array.indices)
     return write(array.dictionary_decode())
-
-
-def _floats(array: pa.Array) -> pa.Array:
-    """Write the shortest form that reads back equal, whole numbers without a fraction."""
-    finite = pc.is_finite(array.cast(pa.float64()))
-    if not pc.all(finite, min_count=0).as_py():
-        index = int(pc.index(finite, pa.scalar(False)).as_py())
-        raise CellError(index, f"is {array[index].as_py()!r}, which JSON cannot hold")
-    if pa.types.is_float16(array.type):
-        shortest = np.asarray(array.cast(pa.float32()).fill_null(0)).astype(np.float16).astype("U")
-        text = pc.if_else(array.is_valid(), pa.array(shortest.tolist(), TEXT), NULL)
-    else:
-        text = _without_exponents(array.cast(TEXT), array)
-    values = array.cast(pa.float64())
-    small = pc.less(pc.abs(values), INT64_END)
-    whole = pc.and_(small, pc.equal(pc.floor(values), values))
-    if not pc.any(whole, min_count=0).as_py():
-        return text
-    return pc.if_else(whole, pc.if_else(whole, values, 0.0).cast(pa.int64()).cast(TEXT), text)
-
-
-def _without_exponents(text: pa.Array, array: pa.Array) -> pa.Array:
-    """Write as Python does where Arrow begins too early with exponents, at 10^10."""
-    early = pc.match_substring(text, "e+").fill_null(False)
-    if not pa.types.is_float64(array.type) or not pc.any(early, min_count=0).as_py():
-        return text
-    written = pa.array([repr(value) for value in array.filter(early).to_pylist()], TEXT)
-    return pc.replace_with_mask(text, early, written)
 
 
 def _uuids(storage: pa.Array) -> pa.Array:

@@ -15,7 +15,9 @@ import pandas as pd
 import pyarrow as pa
 
 from batch_frames.errors import CellError
-from batch_frames.jsontext import INT64_END, JsonText, PythonText, to_json
+from batch_frames.floats import INT64_END
+from batch_frames.jsontext import to_json
+from batch_frames.marks import JsonText, PythonText
 from batch_frames.text import TEXT
 
 __all__ = ["object_array"]

@@ -17,7 +17,7 @@ PACKAGE = Path(bf.__file__).parent
 README = Path(__file__).parents[1] / "README.md"
 LAYERS = (
     ("errors", "limits", "text"),
-    ("moments", "nested", "columns", "endpoints", "schema"),
+    ("moments", "nested", "floats", "marks", "views", "columns", "endpoints", "schema"),
     ("jsontext",),
     ("chunks", "objects"),
     ("template", "lines"),

@@ -1,0 +1,39 @@
+"""Bring Arrow arrays into forms that every kernel takes."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from batch_frames.text import TEXT
+
+__all__ = ["settled"]
+
+
+def settled(array: pa.Array) -> pa.Array:
+    """Cast string views, at any depth, to text, and decode dictionaries that hold a null.
+
+    Example:
+        >>> settled(pa.array([["a"]], pa.list_(pa.string_view()))).type
+        ListType(list<item: large_string>)
+    """
+    if pa.types.is_dictionary(array.type) and array.dictionary.null_count:
+        array = array.dictionary_decode()
+    kind = _without_views(array.type)
+    return array if kind == array.type else array.cast(kind)
+
+
+def _without_views(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_string_view(kind):
+        return TEXT
+    if pa.types.is_struct(kind):
+        fields = [kind.field(position) for position in range(kind.num_fields)]
+        return pa.struct([field.with_type(_without_views(field.type)) for field in fields])
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        make = pa.list_ if pa.types.is_list(kind) else pa.large_list
+        return make(kind.value_field.with_type(_without_views(kind.value_type)))
+    if pa.types.is_fixed_size_list(kind):
+        field = kind.value_field.with_type(_without_views(kind.value_type))
+        return pa.list_(field, kind.list_size)
+    if pa.types.is_dictionary(kind):
+        return pa.dictionary(kind.index_type, _without_views(kind.value_type), kind.ordered)
+    return kind
