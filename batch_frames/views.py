@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from batch_frames.text import TEXT
+from batch_frames.text import NULL, TEXT
 
 __all__ = ["settled"]
 
@@ -18,8 +19,17 @@ def settled(array: pa.Array) -> pa.Array:
     """
     if pa.types.is_dictionary(array.type) and array.dictionary.null_count:
         array = array.dictionary_decode()
+    if isinstance(array.type, pa.BaseExtensionType) and array.type.extension_name == "arrow.json":
+        return _json_with_nulls(array)
     kind = _without_views(array.type)
     return array if kind == array.type else array.cast(kind)
+
+
+def _json_with_nulls(array: pa.Array) -> pa.Array:
+    """Make JSON's null a missing value, as it is in every other column."""
+    text = array.storage.cast(TEXT)
+    text = pc.if_else(pc.equal(pc.utf8_trim_whitespace(text), "null"), NULL, text)
+    return pa.ExtensionArray.from_storage(array.type, text.cast(array.storage.type))
 
 
 def _without_views(kind: pa.DataType) -> pa.DataType:

@@ -72,6 +72,22 @@ def test_arrays_of_moments_are_written_as_moments() -> None:
     ]
 
 
+@pytest.mark.skipif(not hasattr(pa, "json_"), reason="this pyarrow has no such type")
+def test_null_in_a_column_of_json_is_missing() -> None:
+    """JSON's null is refused as a prompt and leaves a key out, as a missing value does."""
+    column = pa.json_().wrap_array(pa.array(['{"a":1}', " null "], pa.string()))
+    table = pa.table({"id": ["a", "b"], "p": column, "q": ["x", "y"]})
+    options = {**OPTIONS, "prompt_column": "q", "body": {"x": bf.col("p")}}
+    batch = bf.from_dataframe(table, **options)
+    assert batch.preview_entry(0)["body"]["x"] == {"a": 1}
+    assert "x" not in batch.preview_entry(1)["body"]
+    with pytest.raises(bf.RequestError) as caught:
+        prompts(bf.from_dataframe(table, **OPTIONS))
+    assert str(caught.value) == (
+        "row 1 (custom_id 'b'): column 'p' is null; drop the row or pass na=\"skip\""
+    )
+
+
 def test_many_small_and_empty_batches_are_put_together() -> None:
     """Thousands of batches, empty ones between, give every row once and in order."""
     rows = [pa.table({"id": [f"r{n}"], "p": [str(n)]}) for n in range(6_000)]
