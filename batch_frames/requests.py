@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -68,11 +69,12 @@ def read_requests(
     """
     if errors not in ("raise", "column"):
         raise ValueError(f"errors must be 'raise' or 'column', not {errors!r}")
-    tables = [
-        _table(lines, errors)
-        for path in find_files(paths, [".jsonl", ".jsonl.gz"])
-        for lines in read_lines(path)
-    ]
+    with duckdb.connect() as connection:
+        tables = [
+            _table(lines, errors, connection)
+            for path in find_files(paths, [".jsonl", ".jsonl.gz"])
+            for lines in read_lines(path)
+        ]
     table = pa.concat_tables([_empty(errors), *tables])
     return to_dataframe(table, dtype_backend)
 
@@ -82,8 +84,9 @@ def _empty(errors: str) -> pa.Table:
     return pa.table({n: pa.array([], pa.int64() if n == "line" else TEXT) for n in names})
 
 
-def _table(lines: Lines, errors: str) -> pa.Table:
-    found = extract(lines.text, PATHS, (ID, BODY, MESSAGES, RESPONSE, ERROR, *PROMPTS))
+def _table(lines: Lines, errors: str, connection: duckdb.DuckDBPyConnection) -> pa.Table:
+    types = (ID, BODY, MESSAGES, RESPONSE, ERROR, *PROMPTS)
+    found = extract(lines.text, PATHS, types, connection=connection)
     columns = _columns(found)
     problems: dict[int, str] = {}
     changed: dict[int, Mapping[str, str | None]] = {}
