@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,16 +134,30 @@ def extract(
 
 
 def load_line(raw: bytes) -> Any:
-    """Parse one line with the standard library; a lone surrogate becomes U+FFFD.
+    """Parse one line with the standard library, but as DuckDB reads it where the two differ.
+
+    The first of two equal keys wins, a lone surrogate becomes U+FFFD, and a byte order mark at the
+    beginning is passed over, as files that were put together have it.
 
     Raises:
         ValueError: If it is not JSON, not UTF-8, or nested too deep.
     """
+    raw = raw.removeprefix(BOM)
     try:
-        text = json.dumps(json.loads(raw.decode()), ensure_ascii=False)
+        value = json.loads(raw.decode(), object_pairs_hook=_first_wins)
+        if not re.search(rb"\\u[dD][89a-fA-F]", raw):
+            return value
+        text = json.dumps(value, ensure_ascii=False)
     except RecursionError:
         raise ValueError("nested too deep") from None
     return json.loads(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
+
+
+def _first_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        found |= dict(reversed(pairs))
+    return found
 
 
 def _blocks(path: Path) -> Iterator[bytes]:

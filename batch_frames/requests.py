@@ -19,7 +19,7 @@ from batch_frames.jsontext import dumps
 from batch_frames.lines import Lines, extract, load_line, read_lines
 from batch_frames.text import TEXT
 
-__all__ = ["read_requests"]
+__all__ = ["load_request", "read_requests"]
 
 TEXT_COLUMNS = (
     "custom_id",
@@ -139,9 +139,7 @@ def _irregular(found: pa.Table) -> list[int]:
 
 
 def _by_hand(lines: Lines, index: int, body: str | None) -> dict[str, str | None]:
-    value = _loaded(lines.raw(index))
-    if problem := _problem(value):
-        raise ValueError(problem)
+    value = load_request(lines.raw(index))
     found = value["body"]
     reasoning = found.get("reasoning")
     inner = reasoning.get("effort") if isinstance(reasoning, dict) else None
@@ -155,6 +153,19 @@ def _by_hand(lines: Lines, index: int, body: str | None) -> dict[str, str | None
         "reasoning_effort": _text(inner if effort is None else effort),
         "body": body or dumps(found),
     }
+
+
+def load_request(raw: bytes) -> dict[str, Any]:
+    """Parse one request line with the standard library.
+
+    Raises:
+        ValueError: If it is no request; the message says why.
+    """
+    value = _loaded(raw)
+    if problem := _problem(value):
+        raise ValueError(problem)
+    request: dict[str, Any] = value
+    return request
 
 
 def _problem(value: Any) -> str | None:
