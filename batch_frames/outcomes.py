@@ -202,6 +202,10 @@ def _by_hand(
     read = [
         explain(lines, int(row), found, raw=raw) for row, found in zip(rows, normal, strict=True)
     ]
+    for row, custom_id in zip(read, columns["custom_id"].take(pa.array(rows)), strict=True):
+        # Python reads a number beyond its floats as infinite, and one id as another.
+        if type(row.get("custom_id")) is str and custom_id.is_valid:
+            row["custom_id"] = custom_id.as_py()
     index = np.arange(len(odd))
     index[rows] = len(odd) + np.arange(len(rows))
     return {
@@ -224,4 +228,5 @@ def _rank(finish_reason: str) -> int:
 
 def _is_odd_id(ids: pa.Array) -> Mask:
     """Find ids that are missing, or may be something else than text or a number."""
-    return is_true(ids.is_null()) | np.isin(first_bytes(ids), list(b"{[tf"))
+    odd = is_true(ids.is_null()) | is_text(ids, "true", "false")
+    return odd | np.isin(first_bytes(ids), list(b"{["))

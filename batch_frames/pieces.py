@@ -57,7 +57,7 @@ def empty_piece(answers: Answers | None = None) -> pa.Table:
     fields = dict(FIELDS)
     if answers is not None:
         fields |= {answer_field(n): k for n, k in zip(answers.names, answers.types, strict=True)}
-    return pa.table({name: pa.array([], kind) for name, kind in fields.items()})
+    return pa.table({name: pa.nulls(0, kind) for name, kind in fields.items()})
 
 
 def answer_field(name: str) -> str:

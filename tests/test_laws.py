@@ -17,16 +17,29 @@ PACKAGE = Path(bf.__file__).parent
 README = Path(__file__).parents[1] / "README.md"
 LAYERS = (
     ("errors", "limits", "text"),
-    ("moments", "nested", "floats", "marks", "views", "columns", "endpoints", "schema"),
+    ("moments", "nested", "floats", "marks", "views", "columns", "endpoints", "schema", "statuses"),
+    ("answertypes", "validation", "structures", "doubts"),
     ("jsontext",),
     ("chunks", "objects"),
-    ("template", "lines"),
-    ("bodies", "stores", "ids", "shards"),
+    ("template", "lines", "answers"),
+    (
+        "bodies",
+        "stores",
+        "ids",
+        "shards",
+        "masks",
+        "oddlines",
+        "failures",
+        "outputs",
+        "outcomes",
+        "matching",
+    ),
     ("frames", "card"),
     ("csvfile", "files", "tables"),
-    ("requests",),
+    ("requests", "requestids", "pieces"),
+    ("results", "joins", "retries", "summaries"),
     ("creator", "rows"),
-    ("cli", "__main__"),
+    ("terminal", "cliwrite", "cliread", "cli", "__main__"),
 )
 """All modules from the lowest to the highest; in one layer, each may import those before it."""
 
