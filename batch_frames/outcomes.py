@@ -11,7 +11,17 @@ import pyarrow.compute as pc
 
 from batch_frames.failures import PLACES, read_failures
 from batch_frames.lines import Lines, extract, select
-from batch_frames.masks import Mask, first_bytes, is_text, is_true, mapped, non_empty, spread, where
+from batch_frames.masks import (
+    Mask,
+    coalesce,
+    first_bytes,
+    is_text,
+    is_true,
+    mapped,
+    non_empty,
+    spread,
+    where,
+)
 from batch_frames.oddlines import CUT, explain
 from batch_frames.outputs import VECTORS, Outputs, read_embeddings, read_responses, whole_numbers
 from batch_frames.statuses import RANKS
@@ -115,7 +125,7 @@ def read_outcomes(
     columns = {}
     for name, kind in COLUMNS.items():
         parts = [stage[name] for stage in stages if name in stage]
-        columns[name] = pc.coalesce(*parts) if parts else pa.nulls(len(odd), kind)
+        columns[name] = coalesce(parts) if parts else pa.nulls(len(odd), kind)
     return pa.table(_by_hand(lines, odd, columns, connection, raw=raw))
 
 
@@ -135,7 +145,7 @@ def _chat(found: Columns, mask: Mask) -> Outputs:
     ranks = np.where(is_true(refusal.is_valid()), RANKS["refused"], ranks)
     columns = {
         "status": pa.array(ranks, pa.int8(), mask=~usual),
-        "content": where(usual, pc.coalesce(content, found[COMPLETION])),
+        "content": where(usual, coalesce([content, found[COMPLETION]])),
         "finish_reason": where(usual, found[FINISH]),
         "refusal": where(usual, refusal),
         "tool_calls": where(usual & has_calls, calls),
