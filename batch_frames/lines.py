@@ -21,9 +21,10 @@ __all__ = ["Lines", "extract", "load_line", "read_lines", "select"]
 
 BLOCK = 16 << 20
 ROWS = 20_000
-THREAD_ROWS = 2_048
 BOM = b"\xef\xbb\xbf"
 NEWLINE = 0x0A
+
+Block = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -57,15 +58,11 @@ def read_lines(path: Path) -> Iterator[Lines]:
         OSError: If it cannot be read.
     """
     number = 1
-    for block in _blocks(path):
-        data = np.frombuffer(block, np.uint8)
-        ends = np.flatnonzero(data == NEWLINE) + 1
-        if not len(ends) or ends[-1] < len(data):
-            ends = np.append(ends, len(data))
+    for data, ends in _blocks(path):
         offsets = np.concatenate(([0], ends))
         for start in range(0, len(ends), ROWS):
             part = offsets[start : start + ROWS + 1]
-            text = _text(block, part)
+            text = _text(data, part)
             numbers = np.arange(number, number + len(text))
             number += len(text)
             yield _without_blanks(Lines(path, text, numbers), data, part)
@@ -77,7 +74,7 @@ def select(
     columns: Sequence[str],
     inner: Sequence[str] = (),
 ) -> pa.Table:
-    """Evaluate SQL expressions over a text column, which they call ``line``, in parallel.
+    """Evaluate SQL expressions over a text column, which they call ``line``.
 
     Args:
         connection: Where the query runs; opening one costs more than a query.
@@ -90,11 +87,8 @@ def select(
         A table with a column for each expression, in the order of ``text``; texts are
         ``large_string``.
     """
-    # A thread takes a whole record batch, so that one large batch would keep the others waiting.
-    batches = pa.table({"line": text}).to_batches(max_chunksize=THREAD_ROWS)
-    lines = pa.Table.from_batches(batches, pa.schema([("line", TEXT)]))
     connection.execute("SET arrow_large_buffer_size = true")
-    connection.register("lines", lines)
+    connection.register("lines", pa.table({"line": text}))
     try:
         source = f"(SELECT {', '.join(['line', *inner])} FROM lines)"
         query = f"SELECT {', '.join(columns)} FROM {source}"
@@ -110,7 +104,7 @@ def extract(
     *,
     connection: duckdb.DuckDBPyConnection | None = None,
 ) -> pa.Table:
-    """Take what JSON paths find out of each line, in parallel.
+    """Take what JSON paths find out of each line.
 
     Args:
         text: ``large_string``, one JSON document per row.
@@ -160,8 +154,8 @@ def _first_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _blocks(path: Path) -> Iterator[memoryview]:
-    """Cut the file behind newlines; a line longer than a block is one block with it."""
+def _blocks(path: Path) -> Iterator[Block]:
+    """Read whole lines, with the places behind their ends; a longer line is one block with it."""
     try:
         yield from _cut(path)
     except OSError as error:
@@ -170,27 +164,39 @@ def _blocks(path: Path) -> Iterator[memoryview]:
         raise LineError(f"cannot be read: {error}", path=path) from None
 
 
-def _cut(path: Path) -> Iterator[memoryview]:
+def _cut(path: Path) -> Iterator[Block]:
     """Read each block behind what the one before left of its last line."""
-    rest, is_first = b"", True
+    rest, is_new = np.empty(0, np.uint8), np.empty(0, np.bool_)
+    is_first = True
     with pa.input_stream(str(path), compression="detect") as stream:
         while True:
-            data = bytearray(len(rest) + max(BLOCK, len(rest)))
-            block = memoryview(data)
-            block[: len(rest)] = rest
-            end = len(rest) + stream.readinto(block[len(rest) :])
-            start = len(BOM) if is_first and block[: len(BOM)] == BOM else 0
-            is_ended, is_first = end == len(rest), False
-            cut = end if is_ended else data.rfind(b"\n", 0, end) + 1
-            if cut > start:
-                yield block[start:cut]
-            if is_ended:
+            data = np.empty(len(rest) + max(BLOCK, len(rest)), np.uint8)
+            data[: len(rest)] = rest
+            size = stream.readinto(data[len(rest) :].data)
+            data = data[: len(rest) + size]
+            if is_first:
+                data = data[len(BOM) :] if data[: len(BOM)].tobytes() == BOM else data
+                is_first = False
+            if len(is_new) < len(data):
+                # One array for all blocks: a fresh one each time costs more than the comparison.
+                is_new = np.empty(len(data) + BLOCK // 8, np.bool_)
+            np.equal(data, NEWLINE, out=is_new[: len(data)])
+            ends = np.flatnonzero(is_new[: len(data)]) + 1
+            if not size:
+                if len(data):
+                    yield (
+                        data,
+                        ends if len(ends) and ends[-1] == len(data) else np.append(ends, len(data)),
+                    )
                 return
-            rest = bytes(block[max(cut, start) : end])
+            cut = int(ends[-1]) if len(ends) else 0
+            if cut:
+                yield data[:cut], ends
+            rest = data[cut:].copy()
 
 
-def _text(block: memoryview, offsets: npt.NDArray[np.int64]) -> pa.Array:
-    buffers = [None, pa.py_buffer(np.ascontiguousarray(offsets)), pa.py_buffer(block)]
+def _text(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> pa.Array:
+    buffers = [None, pa.py_buffer(np.ascontiguousarray(offsets)), pa.py_buffer(data)]
     return pa.Array.from_buffers(TEXT, len(offsets) - 1, buffers)
 
 

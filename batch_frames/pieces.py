@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
@@ -16,27 +13,22 @@ from batch_frames.answers import Answers
 from batch_frames.files import Paths, find_files
 from batch_frames.lines import Lines, read_lines
 from batch_frames.outcomes import COLUMNS, read_outcomes
+from batch_frames.parallel import in_threads
 from batch_frames.statuses import RANKS
 from batch_frames.text import NULL, TEXT, constant
 
 __all__ = ["FIELDS", "answer_field", "empty_piece", "read_pieces"]
 
-THREADS = min(os.cpu_count() or 1, 8)
 FIELDS = {**COLUMNS, "file": TEXT, "line": pa.int64()}
 
 
 def read_pieces(
-    paths: Paths,
-    connection: duckdb.DuckDBPyConnection,
-    answers: Answers | None = None,
-    *,
-    raw: bool = False,
+    paths: Paths, answers: Answers | None = None, *, raw: bool = False
 ) -> Iterator[pa.Table]:
     """Read files in pieces of some thousand lines, each line a row.
 
     Args:
         paths: The files, as ``find_files`` takes them; one that is named twice is read once.
-        connection: Where the queries run.
         answers: How to read the answers; None leaves them as they are.
         raw: Whether the column ``body`` is wanted for every row.
 
@@ -48,24 +40,14 @@ def read_pieces(
         LineError: If a file holds requests, or results of another service's own format.
     """
 
-    def read(lines: Lines) -> pa.Table:
-        with connection.cursor() as cursor:
-            table = read_outcomes(lines, cursor, raw=raw)
-            name = constant(str(lines.path))
-            table = table.append_column("file", pa.repeat(name, len(table)))
-            table = table.append_column("line", pa.array(lines.numbers, pa.int64()))
-            return table if answers is None else _with_answers(table, answers, cursor)
+    def read(lines: Lines, connection: duckdb.DuckDBPyConnection) -> pa.Table:
+        table = read_outcomes(lines, connection, raw=raw)
+        name = constant(str(lines.path))
+        table = table.append_column("file", pa.repeat(name, len(table)))
+        table = table.append_column("line", pa.array(lines.numbers, pa.int64()))
+        return table if answers is None else _with_answers(table, answers, connection)
 
-    # Each thread takes a piece through all its steps; the queries of one share no thread of theirs.
-    connection.execute("SET threads = 1")
-    with ThreadPoolExecutor(THREADS) as pool:
-        waiting: deque[Future[pa.Table]] = deque()
-        for lines in _lines(paths):
-            waiting.append(pool.submit(read, lines))
-            if len(waiting) > THREADS:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    return in_threads(read, _lines(paths))
 
 
 def empty_piece(answers: Answers | None = None) -> pa.Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ import pyarrow.compute as pc
 from batch_frames.errors import LineError
 from batch_frames.files import Paths, find_files
 from batch_frames.lines import Lines, extract, load_line, read_lines
+from batch_frames.parallel import in_threads
 from batch_frames.requests import load_request
 from batch_frames.text import TEXT
 
-__all__ = ["Asked", "holds_requests", "ids_of", "read_asked"]
+__all__ = ["Asked", "holds_requests", "lines_with_ids", "read_asked"]
 
 ID, BODY = "$.custom_id", "$.body"
 SCHEMAS = ("$.body.response_format.json_schema.schema", "$.body.text.format.schema")
@@ -40,7 +42,7 @@ class Asked:
     schema: dict[str, Any] | None
 
 
-def read_asked(paths: Paths, connection: duckdb.DuckDBPyConnection) -> Asked:
+def read_asked(paths: Paths) -> Asked:
     """Read the ids and the schema of request files.
 
     Raises:
@@ -49,23 +51,29 @@ def read_asked(paths: Paths, connection: duckdb.DuckDBPyConnection) -> Asked:
     """
     ids: list[pa.Array] = []
     schemas: set[str | None] = set()
-    for path in find_files(paths, [".jsonl", ".jsonl.gz"]):
-        for lines in read_lines(path):
-            found = _found(lines, connection)
-            ids.append(found[ID].combine_chunks())
-            schema = pc.coalesce(*(found[path] for path in SCHEMAS))
-            schemas |= set(schema.unique().to_pylist())
+    for found in in_threads(_found, _lines(find_files(paths, [".jsonl", ".jsonl.gz"]))):
+        ids.append(found[ID].combine_chunks())
+        schema = pc.coalesce(*(found[path] for path in SCHEMAS))
+        schemas |= set(schema.unique().to_pylist())
     unique = pa.chunked_array(ids, TEXT).unique()
     return Asked(unique, _only(schemas))
 
 
-def ids_of(lines: Lines, connection: duckdb.DuckDBPyConnection) -> pa.Array:
-    """Read the ids of some request lines.
+def lines_with_ids(files: Iterable[Path]) -> Iterator[tuple[Lines, pa.Array]]:
+    """Read request lines piece by piece, each piece with the ids of its lines.
 
     Raises:
         LineError: If a line is no request.
     """
-    return _found(lines, connection)[ID].combine_chunks()
+
+    def read(lines: Lines, connection: duckdb.DuckDBPyConnection) -> tuple[Lines, pa.Array]:
+        return lines, _found(lines, connection)[ID].combine_chunks()
+
+    return in_threads(read, _lines(files))
+
+
+def _lines(files: Iterable[Path]) -> Iterator[Lines]:
+    return (lines for path in files for lines in read_lines(path))
 
 
 def holds_requests(path: Path) -> bool | None:

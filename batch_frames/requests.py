@@ -17,6 +17,7 @@ from batch_frames.files import Paths, find_files
 from batch_frames.frames import to_dataframe
 from batch_frames.jsontext import dumps
 from batch_frames.lines import Lines, extract, load_line, read_lines
+from batch_frames.parallel import in_threads
 from batch_frames.text import TEXT
 
 __all__ = ["load_request", "read_requests"]
@@ -69,12 +70,9 @@ def read_requests(
     """
     if errors not in ("raise", "column"):
         raise ValueError(f"errors must be 'raise' or 'column', not {errors!r}")
-    with duckdb.connect() as connection:
-        tables = [
-            _table(lines, errors, connection)
-            for path in find_files(paths, [".jsonl", ".jsonl.gz"])
-            for lines in read_lines(path)
-        ]
+    files = find_files(paths, [".jsonl", ".jsonl.gz"])
+    pieces = (lines for path in files for lines in read_lines(path))
+    tables = in_threads(lambda lines, connection: _table(lines, errors, connection), pieces)
     table = pa.concat_tables([_empty(errors), *tables])
     return to_dataframe(table, dtype_backend)
 

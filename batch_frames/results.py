@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -85,13 +84,12 @@ def read_results(
         [['r7', 'expired', 'batch_expired']]
     """
     schema = None if json_schema is None else answer_schema(json_schema)
-    with duckdb.connect() as connection:
-        asked = None if requests is None else read_asked(requests, connection)
-        if asked and schema is None:
-            schema = asked.schema
-        answers = None if schema is None else Answers(schema)
-        pieces = read_pieces(paths, connection, answers, raw=raw)
-        table = pa.concat_tables([empty_piece(answers), *pieces])
+    asked = None if requests is None else read_asked(requests)
+    if asked and schema is None:
+        schema = asked.schema
+    answers = None if schema is None else Answers(schema)
+    pieces = read_pieces(paths, answers, raw=raw)
+    table = pa.concat_tables([empty_piece(answers), *pieces])
     if asked:
         table = match(table, asked.ids)
     names = () if answers is None else answers.names

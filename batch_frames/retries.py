@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -19,10 +18,10 @@ from batch_frames.errors import RequestError
 from batch_frames.files import LEDGER, Paths, find_files
 from batch_frames.joins import result_ids, result_ranks
 from batch_frames.limits import Limits
-from batch_frames.lines import Lines, read_lines
+from batch_frames.lines import Lines
 from batch_frames.matching import NOWHERE, best_rows
 from batch_frames.pieces import empty_piece, read_pieces
-from batch_frames.requestids import ids_of, read_asked
+from batch_frames.requestids import lines_with_ids, read_asked
 from batch_frames.shards import Shard, ShardWriter
 from batch_frames.statuses import RANKS, STATUSES, UNANSWERED
 from batch_frames.stores import open_store
@@ -72,32 +71,28 @@ def retry_requests(
             raise ValueError(f"statuses: there is no {status!r}; there are {', '.join(STATUSES)}")
     files = find_files(requests, ENDINGS)
     wanted = [RANKS[status] for status in statuses]
-    with duckdb.connect() as connection:
-        if isinstance(results, pd.DataFrame):
-            sources, ids, ranks = [], result_ids(results), result_ranks(results)
-            names = results["file"].dropna().unique().tolist() if "file" in results else []
-        else:
-            sources = find_files(results, ENDINGS)
-            names = list(map(str, sources))
-            typed = "invalid_json" in statuses
-            ids, ranks = _read(sources, _answers(files, connection) if typed else None, connection)
-        lines = _unanswered(files, _best(ids, ranks), wanted, connection)
-        target = _next_round(files[0]) if path is None else Path(path)
-        shards = _save(lines, target, [*files, *sources], limits)
+    if isinstance(results, pd.DataFrame):
+        sources, ids, ranks = [], result_ids(results), result_ranks(results)
+        names = results["file"].dropna().unique().tolist() if "file" in results else []
+    else:
+        sources = find_files(results, ENDINGS)
+        names = list(map(str, sources))
+        ids, ranks = _read(sources, _answers(files) if "invalid_json" in statuses else None)
+    lines = _unanswered(files, _best(ids, ranks), wanted)
+    target = _next_round(files[0]) if path is None else Path(path)
+    shards = _save(lines, target, [*files, *sources], limits)
     return _reused(shards, files, names) if path is None else shards
 
 
-def _read(
-    files: Sequence[Path], answers: Answers | None, connection: duckdb.DuckDBPyConnection
-) -> tuple[pa.Array, npt.NDArray[np.int8]]:
+def _read(files: Sequence[Path], answers: Answers | None) -> tuple[pa.Array, npt.NDArray[np.int8]]:
     """Read ids and statuses alone out of result files."""
-    pieces = (p.select(["custom_id", "status"]) for p in read_pieces(files, connection, answers))
+    pieces = (p.select(["custom_id", "status"]) for p in read_pieces(files, answers))
     table = pa.concat_tables([empty_piece().select(["custom_id", "status"]), *pieces])
     return table["custom_id"].combine_chunks(), table["status"].to_numpy().astype(np.int8)
 
 
-def _answers(files: Sequence[Path], connection: duckdb.DuckDBPyConnection) -> Answers | None:
-    schema = read_asked(files, connection).schema
+def _answers(files: Sequence[Path]) -> Answers | None:
+    schema = read_asked(files).schema
     return None if schema is None else Answers(schema)
 
 
@@ -113,20 +108,17 @@ def _unanswered(
     files: Sequence[Path],
     best: tuple[pa.Array, npt.NDArray[np.int8]],
     wanted: Sequence[int],
-    connection: duckdb.DuckDBPyConnection,
 ) -> Iterator[Lines]:
     """Give the lines whose best status is a wanted one, each id once."""
     known, ranks = best
     given: set[str] = set()
-    for path in files:
-        for lines in read_lines(path):
-            ids = ids_of(lines, connection)
-            index = pc.index_in(ids, value_set=known, skip_nulls=True)
-            found = pa.array(ranks).take(index).fill_null(RANKS["missing"])
-            lacking = np.flatnonzero(np.isin(np.asarray(found), wanted)).tolist()
-            rows = [row for row in lacking if _first_time(given, ids[row].as_py())]
-            if rows:
-                yield Lines(path, lines.text.take(pa.array(rows)), lines.numbers[rows])
+    for lines, ids in lines_with_ids(files):
+        index = pc.index_in(ids, value_set=known, skip_nulls=True)
+        found = pa.array(ranks).take(index).fill_null(RANKS["missing"])
+        lacking = np.flatnonzero(np.isin(np.asarray(found), wanted)).tolist()
+        rows = [row for row in lacking if _first_time(given, ids[row].as_py())]
+        if rows:
+            yield Lines(lines.path, lines.text.take(pa.array(rows)), lines.numbers[rows])
 
 
 def _first_time(given: set[str], custom_id: str) -> bool:

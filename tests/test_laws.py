@@ -21,7 +21,7 @@ LAYERS = (
     ("answertypes", "validation", "structures", "doubts"),
     ("jsontext",),
     ("chunks", "objects"),
-    ("template", "lines", "answers"),
+    ("template", "lines", "parallel", "answers"),
     (
         "bodies",
         "stores",
