@@ -28,6 +28,12 @@ __all__ = ["main"]
 LIMITS = Limits()
 PARQUET = (".parquet", ".pq")
 SHOWN_ROWS = 20
+SPOKEN = {
+    'na="skip"': "--na skip",
+    "pass model=": "pass --model",
+    "overwrite=True": "--overwrite",
+}
+"""How Python says what is an option here."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -84,7 +90,8 @@ def main() -> None:
     "--max-bytes", type=click.IntRange(1), default=LIMITS.nbytes, show_default=True,
     help="Most bytes in one file.",
 )  # fmt: skip
-def write(source: str, target: str, **options: Any) -> None:
+@click.option("--overwrite", is_flag=True, help="Change files whose batches have not ended, too.")
+def write(source: str, target: str, overwrite: bool, **options: Any) -> None:
     """Write a request file from SOURCE to TARGET, one request a row.
 
     SOURCE is a CSV or Parquet file, a glob or a folder of either. TARGET is a .jsonl file, or - for
@@ -98,7 +105,8 @@ def write(source: str, target: str, **options: Any) -> None:
     limits = Limits(requests=options.pop("max_requests"), nbytes=options.pop("max_bytes"))
     with _plain_errors():
         read = from_parquet if _is_parquet(source) else from_csv
-        shards = read(source, **_template_options(options)).save_to_file(target, limits=limits)
+        batch = read(source, **_template_options(options))
+        shards = batch.save_to_file(target, limits=limits, overwrite=overwrite)
     _print_shards(shards, to_stderr=target == "-")
 
 
@@ -146,7 +154,8 @@ def _plain_errors() -> Iterator[None]:
 
 def _in_options(message: str) -> str:
     """Put a message into one line, and name options as the command line does."""
-    message = message.replace('na="skip"', "--na skip").replace("pass model=", "pass --model")
+    for said, option in SPOKEN.items():
+        message = message.replace(said, option)
     return " ".join(message.split())
 
 

@@ -21,6 +21,7 @@ from batch_frames.endpoints import Part, find_endpoint
 from batch_frames.errors import BatchFramesError, RequestError, TemplateError
 from batch_frames.frames import Source
 from batch_frames.ids import IdCheck
+from batch_frames.inflight import spare_in_flight
 from batch_frames.limits import Limits
 from batch_frames.schema import to_schema
 from batch_frames.shards import Shard, ShardWriter
@@ -123,6 +124,7 @@ class BatchCreator:
         file_path: str | os.PathLike[str] | IO[bytes],
         *,
         limits: Limits = LIMITS,
+        overwrite: bool = False,
         progress: bool | None = None,
     ) -> list[Shard]:
         """Save all requests as one ``.jsonl`` file, or as numbered ones when it would be too large.
@@ -135,6 +137,8 @@ class BatchCreator:
                 file object is written to as it is: neither is split.
             limits: How large one file may become. Beyond, ``reviews.jsonl`` becomes
                 ``reviews-00001.jsonl``, ``reviews-00002.jsonl``, …, each as full as can be.
+            overwrite: Whether to change files whose batches have not ended, too. The same bytes
+                may always be written again.
             progress: Whether to show a progress bar; None shows it after two seconds.
 
         Returns:
@@ -144,7 +148,7 @@ class BatchCreator:
             RequestError: If a row cannot become a request, or an id stands twice.
             ColumnError: If JSON cannot hold a column.
             BatchFramesError: If another process is writing there, a file that the rows come from
-                would be replaced, or a pipe would need a split.
+                or whose batch runs would be replaced, or a pipe would need a split.
         """
         if not isinstance(limits, Limits):
             raise TypeError(f"limits must be Limits(requests=…, nbytes=…), not {limits!r}")
@@ -169,6 +173,8 @@ class BatchCreator:
                 skipped.add(block.skipped, block.places)
                 bar.update(len(block.ids) + block.skipped)
             ids.check(writer.read_back)
+            if not overwrite:
+                spare_in_flight(writer.changes())
             shards = writer.commit()
         if self._table:
             self._table.saved(shards, requests - len(self._ids))

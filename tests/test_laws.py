@@ -16,7 +16,7 @@ from batch_frames import errors
 PACKAGE = Path(bf.__file__).parent
 README = Path(__file__).parents[1] / "README.md"
 LAYERS = (
-    ("errors", "limits", "text"),
+    ("errors", "limits", "locks", "notes", "text"),
     ("moments", "nested", "floats", "marks", "views", "columns", "endpoints", "schema"),
     ("jsontext",),
     ("chunks", "objects"),
@@ -25,6 +25,9 @@ LAYERS = (
     ("frames", "card"),
     ("csvfile", "files", "tables"),
     ("requests",),
+    ("jobs", "service"),
+    ("ledger", "shardfiles", "failures", "inflight"),
+    ("submitting", "control", "waiting", "downloading"),
     ("creator", "rows"),
     ("cli", "__main__"),
 )
@@ -132,6 +135,9 @@ def test_importing_needs_no_extras() -> None:
         (bf.ColumnError, (bf.BatchFramesError, LookupError)),
         (bf.RequestError, (bf.BatchFramesError, ValueError)),
         (bf.LineError, (bf.BatchFramesError, ValueError)),
+        (bf.JobError, (bf.BatchFramesError, RuntimeError)),
+        (bf.WaitTimeout, (bf.JobError, TimeoutError)),
+        (bf.MissingExtra, (bf.BatchFramesError, ImportError)),
     ],
 )
 def test_errors_have_a_builtin_parent(error: type, parents: tuple[type, ...]) -> None:

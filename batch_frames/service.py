@@ -1,0 +1,152 @@
+"""Speak to the service through the openai SDK, with retries of our own."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import Any, TypeVar
+
+from batch_frames.errors import JobError, MissingExtra
+
+__all__ = ["Service", "batch_facts", "pauses", "retry_pause"]
+
+Answer = TypeVar("Answer")
+
+TRIES = 6
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 60.0
+LONGEST_ASKED_PAUSE = 120.0
+RETRIED = (408, 409, 425, 429)
+HTTP_LIBRARIES = ("httpx", "httpx2")
+
+
+class Service:
+    """Hold a client, made when it is first needed, and call it.
+
+    Args:
+        client: An ``openai.OpenAI`` or one of its kind; None makes one.
+        verb: What the user called, for errors.
+    """
+
+    def __init__(self, client: Any, verb: str) -> None:
+        self._client = client
+        self._verb = verb
+        if client is not None and type(client).__name__.startswith("Async"):
+            given = type(client).__name__
+            raise TypeError(f"{verb} takes an openai.OpenAI client, not {given}")
+
+    @cached_property
+    def api(self) -> Any:
+        """The client, without the SDK's own retries: a repeated create could be paid twice."""
+        client = self._client
+        if client is None:
+            client = _sdk(self._verb).OpenAI()
+        return client.with_options(max_retries=0)
+
+    def call(
+        self,
+        ask: Callable[[Any], Answer],
+        *,
+        tries: int = TRIES,
+        note: Callable[[str], None] = lambda text: None,
+    ) -> Answer:
+        """Call the service, and again with growing pauses while it is not reached or overloaded.
+
+        Args:
+            ask: Makes the call on the client it is given.
+            tries: How often at most.
+            note: Gets a text for people before each pause.
+
+        Raises:
+            openai.APIError: As the SDK says it.
+            JobError: If what answers does not speak JSON.
+        """
+        for left, pause in zip(range(tries - 1, -1, -1), pauses(), strict=False):
+            try:
+                return _checked(ask(self.api))
+            except Exception as error:
+                asked = self.retry_pause(error)
+                if asked is None or not left:
+                    raise
+                note(_reason(error))
+                time.sleep(max(asked, pause))
+        raise AssertionError
+
+    def retry_pause(self, error: Exception) -> float | None:
+        """Tell how long the service wants to be left alone, or None if trying again is no use."""
+        return retry_pause(error, _sdk(self._verb))
+
+
+def pauses(first: float | None = None) -> Iterator[float]:
+    """Give pauses in seconds that grow to a minute, without end."""
+    pause = FIRST_PAUSE if first is None else first
+    while True:
+        yield pause
+        pause = min(2 * pause, max(LONGEST_PAUSE, pause))
+
+
+def retry_pause(error: Exception, sdk: Any) -> float | None:
+    """Tell how long to wait at least after an error; None if it would only come again."""
+    if isinstance(error, sdk.APIStatusError):
+        if error.status_code not in RETRIED and error.status_code < 500:
+            return None
+        return _asked_pause(error.response.headers)
+    if isinstance(error, sdk.APIConnectionError):
+        return 0.0
+    # In the middle of a streamed body, the HTTP library's own errors come through.
+    return 0.0 if any(map(_is_transport, type(error).__mro__)) else None
+
+
+def _is_transport(kind: type) -> bool:
+    library = kind.__module__.partition(".")[0]
+    return library in HTTP_LIBRARIES and kind.__name__ == "TransportError"
+
+
+def _asked_pause(headers: Mapping[str, str]) -> float:
+    try:
+        asked = float(headers.get("retry-after", "0"))
+    except ValueError:
+        return 0.0
+    return min(max(asked, 0.0), LONGEST_ASKED_PAUSE)
+
+
+def _reason(error: Exception) -> str:
+    status = getattr(error, "status_code", None)
+    return "the service is not reached" if status is None else f"the service answers {status}"
+
+
+def _checked(answer: Answer) -> Answer:
+    if isinstance(answer, str):
+        raise JobError("the service answers with text that is not JSON; check the base URL")
+    return answer
+
+
+def _sdk(verb: str) -> Any:
+    try:
+        return importlib.import_module("openai")
+    except ImportError:
+        problem = f'{verb} needs the openai SDK; pip install "batch-frames[openai]"'
+        raise MissingExtra(problem) from None
+
+
+def batch_facts(batch: Any) -> dict[str, Any]:
+    """Take what a job knows out of the service's batch, whatever is null or missing there."""
+    counts, usage = getattr(batch, "request_counts", None), getattr(batch, "usage", None)
+    errors = getattr(getattr(batch, "errors", None), "data", None) or []
+    names = ("code", "line", "message", "param")
+    return {
+        "status": str(batch.status).lower(),
+        "batch_id": batch.id,
+        "total": getattr(counts, "total", None),
+        "completed": getattr(counts, "completed", None),
+        "failed": getattr(counts, "failed", None),
+        "output_file_id": getattr(batch, "output_file_id", None) or None,
+        "error_file_id": getattr(batch, "error_file_id", None) or None,
+        "created_at": getattr(batch, "created_at", None),
+        "expires_at": getattr(batch, "expires_at", None),
+        "input_tokens": getattr(usage, "input_tokens", None),
+        "output_tokens": getattr(usage, "output_tokens", None),
+        "errors": [{name: getattr(error, name, None) for name in names} for error in errors],
+    }
