@@ -16,6 +16,7 @@ from batch_frames.errors import (
 )
 from batch_frames.jobs import Job
 from batch_frames.limits import Limits
+from batch_frames.local import run_local
 from batch_frames.requests import read_requests
 from batch_frames.rows import from_csv, from_dataframe, from_parquet
 from batch_frames.shards import Shard
@@ -44,6 +45,7 @@ __all__ = [
     "from_parquet",
     "load_jobs",
     "read_requests",
+    "run_local",
     "status",
     "submit",
     "wait",

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +13,10 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from batch_frames.card import size_text
+from batch_frames.clijobs import COMMANDS
 from batch_frames.columns import fmt
-from batch_frames.errors import BatchFramesError
 from batch_frames.limits import Limits
+from batch_frames.oneline import plain_errors
 from batch_frames.requests import read_requests
 from batch_frames.rows import from_csv, from_parquet
 from batch_frames.shards import Shard
@@ -28,12 +26,6 @@ __all__ = ["main"]
 LIMITS = Limits()
 PARQUET = (".parquet", ".pq")
 SHOWN_ROWS = 20
-SPOKEN = {
-    'na="skip"': "--na skip",
-    "pass model=": "pass --model",
-    "overwrite=True": "--overwrite",
-}
-"""How Python says what is an option here."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -103,7 +95,7 @@ def write(source: str, target: str, overwrite: bool, **options: Any) -> None:
           --prompt "{title}: {review}" --model gpt-5.6-luna --body temperature=0.2
     """
     limits = Limits(requests=options.pop("max_requests"), nbytes=options.pop("max_bytes"))
-    with _plain_errors():
+    with plain_errors():
         read = from_parquet if _is_parquet(source) else from_csv
         batch = read(source, **_template_options(options))
         shards = batch.save_to_file(target, limits=limits, overwrite=overwrite)
@@ -125,7 +117,7 @@ def read(files: tuple[str, ...], output: Path | None) -> None:
     Example:
       batch-frames read out/reviews-*.jsonl -o requests.parquet
     """
-    with _plain_errors():
+    with plain_errors():
         if output and output.suffix not in (".csv", *PARQUET):
             raise click.ClickException(f"'{output}' must end in .csv or .parquet")
         frame = read_requests(files)
@@ -134,29 +126,6 @@ def read(files: tuple[str, ...], output: Path | None) -> None:
             click.echo(f"{output}  {_count(len(frame))}")
         else:
             _print_frame(frame)
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Show what a user can mend in one line, without a traceback; warnings likewise."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        try:
-            yield
-        except BrokenPipeError:
-            raise
-        except (BatchFramesError, OSError, TypeError, ValueError) as error:
-            raise click.ClickException(_in_options(str(error))) from error
-        finally:
-            for warning in caught:
-                click.echo(f"Warning: {_in_options(str(warning.message))}", err=True)
-
-
-def _in_options(message: str) -> str:
-    """Put a message into one line, and name options as the command line does."""
-    for said, option in SPOKEN.items():
-        message = message.replace(said, option)
-    return " ".join(message.split())
 
 
 def _template_options(options: dict[str, Any]) -> dict[str, Any]:
@@ -255,3 +224,7 @@ def _print_frame(frame: pd.DataFrame) -> None:
     if left:
         click.echo(f"… and {left:,} more; -o table.csv writes them all")
     click.echo(_count(len(frame)).strip())
+
+
+for command in COMMANDS:
+    main.add_command(command)

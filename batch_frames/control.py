@@ -14,11 +14,11 @@ import pandas as pd
 from batch_frames.errors import BatchFramesError
 from batch_frames.failures import failure_text, failures
 from batch_frames.files import Paths, find_files
+from batch_frames.finding import settled_batch
 from batch_frames.jobs import ENDED, Job, Jobs
 from batch_frames.ledger import ENDING, Ledger, ledger_path
 from batch_frames.service import Service, batch_facts
-from batch_frames.shardfiles import find_shards
-from batch_frames.submitting import settled_batch
+from batch_frames.shardfiles import RESULT_ENDINGS
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -56,28 +56,28 @@ def load_jobs(path: Paths) -> list[Job]:
     given = [path] if isinstance(path, (str, os.PathLike)) else list(path)
     jobs: dict[tuple[Path, str], Job] = {}
     for one in given:
-        for job in _jobs_of(one):
+        for job in _jobs_of(Path(one)):
             jobs.setdefault((job.path.parent.resolve(), job.token), job)
+    if not jobs:
+        names = ", ".join(f"'{os.fspath(one)}'" for one in given) or "an empty list"
+        raise FileNotFoundError(f"no jobs in {names}; submit the request files first")
     return Jobs(jobs.values())
 
 
-def _jobs_of(given: str | os.PathLike[str]) -> list[Job]:
-    path = Path(given)
+def _jobs_of(path: Path) -> list[Job]:
     beside = ledger_path(path)
-    if path.is_dir():
-        ledgers = find_files(path, [ENDING])
-        return [job for found in ledgers for job in Ledger(found).jobs]
-    if not path.exists() and beside.is_file():
-        return Ledger(beside).jobs
     if path.is_file() and not path.name.endswith(ENDING):
         job = Ledger(beside).job_of(path.name)
-        if job is None:
+        if job is None and not path.name.endswith(RESULT_ENDINGS):
             raise BatchFramesError(f"'{path}' was not submitted; submit it first")
-        return [replace(job, path=path)]
-    ledgers = [found for found in find_files(path, [ENDING]) if found.name.endswith(ENDING)]
+        return [] if job is None else [replace(job, path=path)]
+    if not path.exists() and beside.is_file():
+        return Ledger(beside).jobs
+    found = find_files(path, [ENDING])
+    ledgers = [file for file in found if file.name.endswith(ENDING)]
     if ledgers:
-        return [job for found in ledgers for job in Ledger(found).jobs]
-    known = ((shard, Ledger(ledger_path(shard)).job_of(shard.name)) for shard in find_shards(path))
+        return [job for file in ledgers for job in Ledger(file).jobs]
+    known = ((shard, Ledger(ledger_path(shard)).job_of(shard.name)) for shard in found)
     return [replace(job, path=shard) for shard, job in known if job]
 
 
@@ -130,7 +130,8 @@ def status(jobs: Job | Iterable[Job], *, client: OpenAI | None = None) -> pd.Dat
     """
     listed = [_as_known(job) for job in job_list(jobs, "status")]
     now = time.time()
-    rows = [_row(job, now) for job in fresh(Service(client, "status"), listed)]
+    with Service(client, "status") as service:
+        rows = [_row(job, now) for job in fresh(service, listed)]
     frame = pd.DataFrame(rows, columns=STATUS_COLUMNS)
     for name in ("total", "completed", "failed"):
         frame[name] = frame[name].astype("Int64")
@@ -178,12 +179,12 @@ def cancel(jobs: Job | Iterable[Job], *, client: OpenAI | None = None) -> list[J
         BatchFramesError: If another process is at work on the ledger.
         openai.APIError: As the SDK says it.
     """
-    service = Service(client, "cancel")
     done: list[Job] = []
-    for job in job_list(jobs, "cancel"):
-        with Ledger(ledger_path(job.path)).locked() as ledger:
-            known = ledger.job_of(job.path.name)
-            done.append(job if known is None else _cancel(service, ledger, known, job.path))
+    with Service(client, "cancel") as service:
+        for job in job_list(jobs, "cancel"):
+            with Ledger(ledger_path(job.path)).locked() as ledger:
+                known = ledger.job_of(job.path.name)
+                done.append(job if known is None else _cancel(service, ledger, known, job.path))
     return Jobs(done)
 
 

@@ -49,7 +49,6 @@ def download(
         BatchFramesError: If another process is at work on the ledger.
         openai.APIError: As the SDK says it.
     """
-    service = Service(client, "download")
     by_ledger: dict[Path, list[Job]] = {}
     for job in job_list(jobs, "download"):
         by_ledger.setdefault(ledger_path(job.path), []).append(job)
@@ -59,7 +58,8 @@ def download(
     )  # fmt: skip
     paths: dict[Path, None] = {}
     going: list[Job] = []
-    with how_to_go_on("finished files are kept; to go on, download again"), bar:
+    told = how_to_go_on("finished files are kept; to go on, download again")
+    with Service(client, "download") as service, told, bar:
         for path, listed in by_ledger.items():
             with Ledger(path).locked() as ledger:
                 for job in _as_they_stand(service, ledger, listed):

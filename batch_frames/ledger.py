@@ -8,7 +8,7 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
@@ -65,7 +65,12 @@ class Ledger:
     @property
     def jobs(self) -> Jobs:
         """List the jobs as they stand, one for each batch that is wanted."""
-        return Jobs(self._jobs[token] for token in dict.fromkeys(self._tokens.values()))
+        return self.jobs_of(self._tokens)
+
+    def jobs_of(self, shards: Iterable[str]) -> Jobs:
+        """List the jobs of some shards, none twice."""
+        tokens = dict.fromkeys(self._tokens[shard] for shard in shards if shard in self._tokens)
+        return Jobs(self._jobs[token] for token in tokens)
 
     @property
     def batch_ids(self) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 
 from batch_frames.errors import JobError, MissingExtra
 
-__all__ = ["Service", "batch_facts", "pauses", "retry_pause"]
+__all__ = ["NO_KEY", "TRIES", "Service", "batch_facts", "make_client", "pauses", "retry_pause"]
 
 Answer = TypeVar("Answer")
 
@@ -19,30 +20,45 @@ FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
 LONGEST_ASKED_PAUSE = 120.0
 RETRIED = (408, 409, 425, 429)
+NO_KEY = "no key"
+"""What is sent to a server that asks for none; the SDK wants something."""
+
 HTTP_LIBRARIES = ("httpx", "httpx2")
 
 
 class Service:
     """Hold a client, made when it is first needed, and call it.
 
+    Use it as a context manager: leaving it closes a client that was made here.
+
     Args:
         client: An ``openai.OpenAI`` or one of its kind; None makes one.
         verb: What the user called, for errors.
+        base_url: Where the client that is made speaks to; None for the SDK's own choice.
     """
 
-    def __init__(self, client: Any, verb: str) -> None:
+    def __init__(self, client: Any, verb: str, *, base_url: str | None = None) -> None:
         self._client = client
         self._verb = verb
+        self._base_url = base_url
         if client is not None and type(client).__name__.startswith("Async"):
             given = type(client).__name__
             raise TypeError(f"{verb} takes an openai.OpenAI client, not {given}")
+
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._client is None and "api" in self.__dict__:
+            self.api.close()
 
     @cached_property
     def api(self) -> Any:
         """The client, without the SDK's own retries: a repeated create could be paid twice."""
         client = self._client
         if client is None:
-            client = _sdk(self._verb).OpenAI()
+            key = None if self._base_url is None else os.environ.get("OPENAI_API_KEY", NO_KEY)
+            client = make_client(self._verb, self._base_url, key)
         return client.with_options(max_retries=0)
 
     def call(
@@ -110,6 +126,15 @@ def _asked_pause(headers: Mapping[str, str]) -> float:
     except ValueError:
         return 0.0
     return min(max(asked, 0.0), LONGEST_ASKED_PAUSE)
+
+
+def make_client(verb: str, base_url: str | None, api_key: str | None) -> Any:
+    """Make a client; what is None the SDK finds in the environment.
+
+    Raises:
+        MissingExtra: If there is no SDK; ``verb`` is what needs it.
+    """
+    return _sdk(verb).OpenAI(base_url=base_url, api_key=api_key)
 
 
 def _reason(error: Exception) -> str:

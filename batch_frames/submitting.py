@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from tqdm import tqdm
 from batch_frames.errors import BatchFramesError
 from batch_frames.failures import job_error
 from batch_frames.files import Paths
+from batch_frames.finding import TOKEN_KEY, settled_batch
 from batch_frames.jobs import Job, Jobs, Settings
 from batch_frames.ledger import Ledger, ledger_path
 from batch_frames.notes import how_to_go_on
@@ -26,16 +26,8 @@ from batch_frames.shardfiles import RequestFile, find_shards, read_shard
 if TYPE_CHECKING:
     from openai import OpenAI
 
-__all__ = ["TOKEN_KEY", "send_anew", "send_waiting", "settled_batch", "submit"]
+__all__ = ["send_anew", "send_waiting", "submit"]
 
-TOKEN_KEY = "batch_frames"
-SETTLE = 5.0
-"""Seconds after which a batch that was created stands in the service's list for certain."""
-
-CLOCKS = timedelta(minutes=15)
-"""How far the service's clock and ours may be apart."""
-
-PAGE = 100
 MOST_METADATA = 15
 
 
@@ -85,39 +77,44 @@ def submit(
     """
     settings = Settings(metadata, completion_window, output_expires_after, max_enqueued_tokens)
     _check_settings(settings)
-    service = Service(client, "submit")
     files = [read_shard(path) for path in find_shards(shards)]
+    by_path = {path: Ledger(path) for path in dict.fromkeys(ledger_path(f.path) for f in files)}
+    pairs = [(by_path[ledger_path(file.path)], file) for file in files]
     with ExitStack() as stack:
-        ledgers = {path: Ledger(path) for path in {ledger_path(file.path): 0 for file in files}}
-        for ledger in ledgers.values():
+        service = stack.enter_context(Service(client, "submit"))
+        for ledger in by_path.values():
             stack.enter_context(ledger.locked())
-        for file in files:
-            _check_unchanged(ledgers[ledger_path(file.path)], file)
+        for ledger, file in pairs:
+            _check_unchanged(ledger, file)
         stack.enter_context(how_to_go_on("what was sent is noted; to go on, submit again"))
-        for file in files:
-            _plan(ledgers[ledger_path(file.path)], file, settings)
-        bar = tqdm(
-            desc="submit",
-            total=sum(file.requests for file in files),
-            unit=" requests",
-            delay=0 if progress else 2,
-            disable=progress is False,
-        )
-        with bar:
-            for path, ledger in ledgers.items():
-                names = {file.path.name for file in files if ledger_path(file.path) == path}
-                flying = sum(job.estimated_tokens for job in ledger.jobs if job.in_flight)
-                send_waiting(
-                    service,
-                    ledger,
-                    names,
-                    flying=flying,
-                    sent=lambda job: bar.update(job.requests),
-                )
-        jobs = Jobs(_job_of(ledgers[ledger_path(file.path)], file.path) for file in files)
+        for ledger, file in pairs:
+            _plan(ledger, file, settings)
+        _send_all(service, pairs, progress)
+        jobs = Jobs(_job_of(ledger, file.path) for ledger, file in pairs)
     if error := job_error(job for job in jobs if job.status == "failed"):
         raise error
     return jobs
+
+
+def _send_all(
+    service: Service, pairs: list[tuple[Ledger, RequestFile]], progress: bool | None
+) -> None:
+    bar = tqdm(
+        desc="submit",
+        total=sum(file.requests for _, file in pairs),
+        unit=" requests",
+        delay=0 if progress else 2,
+        disable=progress is False,
+    )
+    with bar:
+        for ledger in dict.fromkeys(ledger for ledger, _ in pairs):
+            send_waiting(
+                service,
+                ledger,
+                [file.path.name for other, file in pairs if other is ledger],
+                flying=sum(job.estimated_tokens for job in ledger.jobs if job.in_flight),
+                sent=lambda job: bar.update(job.requests),
+            )
 
 
 def _job_of(ledger: Ledger, path: Path) -> Job:
@@ -188,7 +185,7 @@ def send_anew(ledger: Ledger, job: Job) -> Job:
 def send_waiting(
     service: Service,
     ledger: Ledger,
-    shards: Collection[str],
+    shards: Iterable[str],
     *,
     flying: int,
     room: int | None = None,
@@ -204,7 +201,7 @@ def send_waiting(
         room: How many may be there at once; None leaves it to the settings.
         sent: Gets each job once it has its batch.
     """
-    unsent = [job for job in ledger.jobs if job.is_unsent and job.path.name in shards]
+    unsent = [job for job in ledger.jobs_of(shards) if job.is_unsent]
     # What may be with the service already comes first: it takes room, whatever is decided here.
     for job in sorted(unsent, key=lambda job: job.tried_at is None):
         limits = [n for n in (room, job.settings.max_enqueued_tokens) if n is not None]
@@ -259,44 +256,3 @@ def _create_call(job: Job, api: Any) -> Any:
         completion_window=job.settings.completion_window,
         **options,
     )
-
-
-def settled_batch(service: Service, ledger: Ledger, job: Job) -> Any:
-    """Look for the batch of an earlier try, once more if that try is too young to be listed."""
-    batch = find_batch(service, ledger, job)
-    if batch is None:
-        assert job.retried_at is not None
-        age = datetime.now(UTC) - datetime.fromisoformat(job.retried_at)
-        left = SETTLE - max(age.total_seconds(), 0)
-        if left > 0:
-            time.sleep(left)
-            batch = find_batch(service, ledger, job)
-    return batch
-
-
-def find_batch(service: Service, ledger: Ledger, job: Job) -> Any:
-    """Find the batch that carries a job's token, among all that are not much older than the try.
-
-    A service that keeps no metadata still tells which file a batch reads, and that one is ours.
-
-    Returns:
-        The service's batch, or None.
-    """
-    assert job.tried_at is not None
-    oldest = (datetime.fromisoformat(job.tried_at) - CLOCKS).timestamp()
-    known = ledger.batch_ids
-    page = service.call(lambda api: api.batches.list(limit=PAGE))
-    while page.data:
-        for batch in page.data:
-            by_token = (batch.metadata or {}).get(TOKEN_KEY) == job.token
-            if by_token or (batch.input_file_id == job.file_id and batch.id not in known):
-                return batch
-        newest_first = page.data[0].created_at >= page.data[-1].created_at
-        if (newest_first and page.data[-1].created_at < oldest) or not page.has_next_page():
-            return None
-        page = service.call(partial(_next_page, page))
-    return None
-
-
-def _next_page(page: Any, api: Any) -> Any:
-    return page.get_next_page()

@@ -61,7 +61,6 @@ def wait(
         openai.APIError: As the SDK says it, when asking again is no use.
     """
     listed = job_list(jobs, "wait")
-    service = Service(client, "wait")
     by_ledger: dict[Path, list[str]] = {}
     for job in listed:
         by_ledger.setdefault(ledger_path(job.path), []).append(job.path.name)
@@ -73,10 +72,11 @@ def wait(
         disable=progress is False,
     )
     clock = Clock(timeout, poll, Bar(bar, bool(progress)))
-    watches = {path: Watch(path, names, service, clock) for path, names in by_ledger.items()}
-    paths = ", ".join(f'"{path.as_posix()}"' for path in watches)
-    go_on = f"bf.wait(bf.load_jobs({paths if len(watches) == 1 else f'[{paths}]'}))"
-    with how_to_go_on(f"the batches go on; to follow them again, {go_on}"), bar:
+    paths = ", ".join(f'"{path.as_posix()}"' for path in by_ledger)
+    go_on = f"bf.wait(bf.load_jobs({paths if len(by_ledger) == 1 else f'[{paths}]'}))"
+    told = how_to_go_on(f"the batches go on; to follow them again, {go_on}")
+    with Service(client, "wait") as service, told, bar:
+        watches = {path: Watch(path, names, service, clock) for path, names in by_ledger.items()}
         clock.run(list(watches.values()), go_on)
     found = [watches[ledger_path(job.path)].job(job.path) for job in listed]
     if error := job_error(job for job in found if job.status == "failed"):
@@ -254,8 +254,8 @@ class Watch:
         if time.monotonic() < self._not_before:
             return
         try:
-            for job in self._ledger.jobs:
-                if job.is_refused and job.path.name in self._shards and self._has_room(job):
+            for job in self._ledger.jobs_of(self._shards):
+                if job.is_refused and self._has_room(job):
                     send_anew(self._ledger, job)
                     self._send_unsent()
             self._send_unsent()

@@ -620,6 +620,7 @@ def test_every_option_is_explained() -> None:
             "--na",
             "--max-requests",
             "--max-bytes",
+            "--overwrite",
         },
         "read": {"--output"},
     }

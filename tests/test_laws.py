@@ -27,8 +27,10 @@ LAYERS = (
     ("requests",),
     ("jobs", "service"),
     ("ledger", "shardfiles", "failures", "inflight"),
-    ("submitting", "control", "waiting", "downloading"),
+    ("finding", "submitting", "control", "waiting", "downloading"),
+    ("livefiles", "answers", "local"),
     ("creator", "rows"),
+    ("oneline", "clijobs"),
     ("cli", "__main__"),
 )
 """All modules from the lowest to the highest; in one layer, each may import those before it."""

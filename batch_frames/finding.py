@@ -1,0 +1,64 @@
+"""Find the batch that an earlier try has made, among all that the service has."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from batch_frames.jobs import Job
+from batch_frames.ledger import Ledger
+from batch_frames.service import Service
+
+__all__ = ["TOKEN_KEY", "settled_batch"]
+
+TOKEN_KEY = "batch_frames"
+SETTLE = 5.0
+"""Seconds after which a batch that was created stands in the service's list for certain."""
+
+CLOCKS = timedelta(minutes=15)
+"""How far the service's clock and ours may be apart."""
+
+PAGE = 100
+
+
+def settled_batch(service: Service, ledger: Ledger, job: Job) -> Any:
+    """Look for the batch of an earlier try, once more if that try is too young to be listed."""
+    batch = find_batch(service, ledger, job)
+    if batch is None:
+        assert job.retried_at is not None
+        age = datetime.now(UTC) - datetime.fromisoformat(job.retried_at)
+        left = SETTLE - max(age.total_seconds(), 0)
+        if left > 0:
+            time.sleep(left)
+            batch = find_batch(service, ledger, job)
+    return batch
+
+
+def find_batch(service: Service, ledger: Ledger, job: Job) -> Any:
+    """Find the batch that carries a job's token, among all that are not much older than the try.
+
+    A service that keeps no metadata still tells which file a batch reads, and that one is ours.
+
+    Returns:
+        The service's batch, or None.
+    """
+    assert job.tried_at is not None
+    oldest = (datetime.fromisoformat(job.tried_at) - CLOCKS).timestamp()
+    known = ledger.batch_ids
+    page = service.call(lambda api: api.batches.list(limit=PAGE))
+    while page.data:
+        for batch in page.data:
+            by_token = (batch.metadata or {}).get(TOKEN_KEY) == job.token
+            if by_token or (batch.input_file_id == job.file_id and batch.id not in known):
+                return batch
+        newest_first = page.data[0].created_at >= page.data[-1].created_at
+        if (newest_first and page.data[-1].created_at < oldest) or not page.has_next_page():
+            return None
+        page = service.call(partial(_next_page, page))
+    return None
+
+
+def _next_page(page: Any, api: Any) -> Any:
+    return page.get_next_page()
