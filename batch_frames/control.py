@@ -65,14 +65,13 @@ def load_jobs(path: Paths) -> list[Job]:
 
 
 def _jobs_of(path: Path) -> list[Job]:
-    beside = ledger_path(path)
     if path.is_file() and not path.name.endswith(ENDING):
-        job = Ledger(beside).job_of(path.name)
+        job = Ledger(ledger_path(path)).job_of(path.name)
         if job is None and not path.name.endswith(RESULT_ENDINGS):
             raise BatchFramesError(f"'{path}' was not submitted; submit it first")
         return [] if job is None else [replace(job, path=path)]
-    if not path.exists() and beside.is_file():
-        return Ledger(beside).jobs
+    if not path.exists() and ledger_path(path).is_file():
+        return Ledger(ledger_path(path)).jobs
     found = find_files(path, [ENDING])
     ledgers = [file for file in found if file.name.endswith(ENDING)]
     if ledgers:
