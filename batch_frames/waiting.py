@@ -71,7 +71,7 @@ def wait(
         delay=0 if progress else 2,
         disable=progress is False,
     )
-    clock = Clock(timeout, poll, Bar(bar, bool(progress)))
+    clock = Clock(timeout, poll, Bar(bar, 0 if progress else 2))
     paths = ", ".join(f'"{path.as_posix()}"' for path in by_ledger)
     go_on = f"bf.wait(bf.load_jobs({paths if len(by_ledger) == 1 else f'[{paths}]'}))"
     told = how_to_go_on(f"the batches go on; to follow them again, {go_on}")
@@ -87,9 +87,9 @@ def wait(
 class Bar:
     """Show how far the batches are, and a note on what holds them up."""
 
-    def __init__(self, bar: Any, at_once: bool) -> None:
+    def __init__(self, bar: Any, delay: float) -> None:
         self._bar = bar
-        self._from = 0.0 if at_once else time.monotonic() + bar.delay
+        self._from = time.monotonic() + delay
 
     def show(self, jobs: Iterable[Job], note: str = "") -> None:
         """Show the answered requests, and how many batches stand where."""
