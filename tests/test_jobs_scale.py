@@ -101,7 +101,7 @@ def test_two_hundred_shards_with_failures_account_for_all_rows(tmp_path: Path) -
             "bf.download(jobs, client=client, progress=False)"
         )
         growth = grown(server, work)
-        print(growth)
+
         assert growth < MOST // 4
         assert len(server.batches) == SHARDS
     ids = {
