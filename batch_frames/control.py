@@ -16,9 +16,9 @@ from batch_frames.files import Paths, find_files
 from batch_frames.finding import settled_batch
 from batch_frames.jobs import ENDED, Job, Jobs
 from batch_frames.ledger import ENDING, Ledger, ledger_path
+from batch_frames.rejections import failure_text, failures
 from batch_frames.service import Service, batch_facts
 from batch_frames.shardfiles import RESULT_ENDINGS
-from batch_frames.validation import failure_text, failures
 
 if TYPE_CHECKING:
     from openai import OpenAI

@@ -19,9 +19,9 @@ from batch_frames.finding import TOKEN_KEY, settled_batch
 from batch_frames.jobs import Job, Jobs, Settings
 from batch_frames.ledger import Ledger, ledger_path
 from batch_frames.notes import how_to_go_on
+from batch_frames.rejections import job_error
 from batch_frames.service import TRIES, Service, batch_facts, pauses
 from batch_frames.shardfiles import RequestFile, find_shards, read_shard
-from batch_frames.validation import job_error
 
 if TYPE_CHECKING:
     from openai import OpenAI

@@ -16,9 +16,9 @@ from batch_frames.errors import BatchFramesError, WaitTimeout
 from batch_frames.jobs import Job, Jobs, count_text
 from batch_frames.ledger import Ledger, ledger_path
 from batch_frames.notes import how_to_go_on
+from batch_frames.rejections import job_error
 from batch_frames.service import Service, pauses
 from batch_frames.submitting import send_anew, send_waiting
-from batch_frames.validation import job_error
 
 if TYPE_CHECKING:
     from openai import OpenAI

@@ -26,7 +26,7 @@ LAYERS = (
     ("csvfile", "files", "tables"),
     ("requests",),
     ("jobs", "service"),
-    ("ledger", "shardfiles", "validation", "inflight"),
+    ("ledger", "shardfiles", "rejections", "inflight"),
     ("finding", "submitting", "control", "waiting", "downloading"),
     ("livefiles", "livecalls", "local"),
     ("creator", "rows"),
