@@ -1,4 +1,4 @@
-"""Turn tables into OpenAI Batch API request files, and those files into DataFrames."""
+"""Turn tables into OpenAI Batch API request files, and what comes back into DataFrames."""
 
 from batch_frames.columns import col, fmt
 from batch_frames.control import cancel, load_jobs, status
@@ -15,12 +15,16 @@ from batch_frames.errors import (
     WaitTimeout,
 )
 from batch_frames.jobs import Job
+from batch_frames.joins import join_results
 from batch_frames.limits import Limits
 from batch_frames.local import run_local
 from batch_frames.requests import read_requests
+from batch_frames.results import read_results
+from batch_frames.retries import retry_requests
 from batch_frames.rows import from_csv, from_dataframe, from_parquet
 from batch_frames.shards import Shard
 from batch_frames.submitting import submit
+from batch_frames.summaries import summarize
 from batch_frames.waiting import wait
 
 __all__ = [
@@ -43,11 +47,15 @@ __all__ = [
     "from_csv",
     "from_dataframe",
     "from_parquet",
+    "join_results",
     "load_jobs",
     "read_requests",
+    "read_results",
+    "retry_requests",
     "run_local",
     "status",
     "submit",
+    "summarize",
     "wait",
 ]
 __version__ = "0.1.0"

@@ -210,21 +210,25 @@ def cut(
             size = _next_size(arrays.values())
 
 
-def to_dataframe(table: pa.Table, dtype_backend: str | None) -> pd.DataFrame:
+def to_dataframe(
+    table: pa.Table, dtype_backend: str | None, *, nullable: bool = False
+) -> pd.DataFrame:
     """Make a DataFrame, its dtypes chosen as in ``pandas.read_csv(dtype_backend=…)``.
 
+    Args:
+        table: The columns; dictionaries become categoricals.
+        dtype_backend: ``"numpy_nullable"``, ``"pyarrow"`` or None for pandas' own.
+        nullable: Whether whole numbers and booleans are nullable among pandas' own dtypes too.
+
     Raises:
-        ValueError: If ``dtype_backend`` is not ``"numpy_nullable"``, ``"pyarrow"`` or None.
+        ValueError: If ``dtype_backend`` is something else.
     """
+    whole = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+    others = dict.fromkeys([pa.string(), pa.large_string()], pd.StringDtype())
     mappers: dict[str | None, Any] = {
-        None: None,
-        "pyarrow": pd.ArrowDtype,
-        "numpy_nullable": {
-            pa.int64(): pd.Int64Dtype(),
-            pa.bool_(): pd.BooleanDtype(),
-            pa.string(): pd.StringDtype(),
-            pa.large_string(): pd.StringDtype(),
-        }.get,
+        None: whole.get if nullable else None,
+        "pyarrow": lambda kind: None if pa.types.is_dictionary(kind) else pd.ArrowDtype(kind),
+        "numpy_nullable": {**whole, **others, pa.float64(): pd.Float64Dtype()}.get,
     }
     if dtype_backend not in mappers:
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,11 @@ import pyarrow as pa
 from batch_frames.errors import LineError
 from batch_frames.text import TEXT
 
-__all__ = ["Lines", "extract", "load_line", "read_lines"]
+__all__ = ["Lines", "extract", "load_line", "read_lines", "select"]
 
 BLOCK = 16 << 20
 ROWS = 20_000
+THREAD_ROWS = 2_048
 BOM = b"\xef\xbb\xbf"
 NEWLINE = 0x0A
 
@@ -69,44 +71,93 @@ def read_lines(path: Path) -> Iterator[Lines]:
             yield _without_blanks(Lines(path, text, numbers), data, part)
 
 
-def extract(text: pa.Array, paths: Sequence[str], types: Sequence[str] = ()) -> pa.Table:
+def select(
+    connection: duckdb.DuckDBPyConnection,
+    text: pa.Array,
+    columns: Sequence[str],
+    inner: Sequence[str] = (),
+) -> pa.Table:
+    """Evaluate SQL expressions over a text column, which they call ``line``, in parallel.
+
+    Args:
+        connection: Where the query runs; opening one costs more than a query.
+        text: ``large_string``, not validated.
+        columns: DuckDB expressions, one for each column wanted.
+        inner: Expressions with names (``… AS found``) that ``columns`` may use by them, and which
+            are evaluated only once for all.
+
+    Returns:
+        A table with a column for each expression, in the order of ``text``; texts are
+        ``large_string``.
+    """
+    # A thread takes a whole record batch, so that one large batch would keep the others waiting.
+    batches = pa.table({"line": text}).to_batches(max_chunksize=THREAD_ROWS)
+    lines = pa.Table.from_batches(batches, pa.schema([("line", TEXT)]))
+    connection.execute("SET arrow_large_buffer_size = true")
+    connection.register("lines", lines)
+    try:
+        source = f"(SELECT {', '.join(['line', *inner])} FROM lines)"
+        query = f"SELECT {', '.join(columns)} FROM {source}"
+        return connection.sql(query).to_arrow_table()
+    finally:
+        connection.unregister("lines")
+
+
+def extract(
+    text: pa.Array,
+    paths: Sequence[str],
+    types: Sequence[str] = (),
+    *,
+    connection: duckdb.DuckDBPyConnection | None = None,
+) -> pa.Table:
     """Take what JSON paths find out of each line, in parallel.
 
     Args:
         text: ``large_string``, one JSON document per row.
         paths: DuckDB JSON paths whose values are wanted as text.
         types: Such paths where the type is wanted: ``VARCHAR``, ``OBJECT``, ``NULL``, ….
+        connection: Where the query runs; None opens one.
 
     Returns:
         A table with a text column for each path, named by it, then one for each type, named
         ``type of`` it; null where nothing is found or the line is not JSON.
     """
-    names = [*paths, *(f"type of {path}" for path in types)]
+    if connection is None:
+        with duckdb.connect() as connection:
+            return extract(text, paths, types, connection=connection)
+    inner = [f"TRY(json_extract_string(line, {list(paths)}::VARCHAR[])) AS found"]
+    inner += [f"TRY(json_type(line, {list(types)}::VARCHAR[])) AS types"] if types else []
     columns = [f"found[{n}]" for n in range(1, len(paths) + 1)]
     columns += [f"types[{n}]" for n in range(1, len(types) + 1)]
-    query = f"""
-        SELECT {", ".join(columns)} FROM (
-            SELECT TRY(json_extract_string(line, {list(paths)})) AS found,
-                   TRY(json_type(line, {list(types)}::VARCHAR[])) AS types
-            FROM lines
-        )
-    """
-    with duckdb.connect() as connection:
-        connection.register("lines", pa.table({"line": text}))
-        return connection.sql(query).to_arrow_table().rename_columns(names)
+    names = [*paths, *(f"type of {path}" for path in types)]
+    return select(connection, text, columns, inner).rename_columns(names)
 
 
 def load_line(raw: bytes) -> Any:
-    """Parse one line with the standard library; a lone surrogate becomes U+FFFD.
+    """Parse one line with the standard library, but as DuckDB reads it where the two differ.
+
+    The first of two equal keys wins, a lone surrogate becomes U+FFFD, and a byte order mark at the
+    beginning is passed over, as files that were put together have it.
 
     Raises:
         ValueError: If it is not JSON, not UTF-8, or nested too deep.
     """
+    raw = raw.removeprefix(BOM)
     try:
-        text = json.dumps(json.loads(raw.decode()), ensure_ascii=False)
+        value = json.loads(raw.decode(), object_pairs_hook=_first_wins)
+        if not re.search(rb"\\u[dD][89a-fA-F]", raw):
+            return value
+        text = json.dumps(value, ensure_ascii=False)
     except RecursionError:
         raise ValueError("nested too deep") from None
     return json.loads(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
+
+
+def _first_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        found |= dict(reversed(pairs))
+    return found
 
 
 def _blocks(path: Path) -> Iterator[bytes]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -18,7 +19,7 @@ from batch_frames.jsontext import dumps
 from batch_frames.lines import Lines, extract, load_line, read_lines
 from batch_frames.text import TEXT
 
-__all__ = ["read_requests"]
+__all__ = ["load_request", "read_requests"]
 
 TEXT_COLUMNS = (
     "custom_id",
@@ -68,11 +69,12 @@ def read_requests(
     """
     if errors not in ("raise", "column"):
         raise ValueError(f"errors must be 'raise' or 'column', not {errors!r}")
-    tables = [
-        _table(lines, errors)
-        for path in find_files(paths, [".jsonl", ".jsonl.gz"])
-        for lines in read_lines(path)
-    ]
+    with duckdb.connect() as connection:
+        tables = [
+            _table(lines, errors, connection)
+            for path in find_files(paths, [".jsonl", ".jsonl.gz"])
+            for lines in read_lines(path)
+        ]
     table = pa.concat_tables([_empty(errors), *tables])
     return to_dataframe(table, dtype_backend)
 
@@ -82,8 +84,9 @@ def _empty(errors: str) -> pa.Table:
     return pa.table({n: pa.array([], pa.int64() if n == "line" else TEXT) for n in names})
 
 
-def _table(lines: Lines, errors: str) -> pa.Table:
-    found = extract(lines.text, PATHS, (ID, BODY, MESSAGES, RESPONSE, ERROR, *PROMPTS))
+def _table(lines: Lines, errors: str, connection: duckdb.DuckDBPyConnection) -> pa.Table:
+    types = (ID, BODY, MESSAGES, RESPONSE, ERROR, *PROMPTS)
+    found = extract(lines.text, PATHS, types, connection=connection)
     columns = _columns(found)
     problems: dict[int, str] = {}
     changed: dict[int, Mapping[str, str | None]] = {}
@@ -136,9 +139,7 @@ def _irregular(found: pa.Table) -> list[int]:
 
 
 def _by_hand(lines: Lines, index: int, body: str | None) -> dict[str, str | None]:
-    value = _loaded(lines.raw(index))
-    if problem := _problem(value):
-        raise ValueError(problem)
+    value = load_request(lines.raw(index))
     found = value["body"]
     reasoning = found.get("reasoning")
     inner = reasoning.get("effort") if isinstance(reasoning, dict) else None
@@ -152,6 +153,19 @@ def _by_hand(lines: Lines, index: int, body: str | None) -> dict[str, str | None
         "reasoning_effort": _text(inner if effort is None else effort),
         "body": body or dumps(found),
     }
+
+
+def load_request(raw: bytes) -> dict[str, Any]:
+    """Parse one request line with the standard library.
+
+    Raises:
+        ValueError: If it is no request; the message says why.
+    """
+    value = _loaded(raw)
+    if problem := _problem(value):
+        raise ValueError(problem)
+    request: dict[str, Any] = value
+    return request
 
 
 def _problem(value: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""Turn a pydantic model class into the JSON schema that the service takes."""
+"""Turn a JSON schema or pydantic model class into what the service takes and answers follow."""
 
 from __future__ import annotations
 
@@ -9,69 +9,209 @@ from typing import Any
 
 from batch_frames.errors import TemplateError
 
-__all__ = ["to_schema"]
+__all__ = ["answer_schema", "resolve", "to_schema"]
+
+BARE = {"type", "properties", "$ref", "anyOf", "oneOf", "allOf"}
+"""What a JSON schema has one of, so that a dict without any is none."""
+
+RESPONSE_FORMAT = "json_schema"
+"""The type by which a ``response_format`` differs from a JSON schema."""
+
+NAMED = ("properties", "$defs", "definitions")
+"""Keywords whose value holds schemas under names that are the user's."""
 
 
 def to_schema(source: Any) -> dict[str, Any]:
-    """Give the ``json_schema`` of a request: a dict as it is, a pydantic model class made strict.
+    """Give the ``json_schema`` of a request: a dict with a name as it is, all else made strict.
 
     Strict as OpenAI's guide to structured outputs has it: every object takes no other properties
-    and requires all it has, without defaults; what is ``Optional`` may be null.
+    and requires all it has, without defaults. What a bare schema neither requires nor gives a
+    default may be null, as may what a model has as ``Optional``.
 
     Args:
-        source: A dict with ``name`` and ``schema``, or a pydantic model class.
+        source: A dict with ``name`` and ``schema``, a bare JSON schema, whose ``title`` becomes
+            the name, or a pydantic model class.
 
     Raises:
-        TemplateError: If it is neither, or a field takes any keys, as ``dict[str, int]`` does.
+        TemplateError: If it is none of these, its root is no object, an object in it takes any
+            keys, as ``dict[str, int]`` does, or a reference leads nowhere.
+
+    Example:
+        >>> made = to_schema({"title": "A count", "properties": {"n": {"type": "integer"}}})
+        >>> made["name"], made["schema"]["required"], made["schema"]["properties"]["n"]
+        ('A_count', ['n'], {'anyOf': [{'type': 'integer'}, {'type': 'null'}]})
     """
-    if isinstance(source, Mapping):
+    if not isinstance(source, Mapping):
+        schema = _of_model(source)
+        # What a model does not require has a default, though pydantic does not show all of them.
+        return _complete(source.__name__, schema, nullable=False)
+    if isinstance(source.get("schema"), Mapping) and "name" in source:
         return dict(source)
+    if "schema" in source or source.get("type") == RESPONSE_FORMAT or not source.keys() & BARE:
+        raise TemplateError(f"json_schema: {_lack(source)}")
+    return _complete(source.get("title"), source, nullable=True)
+
+
+def answer_schema(json_schema: Any) -> dict[str, Any]:
+    """Give the JSON schema of the answers alone, as it is.
+
+    Args:
+        json_schema: What ``to_schema`` takes, or the whole value of ``response_format``, or of
+            ``format`` in the ``text`` of a request to ``/v1/responses``.
+
+    Raises:
+        TemplateError: If it is none of these.
+
+    Example:
+        >>> answer_schema({"name": "n", "schema": {"type": "object"}, "strict": True})
+        {'type': 'object'}
+    """
+    if not isinstance(json_schema, Mapping):
+        return _of_model(json_schema)
+    inner = json_schema.get("json_schema")
+    if json_schema.get("type") == RESPONSE_FORMAT and isinstance(inner, Mapping):
+        return answer_schema(inner)
+    if isinstance(json_schema.get("schema"), Mapping):
+        return dict(json_schema["schema"])
+    if json_schema.get("type") == RESPONSE_FORMAT or not json_schema.keys() & BARE:
+        raise TemplateError(f"json_schema: {_lack(json_schema)}")
+    return dict(json_schema)
+
+
+def resolve(reference: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Follow a reference to the part of the schema that it names.
+
+    Raises:
+        TemplateError: If there is none.
+    """
+    target: Any = root
+    try:
+        if reference != "#":
+            for step in reference.removeprefix("#/").split("/"):
+                target = target[step.replace("~1", "/").replace("~0", "~")]
+    except (AttributeError, KeyError, TypeError):
+        target = None
+    if not isinstance(target, Mapping):
+        raise TemplateError(
+            f"json_schema: the reference {reference!r} leads nowhere; it must name a part of the "
+            "schema, as in '#/$defs/Item'"
+        )
+    return target
+
+
+def _of_model(source: Any) -> dict[str, Any]:
     if not callable(getattr(source, "model_json_schema", None)) or not isinstance(source, type):
         raise TemplateError(f"json_schema must be a dict or a pydantic model class, not {source!r}")
-    root = source.model_json_schema()  # type: ignore[attr-defined]
-    if "$ref" in root:
+    schema: dict[str, Any] = source.model_json_schema()  # type: ignore[attr-defined]
+    return schema
+
+
+def _lack(source: Mapping[str, Any]) -> str:
+    """Say what a dict lacks to be a ``json_schema``."""
+    if source.get("type") == RESPONSE_FORMAT and "json_schema" in source:
+        return "this is the whole response_format; pass what its 'json_schema' holds"
+    advice = "pass both, or a JSON schema alone, with 'type' and 'properties'"
+    if "schema" in source and not isinstance(source["schema"], Mapping):
+        return f"'schema' is {source['schema']!r}, not a dict; {advice}"
+    missing = [repr(key) for key in ("name", "schema") if key not in source]
+    return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing; {advice}"
+
+
+def _complete(title: Any, root: Mapping[str, Any], *, nullable: bool) -> dict[str, Any]:
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", title)[:64] if isinstance(title, str) else ""
+    seen = []
+    while "$ref" in root and root["$ref"] not in seen:
         # A model that holds itself is only named at the root, where the service wants the object.
-        root = {**_target(root["$ref"], root), "$defs": root["$defs"]}
-    name = re.sub(r"[^A-Za-z0-9_-]", "_", source.__name__)[:64]
-    return {"name": name, "schema": _strict(root, ()), "strict": True}
-
-
-def _strict(node: Any, path: tuple[str, ...]) -> Any:
-    if isinstance(node, list):
-        return [_strict(child, path) for child in node]
-    if not isinstance(node, Mapping):
-        return node
-    dropped = ("default", "discriminator")
-    node = {("anyOf" if k == "oneOf" else k): v for k, v in node.items() if k not in dropped}
-    if "$ref" in node and len(node) > 1:
-        # A reference must stand alone, so that what else is said goes around it.
-        node = {"anyOf": [{"$ref": node.pop("$ref")}], **node}
-    strict: dict[str, Any] = {}
-    for key, value in node.items():
-        if key in ("properties", "$defs"):
-            strict[key] = {n: _strict(child, (*path, n)) for n, child in value.items()}
-        elif key in ("items", "anyOf", "allOf", "prefixItems"):
-            strict[key] = _strict(value, path)
-        else:
-            strict[key] = copy.deepcopy(value)
-    if node.get("type") == "object" or "properties" in node:
-        _close(strict, path)
-    return strict
-
-
-def _close(node: dict[str, Any], path: tuple[str, ...]) -> None:
-    if node.get("additionalProperties") not in (None, False) or "properties" not in node:
-        where = ".".join(path) or "the root"
+        seen.append(root["$ref"])
+        rest = {key: value for key, value in root.items() if key != "$ref"}
+        root = {**resolve(root["$ref"], root), **rest}
+    if root.get("type", "object") != "object" or not ("type" in root or "properties" in root):
         raise TemplateError(
-            f"json_schema: {where} takes any keys, which strict mode forbids; "
-            "use a model with named fields, or a list of key and value"
+            "json_schema: the root is not an object, which strict mode wants it to be; "
+            "make it a property of an object"
         )
-    node["additionalProperties"] = False
-    node["required"] = list(node["properties"])
+    schema = _Strict(root, nullable).part(root, ())
+    return {"name": name or "answer", "schema": schema, "strict": True}
 
 
-def _target(reference: str, root: Mapping[str, Any]) -> Mapping[str, Any]:
-    target: Any = root
-    for step in reference.removeprefix("#/").split("/"):
-        target = target[step.replace("~1", "/").replace("~0", "~")]
-    return target  # type: ignore[no-any-return]
+class _Strict:
+    """Make the parts of one schema strict.
+
+    Args:
+        root: The whole schema, for references.
+        nullable: Whether what is not required and has no default may be null.
+    """
+
+    def __init__(self, root: Mapping[str, Any], nullable: bool) -> None:
+        self.root = root
+        self.nullable = nullable
+
+    def part(self, node: Any, path: tuple[str, ...]) -> Any:
+        if isinstance(node, list):
+            return [self.part(child, path) for child in node]
+        if not isinstance(node, Mapping):
+            return node
+        dropped = ("default", "discriminator")
+        node = {("anyOf" if k == "oneOf" else k): v for k, v in node.items() if k not in dropped}
+        if "$ref" in node:
+            resolve(node["$ref"], self.root)
+            if len(node) > 1:
+                # A reference must stand alone, so that what else is said goes around it.
+                node = {"anyOf": [{"$ref": node.pop("$ref")}], **node}
+        strict: dict[str, Any] = {}
+        for key, value in node.items():
+            if key in NAMED and isinstance(value, Mapping):
+                strict[key] = {n: self.part(child, (*path, n)) for n, child in value.items()}
+            elif key in ("items", "anyOf", "allOf", "prefixItems"):
+                strict[key] = self.part(value, path)
+            else:
+                strict[key] = copy.deepcopy(value)
+        if "properties" in node or "object" in _types(node):
+            self.close(strict, node, path)
+        return strict
+
+    def close(self, strict: dict[str, Any], node: Mapping[str, Any], path: tuple[str, ...]) -> None:
+        """Require all that an object has, and let it take nothing else."""
+        if node.get("additionalProperties") not in (None, False) or "properties" not in node:
+            where = ".".join(path) or "the root"
+            raise TemplateError(
+                f"json_schema: {where} takes any keys, which strict mode forbids; "
+                "use a model with named fields, or a list of key and value"
+            )
+        if self.nullable:
+            given = node["properties"]
+            for name in given.keys() - set(node.get("required", ())):
+                if not (isinstance(given[name], Mapping) and "default" in given[name]):
+                    strict["properties"][name] = self.or_null(strict["properties"][name])
+        strict.setdefault("type", "object")
+        strict["additionalProperties"] = False
+        strict["required"] = list(node["properties"])
+
+    def or_null(self, node: Any) -> Any:
+        """Let a part be null, unless it may be already."""
+        if self.takes_null(node, ()):
+            return node
+        if "anyOf" in node and node.keys() <= {"anyOf", "title", "description"}:
+            return {**node, "anyOf": [*node["anyOf"], {"type": "null"}]}
+        return {"anyOf": [node, {"type": "null"}]}
+
+    def takes_null(self, node: Any, seen: tuple[str, ...]) -> bool:
+        if not isinstance(node, Mapping):
+            return True
+        takes = [None in node["enum"]] if "enum" in node else []
+        takes += [node["const"] is None] if "const" in node else []
+        takes += ["null" in _types(node)] if "type" in node else []
+        for key in ("anyOf", "oneOf"):
+            if key in node:
+                takes.append(any(self.takes_null(child, seen) for child in node[key]))
+        takes += [self.takes_null(child, seen) for child in node.get("allOf", ())]
+        reference = node.get("$ref")
+        if reference is not None and reference not in seen:
+            takes.append(self.takes_null(resolve(reference, self.root), (*seen, reference)))
+        return all(takes)
+
+
+def _types(node: Mapping[str, Any]) -> list[Any]:
+    """List the types that a part of a schema allows, none where it does not say."""
+    types = node.get("type", [])
+    return types if isinstance(types, list) else [types]

@@ -1,0 +1,158 @@
+"""Read the JSON text of answers into typed columns, all rows at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch_frames.answertypes import Kind, answer_kind, column_type, plain_type
+from batch_frames.doubts import doubtful, trailing_comma
+from batch_frames.lines import select
+from batch_frames.structures import expressions, fits_duckdb
+from batch_frames.text import NULL, TEXT, constant, join
+from batch_frames.validation import read_answer
+
+__all__ = ["Answers"]
+
+WRAPPED = r"(?s)^\s*(?:[^`]*```[A-Za-z]*\s*)?(?P<inside>\{.*\})\s*(?:```[^`]*)?$"
+ZONE = r"(?:Z|[+-][0-9]{2}:?[0-9]{2})$"
+
+
+class Answers:
+    """Read answers that follow a schema as typed columns.
+
+    DuckDB reads all of them at once: their values, and beside them the JSON types, as it makes
+    strings of numbers and numbers of strings. Only a row that this does not prove valid is read by
+    hand.
+
+    Attributes:
+        names: The properties at the root of the schema, in their order.
+        types: The Arrow type of each one's column, which does not depend on the answers.
+
+    Args:
+        schema: A JSON schema whose root is an object.
+
+    Raises:
+        TemplateError: If its root is no object, or a reference in it leads nowhere.
+
+    Example:
+        >>> answers = Answers({"properties": {"stars": {"type": "integer"}}})
+        >>> with duckdb.connect() as connection:
+        ...     text = pa.array(['{"stars": 5}', '{"stars": "five"}'], TEXT)
+        ...     table, reasons = answers.read(text, connection)
+        >>> table["stars"].to_pylist(), reasons[1].as_py()
+        ([5, None], "'stars' is 'five', not an integer")
+    """
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self._kind = answer_kind(schema)
+        self.names: tuple[str, ...] = tuple(self._kind.fields)
+        self.types: tuple[pa.DataType, ...] = tuple(map(column_type, self._kind.fields.values()))
+
+    def read(
+        self, text: pa.Array | pa.ChunkedArray, connection: duckdb.DuckDBPyConnection
+    ) -> tuple[pa.Table, pa.Array]:
+        """Read answers.
+
+        White space around an answer is passed over, and so is a Markdown code fence with or
+        without words around it, if what it holds is the whole answer.
+
+        Args:
+            text: ``large_string``, null where there is nothing to read.
+            connection: Where the query runs.
+
+        Returns:
+            A table with the columns ``names``, null in rows without a valid answer; and the
+            reasons: null where the answer is valid or there is none.
+        """
+        if isinstance(text, pa.ChunkedArray):
+            text = text.combine_chunks()
+        text, braced = _tidy(text)
+        if fits_duckdb(self._kind):
+            # A text that DuckDB cannot read slows down those around it.
+            lines = pc.if_else(braced, text, NULL)
+            values, doubts = self._query(lines, connection)
+        else:
+            values = pa.nulls(0, plain_type(self._kind))
+            doubts = np.ones(len(text), np.bool_)
+        doubts &= np.asarray(text.is_valid())
+        values, reasons = self._settle(text, values, doubts)
+        columns = [
+            _finish(column, kind)
+            for column, kind in zip(values.flatten(), self._kind.fields.values(), strict=True)
+        ]
+        schema = pa.schema(list(zip(self.names, self.types, strict=True)))
+        return pa.table(columns, schema=schema), reasons
+
+    def _query(
+        self, lines: pa.Array, connection: duckdb.DuckDBPyConnection
+    ) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
+        """Read all rows, and mark those whose values are not proven."""
+        found = select(connection, lines, expressions(self._kind)).columns
+        values, types, *arrays = (column.combine_chunks() for column in found)
+        if arrays:
+            # Arrays can be compared element by element only where both readings have them.
+            both = pc.and_(values.is_valid(), arrays[0].is_valid())
+            values, arrays = _where(values, both), [_where(arrays[0], both)]
+        doubts = doubtful(self._kind, values, types, *arrays)
+        return values.cast(plain_type(self._kind)), doubts | trailing_comma(lines)
+
+    def _settle(
+        self, text: pa.Array, values: pa.Array, doubts: npt.NDArray[np.bool_]
+    ) -> tuple[pa.Array, pa.Array]:
+        """Read the doubtful rows by hand, and put their values or reasons where they belong."""
+        if not doubts.any():
+            return values, pa.nulls(len(text), TEXT)
+        rows = np.flatnonzero(doubts)
+        by_hand: list[dict[str, Any]] = []
+        reasons: list[str] = []
+        places = np.arange(len(text))
+        faulty = np.zeros(len(text), np.bool_)
+        for row, line in zip(rows, text.take(pa.array(rows)), strict=True):
+            try:
+                by_hand.append(read_answer(line.as_py(), self._kind))
+                places[row] = len(values) + len(by_hand) - 1
+            except ValueError as error:
+                reasons.append(str(error))
+                faulty[row] = True
+        empty = faulty | np.asarray(text.is_null())
+        values = pa.concat_arrays([values, pa.array(by_hand, values.type)])
+        values = values.take(pa.array(places, mask=empty))
+        numbers = pa.array(np.cumsum(faulty) - 1, mask=~faulty)
+        return values, pa.array(reasons, TEXT).take(numbers)
+
+
+def _tidy(text: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """Take answers out of white space and code fences, and say which may be objects at all."""
+    braced = pc.and_(pc.starts_with(text, "{"), pc.ends_with(text, "}"))
+    odd = pc.invert(braced).fill_null(False)
+    given = text.filter(odd)
+    if not len(given):
+        return text, braced
+    inside = pc.struct_field(pc.extract_regex(given, WRAPPED), "inside")
+    text = pc.replace_with_mask(text, odd, pc.coalesce(inside, given))
+    return text, pc.replace_with_mask(braced, odd, inside.is_valid())
+
+
+def _where(structs: pa.Array, mask: pa.Array) -> pa.Array:
+    """Make all other structs null."""
+    fields = list(structs.type)
+    return pa.StructArray.from_arrays(structs.flatten(), fields=fields, mask=pc.invert(mask))
+
+
+def _finish(column: pa.Array, kind: Kind) -> pa.Array:
+    """Turn plain values into those of the property's column."""
+    type_ = column_type(kind)
+    if kind.name == "date-time":
+        naive = pc.invert(pc.match_substring_regex(column, ZONE))
+        column = pc.if_else(naive, join([column, constant("Z")]), column)
+    if kind.values is None or kind.name == "boolean":
+        return column.cast(type_)
+    members = pa.array(kind.values, type_.value_type)
+    return pa.DictionaryArray.from_arrays(pc.index_in(column, members), members)

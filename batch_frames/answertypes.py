@@ -1,0 +1,193 @@
+"""Turn a JSON schema into the types that the columns of its answers have."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from batch_frames.errors import TemplateError
+from batch_frames.schema import resolve
+from batch_frames.text import TEXT
+
+__all__ = ["Kind", "answer_kind", "column_type", "compact", "plain_type"]
+
+PLAIN = {
+    "string": TEXT,
+    "integer": pa.int64(),
+    "number": pa.float64(),
+    "boolean": pa.bool_(),
+    "json": TEXT,
+    "date": TEXT,
+    "date-time": TEXT,
+}
+FORMATS = ("date", "date-time")
+INTEGERS = range(-(2**63), 2**63)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Say what a part of an answer must be, as far as its column depends on it.
+
+    Attributes:
+        name: ``array``, ``object``, or a key of ``PLAIN``; ``json`` is whatever has no type of its
+            own, and kept as JSON text.
+        nullable: Whether it may be null.
+        values: What an enum allows, as the column holds it; None where it is no enum.
+        items: What the elements of an array must be.
+        fields: What the properties of an object must be, in their order.
+        required: Which of them must be there.
+    """
+
+    name: str
+    nullable: bool = False
+    values: tuple[Any, ...] | None = None
+    items: Kind | None = None
+    fields: Mapping[str, Kind] = field(default_factory=dict)
+    required: frozenset[str] = frozenset()
+
+
+ANYTHING = Kind("json", nullable=True)
+
+
+def answer_kind(schema: Mapping[str, Any]) -> Kind:
+    """Say what answers must be.
+
+    Formats (``date``, ``date-time``) are read in the properties of the root only; deeper they are
+    text. References, ``allOf`` of one and unions of one type and null are followed. What is left,
+    as several types, objects without named properties, and an object inside itself, is ``json``.
+
+    Args:
+        schema: A JSON schema whose root is an object.
+
+    Raises:
+        TemplateError: If its root is no object, or a reference leads nowhere.
+    """
+    node, nullable, seen = _settle(schema, schema, ())
+    if nullable or _types(node) != ["object"]:
+        raise TemplateError(
+            "json_schema: the root is not an object; make it a property of an object"
+        )
+    return _object(node, schema, seen, formats=True)
+
+
+def plain_type(kind: Kind) -> pa.DataType:
+    """Give the Arrow type that holds the values as JSON has them: dates and enums as they are."""
+    if kind.items is not None:
+        return pa.large_list(plain_type(kind.items))
+    if kind.name == "object":
+        return pa.struct([(name, plain_type(child)) for name, child in kind.fields.items()])
+    return PLAIN[kind.name]
+
+
+def column_type(kind: Kind) -> pa.DataType:
+    """Give the Arrow type of a property's column, which does not depend on the answers."""
+    if kind.name == "date":
+        return pa.date32()
+    if kind.name == "date-time":
+        return pa.timestamp("us", "UTC")
+    if kind.values is not None and kind.name != "boolean":
+        return pa.dictionary(pa.int32(), PLAIN[kind.name])
+    return plain_type(kind)
+
+
+def compact(value: Any) -> str:
+    """Write a value as JSON text without white space, as DuckDB does.
+
+    Raises:
+        ValueError: If it holds a number that is not finite.
+    """
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _kind(node: Any, root: Mapping[str, Any], seen: tuple[Any, ...], formats: bool = False) -> Kind:
+    node, nullable, seen = _settle(node, root, seen)
+    types = _types(node)
+    if "const" in node or "enum" in node:
+        return _enum([node["const"]] if "const" in node else node["enum"], types, nullable)
+    nullable = nullable or "null" in types
+    types = [name for name in types if name != "null"]
+    name = types[0] if len(types) == 1 else ""
+    if name == "string":
+        return Kind(node["format"] if formats and node.get("format") in FORMATS else name, nullable)
+    if name in ("integer", "number", "boolean"):
+        return Kind(name, nullable)
+    if name == "array" and isinstance(node.get("items"), Mapping):
+        return Kind(name, nullable, items=_kind(node["items"], root, seen))
+    if name == "object" and node.get("properties") and node["properties"] not in seen:
+        return _object(node, root, seen, nullable)
+    return ANYTHING
+
+
+def _object(
+    node: Mapping[str, Any],
+    root: Mapping[str, Any],
+    seen: tuple[Any, ...],
+    nullable: bool = False,
+    formats: bool = False,
+) -> Kind:
+    properties = node.get("properties", {})
+    seen = (*seen, properties)
+    fields = {name: _kind(child, root, seen, formats) for name, child in properties.items()}
+    return Kind("object", nullable, fields=fields, required=frozenset(node.get("required", ())))
+
+
+def _settle(
+    node: Any, root: Mapping[str, Any], seen: tuple[Any, ...]
+) -> tuple[Mapping[str, Any], bool, tuple[Any, ...]]:
+    """Follow references and unions of one until a part speaks for itself.
+
+    Returns:
+        The part, empty where nothing can be said; whether it may be null beside; and what was seen
+        on the way, by which an object inside itself is known.
+    """
+    nullable = False
+    while isinstance(node, Mapping):
+        key = next((key for key in ("$ref", "allOf", "anyOf", "oneOf") if key in node), None)
+        if key is None:
+            return node, nullable, seen
+        rest = {name: value for name, value in node.items() if name != key}
+        if key == "$ref":
+            if node[key] in seen:
+                break
+            seen = (*seen, node[key])
+            node = {**resolve(node[key], root), **rest}
+            continue
+        branches = [child for child in node[key] if key == "allOf" or not _is_null(child)]
+        if len(branches) != 1 or not isinstance(branches[0], Mapping):
+            break
+        nullable = nullable or len(node[key]) > 1
+        node = {**rest, **branches[0]}
+    return {}, True, seen
+
+
+def _is_null(node: Any) -> bool:
+    return isinstance(node, Mapping) and (
+        _types(node) == ["null"] or node.get("enum", [node.get("const", 0)]) == [None]
+    )
+
+
+def _types(node: Mapping[str, Any]) -> list[Any]:
+    types = node.get("type", ["object"] if "properties" in node else [])
+    return types if isinstance(types, list) else [types]
+
+
+def _enum(values: list[Any], types: list[Any], nullable: bool) -> Kind:
+    nullable = nullable or (None in values and (not types or "null" in types))
+    values = [value for value in values if value is not None]
+    if not values:
+        return ANYTHING
+    if all(isinstance(value, str) for value in values):
+        name = "string"
+    elif all(isinstance(value, bool) for value in values):
+        name = "boolean"
+    elif any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in values):
+        name, values = "json", [compact(value) for value in values]
+    elif all(isinstance(value, int) and value in INTEGERS for value in values):
+        name = "integer"
+    else:
+        name, values = "number", [float(value) for value in values]
+    return Kind(name, nullable, tuple(dict.fromkeys(values)))

@@ -1,0 +1,97 @@
+"""Read what went wrong with requests, out of the places where services write errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch_frames.lines import extract
+from batch_frames.masks import Mask, is_text, is_true, non_empty, spread, where
+from batch_frames.oddlines import CANCELLED, EXPIRED
+from batch_frames.statuses import RANKS
+from batch_frames.text import TEXT
+
+__all__ = ["PLACES", "Failures", "read_failures"]
+
+BODY = "$.response.body"
+PLACES = ("$.error", f"{BODY}.error")
+MEMBERS = [f"{place}.{name}" for place in PLACES for name in ("code", "message", "type", "error")]
+TYPES = [BODY, *(f"{place}{name}" for place in PLACES for name in ("", ".code", ".type"))]
+NOTHING = ("", "{}")
+
+
+@dataclass(frozen=True)
+class Failures:
+    """Hold the errors of some rows.
+
+    Attributes:
+        there: Where an error stands.
+        odd: Where it has to be read by hand.
+        code: Its code, or its type where the code is only a number.
+        message: Its message.
+    """
+
+    there: Mask
+    odd: Mask
+    code: pa.Array
+    message: pa.Array
+
+    def columns(self) -> dict[str, pa.Array]:
+        """Give the columns of results that errors fill."""
+        ranks = np.full(len(self.there), RANKS["http_error"], np.int8)
+        ranks[is_text(self.code, *EXPIRED)] = RANKS["expired"]
+        ranks[is_text(self.code, *CANCELLED)] = RANKS["cancelled"]
+        status = pa.array(ranks, pa.int8(), mask=~self.there)
+        return {"status": status, "error_code": self.code, "error_message": self.message}
+
+
+def read_failures(
+    text: pa.Array,
+    found: dict[str, pa.Array],
+    connection: duckdb.DuckDBPyConnection,
+) -> Failures:
+    """Read errors, the line's own before that of its body.
+
+    Args:
+        text: The lines.
+        found: What stands at ``PLACES``, as text.
+        connection: Where queries run.
+    """
+    outer, inner = (is_true(found[p].is_valid()) & ~is_text(found[p], *NOTHING) for p in PLACES)
+    there = outer | inner
+    if not there.any():
+        nothing = pa.nulls(len(text), TEXT)
+        return Failures(there, there, nothing, nothing)
+    part = extract(text.filter(pa.array(there)), MEMBERS, TYPES, connection=connection)
+    columns = {n: spread(part[n].combine_chunks(), there) for n in part.column_names}
+    own, of_body = (_read(found[place], columns, place) for place in PLACES)
+    # A body that is a text may be JSON too, with a model and tokens in it.
+    odd = is_text(columns[f"type of {BODY}"], "VARCHAR") | np.where(outer, own[0], of_body[0])
+    code, message = (pc.if_else(pa.array(outer), own[n], of_body[n]) for n in (1, 2))
+    return Failures(there, odd & there, where(there, code), where(there, message))
+
+
+def _read(
+    whole: pa.Array, columns: dict[str, pa.Array], place: str
+) -> tuple[Mask, pa.Array, pa.Array]:
+    """Read errors that are a text, or an object with code, type and message."""
+    code, message, kind = (columns[f"{place}.{name}"] for name in ("code", "message", "type"))
+    code_is_text, kind_is_text, is_object, is_plain = (
+        is_text(columns[f"type of {name}"], wanted)
+        for name, wanted in (
+            (f"{place}.code", "VARCHAR"),
+            (f"{place}.type", "VARCHAR"),
+            (place, "OBJECT"),
+            (place, "VARCHAR"),
+        )
+    )
+    inner = is_true(columns[f"{place}.error"].is_valid())
+    named = code_is_text & ~is_true(pc.utf8_is_digit(code))
+    name = pc.coalesce(
+        non_empty(where(named, code)), non_empty(where(kind_is_text, kind)), non_empty(code)
+    )
+    return ~(is_object | is_plain) | inner, name, pc.coalesce(message, whole)

@@ -1,0 +1,160 @@
+"""Join results to the frame that the requests were made of."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch_frames.errors import CellError, ColumnError, RequestError
+from batch_frames.frames import find_columns, open_frame, to_dataframe
+from batch_frames.jsontext import to_ids
+from batch_frames.matching import NOWHERE, best_rows
+from batch_frames.statuses import RANKS, STATUSES
+from batch_frames.text import TEXT
+
+__all__ = ["frame_ids", "join_results", "result_ranks"]
+
+NAMED = 5
+
+
+def join_results(
+    frame: Any,
+    results: pd.DataFrame,
+    *,
+    id_column: str | None = None,
+    columns: Sequence[str] | None = None,
+    prefix: str = "",
+) -> pd.DataFrame:
+    """Put each row's result beside it: a left join that keeps rows, order, index and dtypes.
+
+    Ids are compared as they are written, so that the whole number 7 or a date finds its text. Of
+    several results of an id the better status is taken, then the later row; a row without a
+    result gets the status ``missing``.
+
+    Args:
+        frame: What the requests were made of: a pandas DataFrame, or anything with
+            ``__arrow_c_stream__``.
+        results: What ``read_results`` returned.
+        id_column: The column with the ids, as when writing; None takes the index.
+        columns: Which columns of the results are wanted; None takes all but ``custom_id``.
+        prefix: What their names get in front.
+
+    Returns:
+        A new DataFrame: the columns of the frame, then those of the results.
+
+    Raises:
+        ColumnError: If a column is not there, or a name stands in both.
+        RequestError: If an id stands twice in the frame.
+
+    Example:
+        >>> frame = pd.DataFrame({"review": ["Fits well.", "Too small."]}, index=[7, 8])
+        >>> results = pd.DataFrame({"custom_id": ["8"], "status": ["ok"], "content": ["small"]})
+        >>> join_results(frame, results)["status"].tolist()
+        ['missing', 'ok']
+    """
+    ids = frame_ids(frame, id_column)
+    _refuse_duplicates(ids)
+    if not isinstance(frame, pd.DataFrame):
+        frame = to_dataframe(pa.table(frame), None)
+    ranks = result_ranks(results)
+    names = [str(name) for name in results.columns]
+    if columns is None:
+        columns = [name for name in names if name != "custom_id"]
+    columns = [columns] if isinstance(columns, str) else list(columns)
+    find_columns(names, columns, "the results")
+    _refuse_names_in_both([str(name) for name in frame.columns], columns, prefix)
+    found = pc.index_in(frame_ids(results, "custom_id"), value_set=ids, skip_nulls=True)
+    positions = np.asarray(found.fill_null(NOWHERE)).astype(np.int64)
+    if len(positions) and len(ids) and (positions == NOWHERE).all():
+        _warn_of_strangers(ids, results)
+    best = best_rows(positions, ranks, len(ids))
+    picked = _picked(results[columns], best).set_axis(frame.index)
+    joined: pd.DataFrame = pd.concat([frame, picked.add_prefix(prefix)], axis=1)
+    return joined
+
+
+def frame_ids(frame: Any, id_column: str | None) -> pa.Array:
+    """Write the ids of a frame as requests have them; ``large_string``, null where missing.
+
+    Raises:
+        ColumnError: If there is no such column, or it holds what is no id.
+        RequestError: If one of them is no id.
+    """
+    ids = []
+    for chunk in open_frame(frame, id_column, []).chunks():
+        try:
+            ids.append(to_ids(chunk.ids))
+        except CellError as error:
+            raise chunk.error(error.index, f"{chunk.id_name} {error.problem}") from None
+        except ColumnError as error:
+            raise ColumnError(f"{chunk.id_name} {error}") from None
+    return pa.concat_arrays([pa.array([], TEXT), *ids])
+
+
+def result_ranks(results: pd.DataFrame) -> npt.NDArray[np.int8]:
+    """Rank the statuses of results, the best first.
+
+    Raises:
+        TypeError: If it is no DataFrame.
+        ColumnError: If it lacks ``custom_id`` or ``status``, or has a status that there is not.
+    """
+    if not isinstance(results, pd.DataFrame):
+        kind = type(results).__name__
+        raise TypeError(f"results must be the DataFrame that read_results returned, not {kind}")
+    find_columns([str(name) for name in results.columns], ["custom_id", "status"], "the results")
+    ranks = results["status"].astype(object).map(RANKS)
+    if ranks.isna().any():
+        strange = results["status"][ranks.isna()].iloc[0]
+        raise ColumnError(f"results have the status {strange!r}, which is none of {STATUSES}")
+    return np.asarray(ranks, np.int8)
+
+
+def _refuse_duplicates(ids: pa.Array) -> None:
+    series = pd.Series(ids.to_numpy(zero_copy_only=False))
+    again = np.flatnonzero(series.duplicated() & series.notna())
+    if not len(again):
+        return
+    pairs = [(series[row], int(np.flatnonzero(series == series[row])[0]), row) for row in again]
+    named = "; ".join(f"{i!r} in row {a:,} and row {b:,}" for i, a, b in pairs[:NAMED])
+    more = "; and more" if len(pairs) > NAMED else ""
+    message = f"each custom_id must stand only once: {named}{more}"
+    raise RequestError(message, row=int(again[0]), custom_id=series[again[0]])
+
+
+def _refuse_names_in_both(have: Sequence[str], columns: Sequence[str], prefix: str) -> None:
+    both = [prefix + name for name in columns if prefix + name in have]
+    if both:
+        listed = ", ".join(map(repr, both))
+        advice = 'pass prefix="answer_", or columns= with those that you need'
+        raise ColumnError(f"the frame and the results both have {listed}; {advice}")
+
+
+def _warn_of_strangers(ids: pa.Array, results: pd.DataFrame) -> None:
+    ours, theirs = ids[0].as_py(), results["custom_id"].iloc[0]
+    warnings.warn(
+        f"no row has a result: the frame's ids are like {ours!r}, those of the results like "
+        f"{theirs!r}; check id_column=",
+        stacklevel=3,
+    )
+
+
+def _picked(results: pd.DataFrame, best: npt.NDArray[np.int64]) -> pd.DataFrame:
+    """Take the chosen rows, null where there is none; nothing turns to float for it."""
+    picked: dict[str, Any] = {}
+    for name, column in results.items():
+        if column.dtype.kind in "iu" and isinstance(column.dtype, np.dtype):
+            column = column.astype("Int64")
+        elif column.dtype == np.bool_:
+            column = column.astype("boolean")
+        picked[str(name)] = column.array.take(best, allow_fill=True)
+    if "status" in picked:
+        statuses = pd.Series(picked["status"]).astype(object).where(best != NOWHERE, "missing")
+        picked["status"] = pd.Categorical(statuses, STATUSES)
+    return pd.DataFrame(picked, index=range(len(best)))

@@ -1,0 +1,227 @@
+"""Read result lines into columns, all rows at once; the few of unusual shape go by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch_frames.failures import PLACES, read_failures
+from batch_frames.lines import Lines, extract, select
+from batch_frames.masks import Mask, first_bytes, is_text, is_true, mapped, non_empty, spread, where
+from batch_frames.oddlines import CUT, explain
+from batch_frames.outputs import VECTORS, Outputs, read_embeddings, read_responses, whole_numbers
+from batch_frames.statuses import RANKS
+from batch_frames.text import TEXT
+
+__all__ = ["COLUMNS", "TOKENS", "read_outcomes"]
+Columns = dict[str, pa.Array]
+
+COLUMNS: Mapping[str, pa.DataType] = {
+    "custom_id": TEXT,
+    "status": pa.int8(),
+    "content": TEXT,
+    "finish_reason": TEXT,
+    "refusal": TEXT,
+    "error_code": TEXT,
+    "error_message": TEXT,
+    "status_code": pa.int64(),
+    "input_tokens": pa.int64(),
+    "cached_tokens": pa.int64(),
+    "output_tokens": pa.int64(),
+    "reasoning_tokens": pa.int64(),
+    "model": TEXT,
+    "request_id": TEXT,
+    "tool_calls": TEXT,
+    "has_choices": pa.bool_(),
+    "choices": pa.large_list(TEXT),
+    "embedding": VECTORS,
+    "flagged": pa.bool_(),
+    "categories": TEXT,
+    "category_scores": TEXT,
+    "body": TEXT,
+}
+"""What may be known of a line. The status is its rank; one choice alone is in ``content`` only."""
+
+BODY = "$.response.body"
+ID, CODE, OBJECT, MODEL = "$.custom_id", "$.response.status_code", f"{BODY}.object", f"{BODY}.model"
+REQUEST_ID, BODY_REQUEST_ID = "$.response.request_id", f"{BODY}.request_id"
+CHOICE = f"{BODY}.choices[0]"
+CONTENT, PART = f"{CHOICE}.message.content", f"{CHOICE}.message.content[0]"
+REFUSAL, CALLS = f"{CHOICE}.message.refusal", f"{CHOICE}.message.tool_calls"
+FINISH, SECOND, COMPLETION = f"{CHOICE}.finish_reason", f"{BODY}.choices[1]", f"{CHOICE}.text"
+USAGE = f"{BODY}.usage"
+TOKENS: Mapping[str, tuple[str, ...]] = {
+    "input_tokens": (f"{USAGE}.prompt_tokens",),
+    "cached_tokens": (f"{USAGE}.prompt_tokens_details.cached_tokens", f"{USAGE}.cached_tokens"),
+    "output_tokens": (f"{USAGE}.completion_tokens",),
+    "reasoning_tokens": (f"{USAGE}.completion_tokens_details.reasoning_tokens",),
+}
+PATHS = (
+    *(ID, CODE, OBJECT, MODEL, REQUEST_ID, *PLACES),
+    *(CONTENT, PART, REFUSAL, CALLS, FINISH, SECOND, COMPLETION),
+    *(path for paths in TOKENS.values() for path in paths),
+)
+
+
+def read_outcomes(
+    lines: Lines, connection: duckdb.DuckDBPyConnection, *, raw: bool = False
+) -> pa.Table:
+    """Say what became of each request that some lines tell of.
+
+    One query takes out what chat answers have; what else a line may hold is looked for only in
+    the lines that lack it.
+
+    Args:
+        lines: The lines; each has its row.
+        connection: Where the queries run.
+        raw: Whether the column ``body`` is wanted for every row.
+
+    Returns:
+        A table with the columns of ``COLUMNS``.
+
+    Raises:
+        LineError: If a line belongs to another service, or is a request.
+    """
+    if not len(lines.text):
+        return pa.table({name: pa.array([], kind) for name, kind in COLUMNS.items()})
+    table = extract(lines.text, PATHS, connection=connection)
+    found = {path: table[path].combine_chunks() for path in table.column_names}
+    codes = mapped(found[CODE], _status_code, pa.int64())
+    good = is_true(pc.and_(pc.greater_equal(codes, 200), pc.less(codes, 300)))
+    failures = read_failures(lines.text, found, connection)
+    odd = _is_odd_id(found[ID]) | failures.odd | ~(good | failures.there)
+    body = _bodies(lines.text, connection) if raw else {}
+    odd |= first_bytes(body["body"]) == ord('"') if raw else False
+    answered = good & ~failures.there & ~odd
+    chat = _chat(found, answered)
+    responses = _read(read_responses, lines.text, is_text(found[OBJECT], "response"), connection)
+    # A response that failed has used tokens too, but has no answer.
+    said = {n: c if n in TOKENS else where(answered, c) for n, c in responses.columns.items()}
+    lists = answered & ~chat.usual & is_text(found[OBJECT], "list")
+    embeddings = _read(read_embeddings, lines.text, lists, connection)
+    odd |= answered & ~chat.usual & ~responses.usual & ~embeddings.usual
+    stages = (
+        _common(lines.text, found, codes, connection),
+        failures.columns(),
+        chat.columns,
+        said,
+        embeddings.columns,
+        body,
+    )
+    columns = {}
+    for name, kind in COLUMNS.items():
+        parts = [stage[name] for stage in stages if name in stage]
+        columns[name] = pc.coalesce(*parts) if parts else pa.nulls(len(odd), kind)
+    return pa.table(_by_hand(lines, odd, columns, connection, raw=raw))
+
+
+def _chat(found: Columns, mask: Mask) -> Outputs:
+    """Read chat answers and completions of one choice."""
+    content, refusal, calls = found[CONTENT], non_empty(found[REFUSAL]), found[CALLS]
+    no_calls = is_true(calls.is_null()) | is_text(calls, "[]")
+    has_calls = ~no_calls & (first_bytes(calls) == ord("["))
+    message = is_true(content.is_valid()) | is_true(refusal.is_valid()) | has_calls
+    chat = message & (has_calls | no_calls) & is_true(found[PART].is_null())
+    chat &= ~is_text(content, "[]") & ~is_text(found[FINISH], "function_call")
+    completion = is_true(found[COMPLETION].is_valid()) & ~message
+    usual = mask & (chat | completion) & is_true(found[SECOND].is_null())
+    if not usual.any():
+        return Outputs({}, usual)
+    ranks = np.asarray(mapped(found[FINISH], _rank, pa.int8()).fill_null(RANKS["ok"]))
+    ranks = np.where(is_true(refusal.is_valid()), RANKS["refused"], ranks)
+    columns = {
+        "status": pa.array(ranks, pa.int8(), mask=~usual),
+        "content": where(usual, pc.coalesce(content, found[COMPLETION])),
+        "finish_reason": where(usual, found[FINISH]),
+        "refusal": where(usual, refusal),
+        "tool_calls": where(usual & has_calls, calls),
+        "has_choices": pa.array(usual),
+    }
+    return Outputs(columns, usual)
+
+
+def _read(
+    read: Callable[[pa.Array, duckdb.DuckDBPyConnection], Outputs],
+    text: pa.Array,
+    mask: Mask,
+    connection: duckdb.DuckDBPyConnection,
+) -> Outputs:
+    """Read some of the lines, and put what comes out among all."""
+    if not mask.any():
+        return Outputs({}, mask)
+    outputs = read(text.filter(pa.array(mask)), connection)
+    usual = mask.copy()
+    usual[mask] = outputs.usual
+    return Outputs({n: spread(column, mask) for n, column in outputs.columns.items()}, usual)
+
+
+def _bodies(text: pa.Array, connection: duckdb.DuckDBPyConnection) -> Columns:
+    """Take the bodies out as JSON; where that is a text, it may hold another one."""
+    body = select(connection, text, [f"TRY(json_extract(line, '{BODY}'))"]).column(0)
+    return {"body": where(~is_text(body, "null"), body.combine_chunks())}
+
+
+def _common(
+    text: pa.Array, found: Columns, codes: pa.Array, connection: duckdb.DuckDBPyConnection
+) -> Columns:
+    """Read what every kind of line has at the same place."""
+    request_id = non_empty(found[REQUEST_ID])
+    without = is_true(request_id.is_null()) & is_true(codes.is_valid())
+    if without.any():
+        inner = extract(text.filter(pa.array(without)), [BODY_REQUEST_ID], connection=connection)
+        request_id = pc.coalesce(
+            request_id, non_empty(spread(inner.column(0).combine_chunks(), without))
+        )
+    return {
+        "custom_id": found[ID],
+        "status_code": codes,
+        "request_id": request_id,
+        "model": non_empty(found[MODEL]),
+        **{name: whole_numbers([found[path] for path in paths]) for name, paths in TOKENS.items()},
+    }
+
+
+def _by_hand(
+    lines: Lines,
+    odd: Mask,
+    columns: Columns,
+    connection: duckdb.DuckDBPyConnection,
+    *,
+    raw: bool,
+) -> Columns:
+    """Replace the rows that no path explains."""
+    rows = np.flatnonzero(odd)
+    if not len(rows):
+        return columns
+    text = lines.text.take(pa.array(rows))
+    normal = select(connection, text, ["TRY(json_extract(line, '$'))"]).column(0).to_pylist()
+    read = [
+        explain(lines, int(row), found, raw=raw) for row, found in zip(rows, normal, strict=True)
+    ]
+    index = np.arange(len(odd))
+    index[rows] = len(odd) + np.arange(len(rows))
+    return {
+        name: pa.concat_arrays(
+            [columns[name], pa.array([row.get(name) for row in read], kind)]
+        ).take(pa.array(index))
+        for name, kind in COLUMNS.items()
+    }
+
+
+def _status_code(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+
+def _rank(finish_reason: str) -> int:
+    if finish_reason == "content_filter":
+        return RANKS["filtered"]
+    return RANKS["truncated" if finish_reason in CUT else "ok"]
+
+
+def _is_odd_id(ids: pa.Array) -> Mask:
+    """Find ids that are missing, or may be something else than text or a number."""
+    return is_true(ids.is_null()) | np.isin(first_bytes(ids), list(b"{[tf"))

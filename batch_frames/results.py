@@ -1,0 +1,166 @@
+"""Load output and error files into a DataFrame, one row per request."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch_frames.answers import Answers
+from batch_frames.files import Paths
+from batch_frames.frames import to_dataframe
+from batch_frames.matching import match
+from batch_frames.outcomes import TOKENS
+from batch_frames.pieces import answer_field, empty_piece, read_pieces
+from batch_frames.requestids import read_asked
+from batch_frames.schema import answer_schema
+from batch_frames.statuses import status_array
+
+__all__ = ["read_results"]
+
+FIRST = ("custom_id", "status", "content")
+THEN = (
+    *("finish_reason", "refusal", "error_code", "error_message", "status_code"),
+    *TOKENS,
+    *("model", "request_id", "file", "line"),
+)
+SOMETIMES = (
+    *("tool_calls", "choices", "embedding", "flagged", "categories", "category_scores", "body"),
+)
+
+
+def read_results(
+    paths: Paths,
+    *,
+    requests: Paths | None = None,
+    json_schema: Any = None,
+    usage: bool = True,
+    raw: bool = False,
+    dtype_backend: str | None = None,
+) -> pd.DataFrame:
+    """Load output and error files, of OpenAI and of services with its format.
+
+    Without ``requests`` every line has its row, in the order of the files. With them, every request
+    has its row, in their order, whatever came back: of several results the better status wins, then
+    the later one, and what nobody asked for is left out, with a warning.
+
+    Args:
+        paths: A path, a list of them, a glob or a folder; ``.jsonl``, also ``.jsonl.gz``. Output
+            and error files may come in any order: what a line is, it says itself.
+        requests: The request files that were sent, given likewise.
+        json_schema: The schema that answers follow, as given when writing: a pydantic model class
+            or a dict. None takes that of ``requests``, where all of them have the same.
+        usage: Whether to give the columns with numbers of tokens.
+        raw: Whether to give the ``body`` of every row, as compact JSON.
+        dtype_backend: ``"numpy_nullable"`` or ``"pyarrow"``, as in ``pandas.read_csv``; None gives
+            pandas' own dtypes. Whole numbers and booleans are nullable in each of them.
+
+    Returns:
+        A DataFrame with the columns ``custom_id`` (text), ``status`` (a categorical: ``ok``,
+        ``truncated``, ``refused``, ``filtered``, ``invalid_json``, ``http_error``, ``expired``,
+        ``cancelled``, ``missing``, ``malformed``) and ``content`` (the answer's text); with a
+        schema one for each property of the answer; then ``finish_reason``, ``refusal``,
+        ``error_code``, ``error_message``, ``status_code``, ``input_tokens``, ``cached_tokens``,
+        ``output_tokens``, ``reasoning_tokens``, ``model``, ``request_id``, ``file`` and ``line``
+        (from 1). Where some row has them, there follow ``tool_calls`` (JSON), ``choices`` (of
+        requests with ``n``, lists of texts), ``embedding`` (32-bit floats: NumPy arrays, or with
+        ``"pyarrow"`` a list column of fixed size), ``flagged``, ``categories`` and
+        ``category_scores`` (JSON), and ``body`` (JSON, of endpoints that are not known).
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        LineError: If a file holds requests, or results in another service's own format.
+        TemplateError: If ``json_schema`` is none.
+
+    Example:
+        >>> from pathlib import Path
+        >>> line = '{"custom_id": "r7", "response": null, "error": {"code": "batch_expired"}}'
+        >>> _ = Path("errors.jsonl").write_text(line)
+        >>> read_results("errors.jsonl")[["custom_id", "status", "error_code"]].values.tolist()
+        [['r7', 'expired', 'batch_expired']]
+    """
+    schema = None if json_schema is None else answer_schema(json_schema)
+    with duckdb.connect() as connection:
+        asked = None if requests is None else read_asked(requests, connection)
+        if asked and schema is None:
+            schema = asked.schema
+        answers = None if schema is None else Answers(schema)
+        pieces = read_pieces(paths, connection, answers, raw=raw)
+        table = pa.concat_tables([empty_piece(answers), *pieces])
+    if asked:
+        table = match(table, asked.ids)
+    names = () if answers is None else answers.names
+    return _frame(_arranged(table, names, usage=usage, raw=raw), dtype_backend)
+
+
+def _arranged(table: pa.Table, names: tuple[str, ...], *, usage: bool, raw: bool) -> pa.Table:
+    """Put the columns in order, without those that no row has."""
+    there = [name for name in SOMETIMES if table[name].null_count < len(table)]
+    if raw and "body" not in there:
+        there.append("body")
+    others = [*FIRST, *(name for name in THEN if usage or name not in TOKENS), *there]
+    columns = {name: table[name] for name in others}
+    ranks = table["status"].to_numpy().astype(np.int8)
+    columns["status"] = status_array(ranks)
+    if "choices" in there:
+        columns["choices"] = _with_single_choices(table)
+    if "embedding" in there:
+        columns["embedding"] = _vectors(table["embedding"])
+    shown = _answer_names(names)
+    answers = {shown[name]: table[answer_field(name)] for name in names}
+    order = [*FIRST, *answers, *others[len(FIRST) :]]
+    return pa.table({name: {**columns, **answers}[name] for name in order})
+
+
+def _answer_names(names: tuple[str, ...]) -> dict[str, str]:
+    """Name the columns of properties; one that is taken by a column of results gives way."""
+    columns: dict[str, str] = {}
+    for name in names:
+        free = name
+        while free in (*FIRST, *THEN, *SOMETIMES) or (free != name and free in names):
+            free += "_answer"
+        columns[name] = free
+    renamed = [f"{name!r} is column {free!r}" for name, free in columns.items() if name != free]
+    if renamed:
+        why = "results have columns of these names themselves"
+        warnings.warn(f"of the answers, {', '.join(renamed)}: {why}", stacklevel=4)
+    return columns
+
+
+def _with_single_choices(table: pa.Table) -> pa.ChunkedArray:
+    """Give a list to rows of one choice too, where others have several."""
+    content = table["content"].combine_chunks()
+    offsets = pa.array(np.arange(len(content) + 1))
+    single = pa.LargeListArray.from_arrays(offsets, content)
+    nothing = pa.scalar(None, single.type)
+    has_choices = table["has_choices"].combine_chunks().fill_null(False)
+    single = pc.if_else(has_choices, single, nothing)
+    return pc.coalesce(table["choices"], pa.chunked_array([single]))
+
+
+def _vectors(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Take vectors out of their lists where each row has one; let them be of fixed size."""
+    lists = column.combine_chunks()
+    if pc.max(pc.list_value_length(lists)).as_py() > 1:
+        return pa.chunked_array([lists])
+    # Each list that is not null has one vector: the running number of such rows finds it.
+    there = np.asarray(pc.equal(pc.list_value_length(lists), 1).fill_null(False))
+    vectors = lists.flatten().take(pa.array(np.cumsum(there) - 1, mask=~there))
+    sizes = pc.unique(pc.list_value_length(vectors).drop_null())
+    if len(sizes) == 1:
+        vectors = vectors.cast(pa.list_(pa.float32(), sizes[0].as_py()))
+    return pa.chunked_array([vectors])
+
+
+def _frame(table: pa.Table, dtype_backend: str | None) -> pd.DataFrame:
+    if dtype_backend != "pyarrow":
+        for index, field in enumerate(table.schema):
+            if pa.types.is_date32(field.type):
+                moments = table.column(index).cast(pa.timestamp("s"))
+                table = table.set_column(index, field.name, moments)
+    return to_dataframe(table, dtype_backend, nullable=True)

@@ -1,0 +1,201 @@
+"""Copy the request lines that still lack an answer into new request files."""
+
+from __future__ import annotations
+
+import filecmp
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch_frames.answers import Answers
+from batch_frames.errors import RequestError
+from batch_frames.files import Paths, find_files
+from batch_frames.joins import frame_ids, result_ranks
+from batch_frames.limits import Limits
+from batch_frames.lines import Lines, read_lines
+from batch_frames.matching import NOWHERE, best_rows
+from batch_frames.pieces import empty_piece, read_pieces
+from batch_frames.requestids import ids_of, read_asked
+from batch_frames.shards import Shard, ShardWriter
+from batch_frames.statuses import RANKS, STATUSES, UNANSWERED
+from batch_frames.stores import open_store
+from batch_frames.text import bytes_of, constant, join
+
+__all__ = ["retry_requests"]
+
+ENDINGS = (".jsonl", ".jsonl.gz")
+LIMITS = Limits()
+
+
+def retry_requests(
+    requests: Paths,
+    results: pd.DataFrame | Paths,
+    path: str | Path | None = None,
+    *,
+    statuses: Sequence[str] = UNANSWERED,
+    limits: Limits = LIMITS,
+) -> list[Shard]:
+    """Copy the requests that still lack a usable answer, byte for byte, into new request files.
+
+    Of several results of a request the best one counts, so that requests and results of earlier
+    rounds may all be given together. Memory does not grow with the files but for the ids.
+
+    Args:
+        requests: The request files.
+        results: What ``read_results`` returned, or the output and error files.
+        path: The new file; it is split as ``save_to_file`` splits. None takes the next free of
+            ``reviews.retry-1.jsonl``, ``reviews.retry-2.jsonl``, … beside the first request file,
+            unless the last of them, not yet submitted, already holds just these requests.
+        statuses: What is to be sent again. ``"missing"`` are requests without any result; a
+            malformed result has no id, so that its request is missing.
+        limits: How large one file may become.
+
+    Returns:
+        The new files; none when there is nothing to retry.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        LineError: If a request file holds something else, or a result file does.
+        ValueError: If there is no such status.
+    """
+    for status in statuses:
+        if status not in RANKS:
+            raise ValueError(f"statuses: there is no {status!r}; there are {', '.join(STATUSES)}")
+    files = find_files(requests, ENDINGS)
+    wanted = [RANKS[status] for status in statuses]
+    with duckdb.connect() as connection:
+        if isinstance(results, pd.DataFrame):
+            sources, ids, ranks = [], frame_ids(results, "custom_id"), result_ranks(results)
+        else:
+            sources = find_files(results, ENDINGS)
+            typed = "invalid_json" in statuses
+            ids, ranks = _read(sources, _answers(files, connection) if typed else None, connection)
+        lines = _unanswered(files, _best(ids, ranks), wanted, connection)
+        target = _next_round(files[0]) if path is None else Path(path)
+        shards = _save(lines, target, [*files, *sources], limits)
+    return _reused(shards, files[0]) if path is None else shards
+
+
+def _read(
+    files: Sequence[Path], answers: Answers | None, connection: duckdb.DuckDBPyConnection
+) -> tuple[pa.Array, npt.NDArray[np.int8]]:
+    """Read ids and statuses alone out of result files."""
+    pieces = (p.select(["custom_id", "status"]) for p in read_pieces(files, connection, answers))
+    table = pa.concat_tables([empty_piece().select(["custom_id", "status"]), *pieces])
+    return table["custom_id"].combine_chunks(), table["status"].to_numpy().astype(np.int8)
+
+
+def _answers(files: Sequence[Path], connection: duckdb.DuckDBPyConnection) -> Answers | None:
+    schema = read_asked(files, connection).schema
+    return None if schema is None else Answers(schema)
+
+
+def _best(ids: pa.Array, ranks: npt.NDArray[np.int8]) -> tuple[pa.Array, npt.NDArray[np.int8]]:
+    """Give each id once, with its best status."""
+    unique = ids.drop_null().unique()
+    index = pc.index_in(ids, value_set=unique, skip_nulls=True).fill_null(NOWHERE)
+    best = best_rows(np.asarray(index).astype(np.int64), ranks, len(unique))
+    return unique, ranks[best]
+
+
+def _unanswered(
+    files: Sequence[Path],
+    best: tuple[pa.Array, npt.NDArray[np.int8]],
+    wanted: Sequence[int],
+    connection: duckdb.DuckDBPyConnection,
+) -> Iterator[Lines]:
+    """Give the lines whose best status is a wanted one, each id once."""
+    known, ranks = best
+    given: set[str] = set()
+    for path in files:
+        for lines in read_lines(path):
+            ids = ids_of(lines, connection)
+            index = pc.index_in(ids, value_set=known, skip_nulls=True)
+            found = pa.array(ranks).take(index).fill_null(RANKS["missing"])
+            lacking = np.flatnonzero(np.isin(np.asarray(found), wanted)).tolist()
+            rows = [row for row in lacking if _first_time(given, ids[row].as_py())]
+            if rows:
+                yield Lines(path, lines.text.take(pa.array(rows)), lines.numbers[rows])
+
+
+def _first_time(given: set[str], custom_id: str) -> bool:
+    before = len(given)
+    given.add(custom_id)
+    return len(given) > before
+
+
+def _save(
+    pieces: Iterator[Lines], target: Path, sources: Sequence[Path], limits: Limits
+) -> list[Shard]:
+    first = next(pieces, None)
+    if first is None:
+        return []
+    with ShardWriter(open_store(target, sources), limits) as writer:
+        lines: Lines | None = first
+        while lines is not None:
+            writer.write(_ended(lines.text), _too_large(lines))
+            lines = next(pieces, None)
+        return writer.commit()
+
+
+def _ended(text: pa.Array) -> pa.Array:
+    """End the last line of a file that ends without a newline."""
+    if bytes_of(text)[-1:].tobytes() == b"\n":
+        return text
+    last = join([text.slice(len(text) - 1), constant("\n")])
+    return pa.concat_arrays([text.slice(0, len(text) - 1), last])
+
+
+def _too_large(lines: Lines) -> Callable[[int, str], RequestError]:
+    def error(index: int, problem: str) -> RequestError:
+        return RequestError(f"{lines.path}, line {int(lines.numbers[index]):,}: {problem}")
+
+    return error
+
+
+def _round_name(request_file: Path) -> tuple[str, re.Pattern[str]]:
+    """Give the stem of all rounds, and the pattern of their files' names."""
+    name = re.sub(r"\.jsonl(\.gz)?$", "", request_file.name)
+    stem = re.sub(r"(\.retry-[0-9]+)?(-[0-9]{5,})?$", "", name)
+    return stem, re.compile(
+        rf"{re.escape(stem)}\.retry-([0-9]+)(-[0-9]{{5,}})?\.(jsonl|jobs\.jsonl)"
+    )
+
+
+def _rounds(request_file: Path) -> dict[int, list[Path]]:
+    """List the files of each earlier round, in order; ledgers of rounds are among them."""
+    _, pattern = _round_name(request_file)
+    rounds: dict[int, list[Path]] = {}
+    for path in sorted(request_file.parent.iterdir()):
+        if found := pattern.fullmatch(path.name):
+            rounds.setdefault(int(found[1]), []).append(path)
+    return rounds
+
+
+def _next_round(request_file: Path) -> Path:
+    stem, _ = _round_name(request_file)
+    number = max(_rounds(request_file), default=0) + 1
+    return request_file.with_name(f"{stem}.retry-{number}.jsonl")
+
+
+def _reused(shards: list[Shard], request_file: Path) -> list[Shard]:
+    """Keep the round before instead of this one, if it is the same and nobody submitted it."""
+    if not shards:
+        return []
+    rounds = _rounds(request_file)
+    before = rounds.get(max(rounds, default=0) - 1, [])
+    submitted = any(path.name.endswith(".jobs.jsonl") for path in before)
+    if submitted or len(before) != len(shards):
+        return shards
+    if not all(filecmp.cmp(a, b.path, shallow=False) for a, b in zip(before, shards, strict=True)):
+        return shards
+    for shard in shards:
+        shard.path.unlink()
+    return [Shard(p, s.requests, s.nbytes) for p, s in zip(before, shards, strict=True)]

@@ -1,0 +1,70 @@
+"""Count what became of requests."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from batch_frames.joins import result_ranks
+from batch_frames.statuses import STATUSES
+
+__all__ = ["summarize", "summary_line"]
+
+TOKENS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
+
+
+def summarize(results: pd.DataFrame) -> pd.DataFrame:
+    """Count requests and tokens by status and error code.
+
+    Args:
+        results: What ``read_results`` or ``join_results`` returned.
+
+    Returns:
+        A DataFrame with a row for each ``status`` and ``error_code`` that occurs, the better status
+        first and then the more frequent code: ``requests``, ``share`` (of all requests, from 0 to
+        1), and the sums of the token columns that there are.
+
+    Raises:
+        ColumnError: If ``results`` has no column ``status``.
+
+    Example:
+        >>> frame = pd.DataFrame({"custom_id": ["a", "b", "c"], "status": ["ok", "ok", "expired"]})
+        >>> summarize(frame)[["status", "requests"]].to_numpy().tolist()
+        [['ok', 2], ['expired', 1]]
+    """
+    ranks = result_ranks(results)
+    codes = results["error_code"] if "error_code" in results else pd.Series(pd.NA, results.index)
+    frame = pd.DataFrame(
+        {"status": ranks, "error_code": codes.astype(object).to_numpy(), "requests": 1}
+    )
+    tokens = [name for name in TOKENS if name in results]
+    for name in tokens:
+        frame[name] = results[name].to_numpy("int64", na_value=0)
+    summed = frame.groupby(["status", "error_code"], dropna=False, sort=False).sum().reset_index()
+    summed = summed.sort_values(["status", "requests"], ascending=[True, False], kind="stable")
+    summed.insert(3, "share", summed["requests"] / max(len(results), 1))
+    names = summed["status"].map(dict(enumerate(STATUSES)))
+    summed["status"] = pd.Categorical(names, STATUSES)
+    summed["error_code"] = summed["error_code"].astype("string")
+    return summed.reset_index(drop=True)
+
+
+def summary_line(results: pd.DataFrame) -> str:
+    """Write in one line how many requests have which status, and the codes of their errors.
+
+    Example:
+        >>> frame = pd.DataFrame({"custom_id": ["a", "b"], "status": ["ok", "http_error"]})
+        >>> summary_line(frame.assign(error_code=[None, "server_error"]))
+        '1 ok, 1 http_error (1× server_error)'
+    """
+    counted = summarize(results)
+    parts = []
+    for status in counted["status"].drop_duplicates():
+        rows = counted[counted["status"] == status]
+        codes = rows.dropna(subset=["error_code"])
+        named = ", ".join(
+            f"{n:,}× {code}" for code, n in zip(codes["error_code"], codes["requests"], strict=True)
+        )
+        # Of expired and cancelled requests, the code only says the same again.
+        shown = f" ({named})" if named and status == "http_error" else ""
+        parts.append(f"{rows['requests'].sum():,} {status}{shown}")
+    return ", ".join(parts) if parts else "no results"

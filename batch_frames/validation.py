@@ -1,0 +1,242 @@
+"""Read one answer by hand: its values, or the reason why it has none."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from typing import Any
+
+from batch_frames.answertypes import INTEGERS, Kind, compact
+
+__all__ = ["read_answer"]
+
+ESCAPE = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+"""Any escape in a JSON string, by which the lone surrogates among them are found."""
+
+DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+MOMENT = re.compile(
+    DATE.pattern + r"[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?([Zz]|[+-][0-9]{2}:?[0-9]{2})?"
+)
+NOUNS = {
+    "string": "a string",
+    "integer": "an integer",
+    "number": "a number",
+    "boolean": "a boolean",
+    "array": "an array",
+    "object": "an object",
+    "date": "a date like 2026-03-01",
+    "date-time": "a time like 2026-03-01T09:30:00Z",
+}
+LONGEST = 40
+MEMBERS = 10
+
+
+class AnswerError(Exception):
+    """Carry a fault outward through the answer, and gather the way to it."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.path: list[str | int] = []
+
+    def __str__(self) -> str:
+        """Give the reason in one sentence without a full stop."""
+        steps = [f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.path[::-1]]
+        return f"{repr(''.join(steps)[1:]) if steps else 'the answer'} {self.problem}"
+
+
+def read_answer(text: str, kind: Kind) -> dict[str, Any]:
+    """Read an answer as ``json.loads`` does, and check all that its kind says.
+
+    Of a key that stands twice the first counts; a lone surrogate becomes U+FFFD; an integer may be
+    written as 3.0. Dates and times come back as text, times in UTC.
+
+    Raises:
+        ValueError: If the answer is not what it should be; the message is the reason.
+    """
+    try:
+        answer: dict[str, Any] = _check(_load(text), kind)
+    except AnswerError as fault:
+        raise ValueError(str(fault)) from None
+    return answer
+
+
+def _load(text: str) -> Any:
+    try:
+        if r"\u" in text:
+            text = ESCAPE.sub(_whole, text)
+        return DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        problem = f"{error.msg} at character {error.pos:,}"
+    except RecursionError:
+        problem = "nested too deep"
+    except ValueError:
+        problem = "a number has too many digits"
+    raise ValueError(f"not JSON: {problem}")
+
+
+def _first(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        found.update(reversed(pairs))
+    return found
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_first)
+
+
+def _whole(escape: re.Match[str]) -> str:
+    return r"\ufffd" if escape["lone"] else escape[0]
+
+
+def _check(value: Any, kind: Kind) -> Any:
+    """Give a value as the column holds it."""
+    if value is None and kind.nullable:
+        return None
+    if kind.values is not None:
+        return _member(value, kind, kind.values)
+    return CHECKS[kind.name](value, kind)
+
+
+def _wrong(value: Any, kind: Kind) -> AnswerError:
+    if kind.values is None:
+        return AnswerError(f"is {_show(value)}, not {NOUNS[kind.name]}")
+    shown = [v if kind.name == "json" else _show(v) for v in kind.values[:MEMBERS]]
+    more = ", …" if len(kind.values) > MEMBERS else ""
+    one_of = "one of " if len(kind.values) > 1 else ""
+    return AnswerError(f"is {_show(value)}, not {one_of}{', '.join(shown)}{more}")
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, (list, dict)):
+        return "an array" if isinstance(value, list) else "an object"
+    if isinstance(value, str):
+        return repr(value if len(value) <= LONGEST else value[:LONGEST] + "…")
+    text = json.dumps(value)
+    return text if len(text) <= LONGEST else text[:LONGEST] + "…"
+
+
+def _member(value: Any, kind: Kind, values: tuple[Any, ...]) -> Any:
+    if kind.name == "json":
+        wanted = _canonical(value)
+        found = [text for text in values if _canonical(json.loads(text)) == wanted]
+    else:
+        # To Python, true is 1; to JSON it is not.
+        alike = isinstance(value, bool) == (kind.name == "boolean")
+        found = [member for member in values if alike and member == value]
+    if not found:
+        raise _wrong(value, kind)
+    return found[0]
+
+
+def _canonical(value: Any) -> str:
+    whole = isinstance(value, float) and value.is_integer()
+    return json.dumps(int(value) if whole else value, sort_keys=True)
+
+
+def _typed(type_: type) -> Callable[[Any, Kind], Any]:
+    def check(value: Any, kind: Kind) -> Any:
+        if not isinstance(value, type_):
+            raise _wrong(value, kind)
+        return value
+
+    return check
+
+
+def _integer(value: Any, kind: Kind) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise _wrong(value, kind)
+    if value not in INTEGERS:
+        raise AnswerError(f"is {_show(value)}, beyond integers of 64 bits")
+    return value
+
+
+def _number(value: Any, kind: Kind) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or value != value:
+        raise _wrong(value, kind)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = float("inf")
+    if number in (float("inf"), float("-inf")):
+        raise AnswerError(f"is {_show(value)}, beyond numbers of 64 bits")
+    return number
+
+
+def _json(value: Any, kind: Kind) -> str | None:
+    try:
+        return None if value is None else compact(value)
+    except RecursionError:
+        raise AnswerError("is nested too deep") from None
+    except ValueError:
+        raise AnswerError("holds NaN or a number beyond 64 bits") from None
+
+
+def _date(value: Any, kind: Kind) -> str:
+    try:
+        if isinstance(value, str) and DATE.fullmatch(value):
+            return date.fromisoformat(value).isoformat()
+    except ValueError:
+        pass
+    raise _wrong(value, kind)
+
+
+def _moment(value: Any, kind: Kind) -> str:
+    try:
+        if isinstance(value, str) and MOMENT.fullmatch(value):
+            moment = datetime.fromisoformat(value.upper())
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            return moment.astimezone(UTC).isoformat(timespec="microseconds")
+    except (ValueError, OverflowError):
+        pass
+    raise _wrong(value, kind)
+
+
+def _array(value: Any, kind: Kind) -> list[Any]:
+    if not isinstance(value, list) or kind.items is None:
+        raise _wrong(value, kind)
+    values: list[Any] = []
+    try:
+        for element in value:
+            values.append(_check(element, kind.items))  # noqa: PERF401 - counts as it goes
+    except AnswerError as fault:
+        fault.path.append(len(values))
+        raise
+    return values
+
+
+def _object(value: Any, kind: Kind) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _wrong(value, kind)
+    values: dict[str, Any] = {}
+    for name, child in kind.fields.items():
+        try:
+            if name in value:
+                values[name] = _check(value[name], child)
+            elif name in kind.required:
+                raise AnswerError("is missing")
+        except AnswerError as fault:
+            fault.path.append(name)
+            raise
+    return values
+
+
+CHECKS: dict[str, Callable[[Any, Kind], Any]] = {
+    "string": _typed(str),
+    "boolean": _typed(bool),
+    "integer": _integer,
+    "number": _number,
+    "json": _json,
+    "date": _date,
+    "date-time": _moment,
+    "array": _array,
+    "object": _object,
+}
