@@ -22,6 +22,7 @@ from batch_frames.requests import read_requests
 from batch_frames.results import read_results
 from batch_frames.retries import retry_requests
 from batch_frames.rows import from_csv, from_dataframe, from_parquet
+from batch_frames.runs import run
 from batch_frames.shards import Shard
 from batch_frames.submitting import submit
 from batch_frames.summaries import summarize
@@ -52,6 +53,7 @@ __all__ = [
     "read_requests",
     "read_results",
     "retry_requests",
+    "run",
     "run_local",
     "status",
     "submit",

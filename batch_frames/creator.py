@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from batch_frames.tables import TableRequests
 from batch_frames.template import Rendered, Template
 from batch_frames.text import TEXT, bytes_of
 
-__all__ = ["BatchCreator"]
+__all__ = ["BatchCreator", "warn_of"]
 
 CHAT = "/v1/chat/completions"
 MODEL, EFFORT, SEED = DefaultText("o4-mini"), DefaultText("medium"), DefaultNumber(334)
@@ -150,6 +151,19 @@ class BatchCreator:
             BatchFramesError: If another process is writing there, a file that the rows come from
                 or whose batch runs would be replaced, or a pipe would need a split.
         """
+        check = None if overwrite else spare_in_flight
+        shards, requests, skipped = self._save(file_path, limits, progress, check)
+        warn_of(requests, skipped)
+        return shards
+
+    def _save(
+        self,
+        file_path: str | os.PathLike[str] | IO[bytes],
+        limits: Limits,
+        progress: bool | None,
+        check: Callable[[Mapping[Path, Path | None]], None] | None,
+    ) -> tuple[list[Shard], int, Skipped]:
+        """Save all requests, unless ``check`` refuses to have the files that stand changed."""
         if not isinstance(limits, Limits):
             raise TypeError(f"limits must be Limits(requests=…, nbytes=…), not {limits!r}")
         # The C library takes memory back to the system, page by page, less eagerly once it has seen
@@ -173,13 +187,12 @@ class BatchCreator:
                 skipped.add(block.skipped, block.places)
                 bar.update(len(block.ids) + block.skipped)
             ids.check(writer.read_back)
-            if not overwrite:
-                spare_in_flight(writer.changes())
+            if check:
+                check(writer.changes())
             shards = writer.commit()
         if self._table:
             self._table.saved(shards, requests - len(self._ids))
-        _warn(requests, skipped)
-        return shards
+        return shards, requests, skipped
 
     def clear_entries(self) -> None:
         """Forget all requests, those of a table too."""
@@ -306,7 +319,8 @@ class Skipped:
         return f"skipped {rows} without a prompt: {', '.join(self.places)}{more}"
 
 
-def _warn(requests: int, skipped: Skipped) -> None:
+def warn_of(requests: int, skipped: Skipped) -> None:
+    """Warn the caller of who calls this of rows that were skipped, and of an empty file."""
     if skipped.rows:
         warnings.warn(str(skipped), stacklevel=3)
     if not requests:

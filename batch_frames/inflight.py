@@ -1,8 +1,8 @@
-"""Keep request files from being changed while their batches run."""
+"""Keep request files from being changed once they were sent."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from batch_frames.errors import BatchFramesError
@@ -10,7 +10,7 @@ from batch_frames.jobs import ENDED, Job
 from batch_frames.ledger import Ledger, ledger_path
 from batch_frames.shardfiles import file_hash
 
-__all__ = ["spare_in_flight"]
+__all__ = ["spare_in_flight", "spare_submitted"]
 
 
 def spare_in_flight(changes: Mapping[Path, Path | None]) -> None:
@@ -24,12 +24,8 @@ def spare_in_flight(changes: Mapping[Path, Path | None]) -> None:
     Raises:
         BatchFramesError: If the requests of a batch would be lost.
     """
-    for path, new in changes.items():
-        job = Ledger(ledger_path(path)).job_of(path.name)
-        if job is None or not _is_in_flight(job):
-            continue
-        coming = [new] if new else [file for file in changes.values() if file]
-        if job.sha256 not in map(file_hash, coming):
+    for path, job in _lost(changes):
+        if job.status not in ENDED:
             batch = f" as {job.batch_id}" if job.batch_id else ""
             raise BatchFramesError(
                 f"'{path}' was submitted{batch} and has not ended; wait for it, save under another "
@@ -37,5 +33,30 @@ def spare_in_flight(changes: Mapping[Path, Path | None]) -> None:
             )
 
 
-def _is_in_flight(job: Job) -> bool:
-    return job.tried_at is not None and job.status not in ENDED
+def spare_submitted(changes: Mapping[Path, Path | None]) -> None:
+    """Refuse to change or remove shards that were submitted, whether they have ended or not.
+
+    Args:
+        changes: As for ``spare_in_flight``.
+
+    Raises:
+        BatchFramesError: If the requests of a batch would be lost.
+    """
+    for path, job in _lost(changes):
+        if job.status != "failed":
+            batch = f" as {job.batch_id}" if job.batch_id else ""
+            raise BatchFramesError(
+                f"'{path}' was submitted{batch} with other requests than now; choose another path, "
+                f"or move '{ledger_path(path).name}' away to forget its batches"
+            )
+
+
+def _lost(changes: Mapping[Path, Path | None]) -> Iterator[tuple[Path, Job]]:
+    """List the files whose requests were sent and would be there no more."""
+    for path, new in changes.items():
+        job = Ledger(ledger_path(path)).job_of(path.name)
+        if job is None or job.tried_at is None:
+            continue
+        coming = [new] if new else [file for file in changes.values() if file]
+        if job.sha256 not in map(file_hash, coming):
+            yield path, job

@@ -130,12 +130,13 @@ def _line(request: Request, response: bytes, error: bytes) -> bytes:
 
 
 def _one_line(content: bytes) -> bytes:
-    """Keep a body as it came where a line can hold it; what is not JSON becomes text."""
+    """Keep a body as it came, in one line; what is not JSON becomes text."""
     try:
-        body = json.loads(content)
+        json.loads(content.decode())
     except (ValueError, RecursionError):
         return _dumps(content.decode("utf-8", "replace"))
-    return _dumps(body) if b"\n" in content or b"\r" in content else content
+    # Inside its strings, JSON has no newlines as they are.
+    return content.replace(b"\r", b" ").replace(b"\n", b" ")
 
 
 def _dumps(value: Any) -> bytes:
