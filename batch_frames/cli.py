@@ -1,230 +1,32 @@
-"""Parse arguments, call one public function, print."""
+"""Put the commands together that parse arguments, call one public function and print."""
 
 from __future__ import annotations
 
-import json
-import shutil
-from pathlib import Path
-from typing import Any
-
 import click
-import pandas as pd
-import pyarrow as pa
-import pyarrow.csv as pacsv
 
-from batch_frames.card import size_text
 from batch_frames.clijobs import COMMANDS
-from batch_frames.columns import fmt
-from batch_frames.limits import Limits
-from batch_frames.oneline import plain_errors
-from batch_frames.requests import read_requests
-from batch_frames.rows import from_csv, from_parquet
-from batch_frames.shards import Shard
+from batch_frames.cliread import read, retry
+from batch_frames.cliwrite import write
 
 __all__ = ["main"]
-
-LIMITS = Limits()
-PARQUET = (".parquet", ".pq")
-SHOWN_ROWS = 20
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="batch-frames")
 def main() -> None:
-    """Turn tables into OpenAI Batch API request files, and those files into tables.
+    """Turn tables into OpenAI Batch API request files, and what comes back into tables.
 
     \b
     Example:
       batch-frames write reviews.csv out/reviews.jsonl --id-column id --prompt-column review \\
           --model gpt-5.6-luna --system-prompt "Rate the review from 1 to 5."
-      batch-frames read out/reviews.jsonl
+      batch-frames submit out/reviews.jsonl
+      batch-frames wait out/reviews.jsonl
+      batch-frames download out/reviews.jsonl
+      batch-frames read out/reviews.output.jsonl out/reviews.errors.jsonl \\
+          --requests out/reviews.jsonl --join reviews.csv --id-column id -o rated.csv
     """
 
 
-@main.command()
-@click.argument("source")
-@click.argument("target")
-@click.option("--id-column", required=True, help="Column with the custom_ids.")
-@click.option("--prompt-column", help="Column with the prompts.")
-@click.option("--prompt", help="Prompt with columns in it, such as '{title}: {review}'.")
-@click.option("--model", help="Name of the model.")
-@click.option("--system-prompt", help="System message of every request.")
-@click.option(
-    "--system-prompt-file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File with the system message; a newline at its end is dropped.",
-)
-@click.option(
-    "--json-schema",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="JSON file with the schema of the answers: an object with 'name' and 'schema'.",
-)
-@click.option("--endpoint", default="/v1/chat/completions", show_default=True, help="API path.")
-@click.option(
-    "--body",
-    multiple=True,
-    metavar="KEY=JSON",
-    help="One more top-level key of the request body; repeatable.",
-)
-@click.option("--reasoning-effort", help="Effort of a reasoning model; '' leaves it out.")
-@click.option(
-    "--na",
-    type=click.Choice(["raise", "skip"]),
-    default="raise",
-    show_default=True,
-    help="What to do with rows whose prompt is missing.",
-)
-@click.option(
-    "--max-requests", type=click.IntRange(1), default=LIMITS.requests, show_default=True,
-    help="Most requests in one file.",
-)  # fmt: skip
-@click.option(
-    "--max-bytes", type=click.IntRange(1), default=LIMITS.nbytes, show_default=True,
-    help="Most bytes in one file.",
-)  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Change files whose batches have not ended, too.")
-def write(source: str, target: str, overwrite: bool, **options: Any) -> None:
-    """Write a request file from SOURCE to TARGET, one request a row.
-
-    SOURCE is a CSV or Parquet file, a glob or a folder of either. TARGET is a .jsonl file, or - for
-    standard output; above the limits it becomes TARGET-00001.jsonl, TARGET-00002.jsonl, ….
-
-    \b
-    Example:
-      batch-frames write reviews.csv out/reviews.jsonl --id-column id \\
-          --prompt "{title}: {review}" --model gpt-5.6-luna --body temperature=0.2
-    """
-    limits = Limits(requests=options.pop("max_requests"), nbytes=options.pop("max_bytes"))
-    with plain_errors():
-        read = from_parquet if _is_parquet(source) else from_csv
-        batch = read(source, **_template_options(options))
-        shards = batch.save_to_file(target, limits=limits, overwrite=overwrite)
-    _print_shards(shards, to_stderr=target == "-")
-
-
-@main.command()
-@click.argument("files", nargs=-1, required=True)
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write all columns to this .csv or .parquet file instead of the terminal.",
-)
-def read(files: tuple[str, ...], output: Path | None) -> None:
-    """Read request FILES into a table.
-
-    \b
-    Example:
-      batch-frames read out/reviews-*.jsonl -o requests.parquet
-    """
-    with plain_errors():
-        if output and output.suffix not in (".csv", *PARQUET):
-            raise click.ClickException(f"'{output}' must end in .csv or .parquet")
-        frame = read_requests(files)
-        if output:
-            _write_frame(frame, output)
-            click.echo(f"{output}  {_count(len(frame))}")
-        else:
-            _print_frame(frame)
-
-
-def _template_options(options: dict[str, Any]) -> dict[str, Any]:
-    prompt, column = options.pop("prompt"), options.pop("prompt_column")
-    system_file, schema_file = options.pop("system_prompt_file"), options.pop("json_schema")
-    if prompt is not None and column is not None:
-        raise click.UsageError("pass --prompt or --prompt-column, not both")
-    if prompt is not None and not fmt(prompt).names:
-        raise click.UsageError("--prompt has no column in it; write {column}, or --prompt-column")
-    if system_file and options["system_prompt"] is not None:
-        raise click.UsageError("pass --system-prompt or --system-prompt-file, not both")
-    given = {key: value for key, value in options.items() if value is not None}
-    given["prompt_column"] = column if prompt is None else fmt(prompt)
-    if given.get("reasoning_effort") == "":
-        given["reasoning_effort"] = None
-    if system_file:
-        given["system_prompt"] = _text_of(system_file).removesuffix("\n")
-    if schema_file:
-        given["json_schema"] = _schema(schema_file)
-    given["body"] = dict(map(_body_key, options["body"]))
-    if given["prompt_column"] is None and not given["body"]:
-        raise click.UsageError("there is no prompt; pass --prompt-column or --prompt")
-    return given
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        problem = f"'{path}' is not UTF-8 at byte {error.start:,}; save it as UTF-8"
-        raise click.ClickException(problem) from None
-
-
-def _schema(path: Path) -> Any:
-    try:
-        return json.loads(_text_of(path))
-    except ValueError as error:
-        raise click.ClickException(f"'{path}' is not JSON: {error}") from None
-
-
-def _body_key(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise click.UsageError(f"--body {text!r} must be KEY=JSON, as in --body temperature=0.2")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        hint = f"text needs quotes, as in --body '{key}=\"{value}\"'"
-        if "{" in value:
-            hint = "it is the same for all rows; only --prompt takes columns"
-        raise click.UsageError(f"--body {text!r}: the value is not JSON; {hint}") from None
-
-
-def _is_parquet(source: str) -> bool:
-    path = Path(source)
-    if path.is_dir():
-        return any(found.suffix in PARQUET for found in path.rglob("*"))
-    return path.suffix in PARQUET
-
-
-def _print_shards(shards: list[Shard], *, to_stderr: bool) -> None:
-    width = max(len(str(shard.path)) for shard in shards)
-    for shard in shards:
-        size = size_text(shard.nbytes)
-        click.echo(f"{shard.path!s:{width}}  {_count(shard.requests)}  {size:>9}", err=to_stderr)
-    if len(shards) > 1:
-        total = _count(sum(shard.requests for shard in shards))
-        size = size_text(sum(shard.nbytes for shard in shards))
-        click.echo(f"{'total':{width}}  {total}  {size:>9}", err=to_stderr)
-
-
-def _count(requests: int) -> str:
-    return f"{requests:>9,} request{'' if requests == 1 else 's'}"
-
-
-def _write_frame(frame: pd.DataFrame, output: Path) -> None:
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.tmp")
-    try:
-        if output.suffix == ".csv":
-            # pandas leaves a lone carriage return unquoted, and empty text like what is missing.
-            pacsv.write_csv(pa.Table.from_pandas(frame, preserve_index=False), temporary)
-        else:
-            frame.to_parquet(temporary, index=False)
-        temporary.replace(output)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _print_frame(frame: pd.DataFrame) -> None:
-    shown = frame[["custom_id", "model", "system_prompt", "user_prompt"]].head(SHOWN_ROWS)
-    width = max(12, (shutil.get_terminal_size().columns - 40) // 2)
-    if len(shown):
-        click.echo(shown.to_string(index=False, max_colwidth=width))
-    left = len(frame) - len(shown)
-    if left:
-        click.echo(f"… and {left:,} more; -o table.csv writes them all")
-    click.echo(_count(len(frame)).strip())
-
-
-for command in COMMANDS:
+for command in (write, *COMMANDS, read, retry):
     main.add_command(command)

@@ -17,13 +17,16 @@ from batch_frames.control import cancel, load_jobs, status
 from batch_frames.downloading import download
 from batch_frames.jobs import ENDED, Job
 from batch_frames.local import run_local
-from batch_frames.oneline import plain_errors
+from batch_frames.runs import run
 from batch_frames.service import NO_KEY, make_client
 from batch_frames.submitting import submit
+from batch_frames.summaries import summary_line
+from batch_frames.terminal import check_output, json_file, plain_errors, print_frame, write_frame
 from batch_frames.waiting import wait
 
 __all__ = ["COMMANDS"]
 
+RESULT_COLUMNS = ("custom_id", "status", "content", "error_message")
 UNWELL = ("failed", "expired", "cancelled")
 
 
@@ -170,6 +173,55 @@ def cancel_command(paths: tuple[str, ...], base_url: str | None, api_key_env: st
         _print_jobs(cancel(load_jobs(paths), client=client))
 
 
+@click.command("run")
+@_with_client
+@click.option(
+    "--max-enqueued-tokens",
+    type=click.IntRange(1),
+    help="Most tokens to have with the service at once.",
+)
+@click.option("--timeout", type=float, help="Seconds after which to give up waiting.")
+@click.option("--poll", type=float, help="Seconds between two looks.")
+@click.option(
+    "--json-schema",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="JSON file with the schema of the answers; without it, that of the requests is used.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write all columns to this .csv or .parquet file instead of the terminal.",
+)
+def run_command(
+    paths: tuple[str, ...],
+    base_url: str | None,
+    api_key_env: str | None,
+    json_schema: Path | None,
+    output: Path | None,
+    **options: Any,
+) -> None:
+    """Submit request files (PATHS), wait, download, and read the results into a table.
+
+    Run again, it goes on where it was, and nothing is paid twice.
+
+    \b
+    Example:
+      batch-frames run out/reviews-*.jsonl -o results.parquet
+    """
+    with plain_errors(), _client(base_url, api_key_env) as client:
+        check_output(output)
+        schema = json_file(json_schema) if json_schema else None
+        results = run(list(paths), client=client, json_schema=schema, **options)
+        if output:
+            write_frame(results, output)
+        else:
+            print_frame(results, RESULT_COLUMNS)
+        click.echo(summary_line(results))
+        jobs = load_jobs(paths)
+    _exit_for(job.status for job in jobs)
+
+
 @click.command("run-local")
 @_with_client
 @click.option(
@@ -196,6 +248,7 @@ COMMANDS = (
     status_command,
     download_command,
     cancel_command,
+    run_command,
     run_local_command,
 )
 """All commands of this module, for the group that has them."""

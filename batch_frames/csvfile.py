@@ -100,6 +100,7 @@ class CsvFile:
         start = _start(path)
         self._encoding = "utf-16" if start[:2] in UTF16 else "utf-8"
         self._separator, header = _header(path, start, needed)
+        self.header = header
         self._has_rows = len(start) == HEADER or b"\n" in start or b"\r" in start
         # The last column tells whether a quote was left open, which would swallow all that follows.
         self._last = header[-1] if header.count(header[-1]) == 1 else None

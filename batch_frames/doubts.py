@@ -119,7 +119,7 @@ def _elements(kind: Kind, values: pa.Array, texts: pa.Array) -> Marks:
 def _inside(kind: Kind, values: pa.Array, texts: pa.Array) -> Marks:
     """Mark values inside arrays that are not proven, by their JSON text."""
     empty = np.asarray(values.is_null())
-    doubts = np.zeros(len(values), np.bool_) if kind.nullable else empty.copy()
+    doubts: Marks = np.zeros(len(values), np.bool_) if kind.nullable else empty.copy()
     if kind.items is not None:
         return doubts | _elements(kind.items, values, texts)
     if kind.name == "object":
@@ -128,7 +128,8 @@ def _inside(kind: Kind, values: pa.Array, texts: pa.Array) -> Marks:
             doubts |= _inside(child, *parts) & ~empty
         return doubts
     doubts |= (_mistyped(kind, texts) | _forbidden(kind, values)) & ~empty
-    return doubts | (empty & np.asarray(texts.is_valid()))
+    doubts |= empty & np.asarray(texts.is_valid())
+    return doubts
 
 
 def _mistyped(kind: Kind, texts: pa.Array) -> Marks:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from batch_frames.control import fresh, job_list
 from batch_frames.errors import JobError
-from batch_frames.jobs import BATCH_FACTS, Job, count_text
+from batch_frames.jobs import BATCH_FACTS, Job, counted
 from batch_frames.ledger import Ledger, ledger_path
 from batch_frames.notes import how_to_go_on
 from batch_frames.service import Service
@@ -83,7 +83,7 @@ def _as_they_stand(service: Service, ledger: Ledger, jobs: Iterable[Job]) -> lis
 
 def _not_ended(going: list[Job]) -> str:
     first = going[0]
-    batches = count_text(len(going), "batch has", "batches have")
+    batches = counted(len(going), "batch has", "batches have")
     return f"{batches} not ended, {first.path.name!r} is {first.status!r}; wait for them first"
 
 

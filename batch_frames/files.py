@@ -13,8 +13,9 @@ from batch_frames.chunks import Chunk
 from batch_frames.csvfile import CsvFile
 from batch_frames.errors import BatchFramesError, ColumnError
 from batch_frames.frames import cut, find_columns
+from batch_frames.text import TEXT
 
-__all__ = ["CsvSource", "ParquetSource", "Paths", "find_files"]
+__all__ = ["CsvSource", "ParquetSource", "Paths", "find_files", "read_table"]
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
@@ -145,6 +146,20 @@ class CsvSource:
         for path, file in zip(self.paths, self._files, strict=True):
             origin = _origin(path, self.paths)
             yield from cut(file.batches(), self._id_column, self._columns, origin)
+
+
+def read_table(path: Path, id_column: str) -> pa.Table:
+    """Read a whole CSV or Parquet file; the columns of CSV are text.
+
+    Raises:
+        ColumnError: If there is no column with the ids.
+    """
+    if path.suffix in (".parquet", ".pq"):
+        ParquetSource(path, id_column, [])
+        return pq.read_table(path)
+    names = CsvFile(path, [id_column]).header
+    batches = list(CsvFile(path, names).batches())
+    return pa.Table.from_batches(batches, pa.schema([(name, TEXT) for name in names]))
 
 
 def _needed_id(id_column: str | None, kind: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from batch_frames.card import bar_html, card_html
 
-__all__ = ["BATCH_FACTS", "ENDED", "Job", "Jobs", "Settings", "count_text"]
+__all__ = ["BATCH_FACTS", "ENDED", "Job", "Jobs", "Settings", "counted"]
 
 ENDED = ("completed", "failed", "expired", "cancelled")
 BATCH_FACTS = (
@@ -150,7 +150,7 @@ class Jobs(list[Job]):
         lines = [_line(job) for job in self[:SHOWN]]
         if len(self) > SHOWN:
             lines.append(f"… and {len(self) - SHOWN:,} more")
-        title = f"Jobs: {count_text(len(self), 'batch', 'batches')}"
+        title = f"Jobs: {counted(len(self), 'batch', 'batches')}"
         return card_html(title, self._facts(states), "\n".join(lines), bar_html(requests))
 
     def _facts(self, states: Mapping[str, int]) -> dict[str, str]:
@@ -177,11 +177,11 @@ def _line(job: Job) -> str:
     return f"{job.path.name}  {job.batch_id or '-'}  {status}  {done:,} of {job.requests:,}"
 
 
-def count_text(count: int, one: str, many: str) -> str:
+def counted(count: int, one: str, many: str) -> str:
     """Write a number with its noun.
 
     Example:
-        >>> count_text(1_200, "batch", "batches")
+        >>> counted(1_200, "batch", "batches")
         '1,200 batches'
     """
     return f"{count:,} {one if count == 1 else many}"

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from batch_frames.errors import BatchFramesError, JobError
 from batch_frames.files import Paths
-from batch_frames.jobs import count_text
+from batch_frames.jobs import counted
 from batch_frames.ledger import Ledger, ledger_path
 from batch_frames.livecalls import Answer, Asker
 from batch_frames.livefiles import LiveFiles, Request, requests_of
@@ -173,7 +173,7 @@ class LiveRun:
         self._unreached = []
 
     def _gone(self) -> JobError:
-        before = count_text(self._answered, "request was", "requests were")
+        before = counted(self._answered, "request was", "requests were")
         return JobError(
             f"{self._asker.place} is not reached ({self._unreached[-1].error}) and {before} "
             "answered before; start it, or correct base_url, and run again"

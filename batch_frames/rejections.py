@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from batch_frames.errors import JobError, LineError
-from batch_frames.jobs import Job, count_text
+from batch_frames.jobs import Job, counted
 from batch_frames.ledger import Ledger, ledger_path, set_name
 from batch_frames.shardfiles import file_hash
 
@@ -26,7 +26,7 @@ def job_error(failed: Iterable[Job]) -> JobError | None:
     errors = [error for job in jobs for error in failures(job)]
     shown = "; ".join(map(failure_text, errors[:NAMED]))
     more = f"; and {len(errors) - NAMED:,} more" if len(errors) > NAMED else ""
-    batches = count_text(len(jobs), "batch", "batches")
+    batches = counted(len(jobs), "batch", "batches")
     hint = "correct the requests, save and submit them again"
     message = f"{batches} failed at validation: {shown}{more}; {hint}"
     return JobError(message, batch_id=jobs[0].batch_id, status=jobs[0].status, errors=errors)

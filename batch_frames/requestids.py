@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -14,11 +16,11 @@ import pyarrow.compute as pc
 
 from batch_frames.errors import LineError
 from batch_frames.files import Paths, find_files
-from batch_frames.lines import Lines, extract, read_lines
+from batch_frames.lines import Lines, extract, load_line, read_lines
 from batch_frames.requests import load_request
 from batch_frames.text import TEXT
 
-__all__ = ["Asked", "ids_of", "read_asked"]
+__all__ = ["Asked", "holds_requests", "ids_of", "read_asked"]
 
 ID, BODY = "$.custom_id", "$.body"
 SCHEMAS = ("$.body.response_format.json_schema.schema", "$.body.text.format.schema")
@@ -64,6 +66,17 @@ def ids_of(lines: Lines, connection: duckdb.DuckDBPyConnection) -> pa.Array:
         LineError: If a line is no request.
     """
     return _found(lines, connection)[ID].combine_chunks()
+
+
+def holds_requests(path: Path) -> bool | None:
+    """Tell by its first JSON object whether a file holds requests; None where there is none."""
+    for lines in read_lines(path):
+        for index in range(len(lines.text)):
+            with contextlib.suppress(ValueError):
+                value = load_line(lines.raw(index))
+                if isinstance(value, dict):
+                    return "body" in value and not {"response", "error"} & value.keys()
+    return None
 
 
 def _found(lines: Lines, connection: duckdb.DuckDBPyConnection) -> pa.Table:

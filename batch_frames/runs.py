@@ -78,10 +78,6 @@ def run(
         WaitTimeout: If the batches have not ended in time; they go on.
         openai.APIError: As the SDK says it.
     """
-    is_frame = hasattr(frame_or_shards, "columns") or hasattr(frame_or_shards, "__arrow_c_stream__")
-    if is_frame != (path is not None):
-        hint = "to save its requests to" if is_frame else "only with a frame, not with shards"
-        raise TypeError(f"run takes a path {hint}")
     sending = {
         "client": client,
         "metadata": metadata,
@@ -90,8 +86,9 @@ def run(
     }
     waiting = {"client": client, "timeout": timeout, "poll": poll, "progress": progress}
     schema = options.get("json_schema")
-    if path is None:
+    if not _is_frame(frame_or_shards, path):
         return _answers(find_shards(frame_or_shards), schema, sending, waiting)
+    assert path is not None
     # A stream gives its rows once, and they are needed again for the join.
     is_pandas = isinstance(frame_or_shards, pd.DataFrame)
     frame = frame_or_shards if is_pandas else pa.table(frame_or_shards)
@@ -102,6 +99,16 @@ def run(
     warn_of(requests, skipped)
     results = _answers(shards, schema, sending, waiting)
     return join_results(frame, results, id_column=id_column, prefix=prefix)
+
+
+def _is_frame(given: Any, path: object) -> bool:
+    """Tell a frame, with a path for its requests, from request files, without one."""
+    is_frame = hasattr(given, "columns") or hasattr(given, "__arrow_c_stream__")
+    if is_frame and path is None:
+        raise TypeError("run takes a path to save its requests to")
+    if path is not None and not is_frame:
+        raise TypeError("run takes a path only with a frame, not with shards")
+    return is_frame
 
 
 def _answers(

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from batch_frames.control import job_list, retrieve
 from batch_frames.errors import BatchFramesError, WaitTimeout
-from batch_frames.jobs import Job, Jobs, count_text
+from batch_frames.jobs import Job, Jobs, counted
 from batch_frames.ledger import Ledger, ledger_path
 from batch_frames.notes import how_to_go_on
 from batch_frames.rejections import job_error
@@ -154,7 +154,7 @@ class Clock:
         jobs = self._jobs()
         going = [job for job in jobs if not job.has_ended]
         first = going[0] if going else jobs[0]
-        batches = count_text(len(jobs), "batch", "batches")
+        batches = counted(len(jobs), "batch", "batches")
         return WaitTimeout(
             f"{len(going):,} of {batches} had not ended after {self._timeout:,g} seconds, "
             f"{first.path.name!r} is {first.status!r}; to wait on, {self._go_on}",

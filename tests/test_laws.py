@@ -34,7 +34,7 @@ LAYERS = (
     ("livefiles", "livecalls", "local"),
     ("creator", "rows"),
     ("runs",),
-    ("oneline", "clijobs"),
+    ("terminal", "clijobs", "cliread", "cliwrite"),
     ("cli", "__main__"),
 )
 """All modules from the lowest to the highest; in one layer, each may import those before it."""

@@ -1,0 +1,156 @@
+"""Read request and result files from the command line, and write again what lacks an answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+
+from batch_frames.files import find_files, read_table
+from batch_frames.frames import to_dataframe
+from batch_frames.joins import join_results
+from batch_frames.requestids import holds_requests
+from batch_frames.requests import read_requests
+from batch_frames.results import read_results
+from batch_frames.retries import ENDINGS, retry_requests
+from batch_frames.statuses import STATUSES, UNANSWERED
+from batch_frames.summaries import summary_line
+from batch_frames.terminal import (
+    check_output,
+    count_text,
+    json_file,
+    plain_errors,
+    print_frame,
+    print_shards,
+    write_frame,
+)
+
+__all__ = ["read", "retry"]
+
+REQUEST_COLUMNS = ("custom_id", "model", "system_prompt", "user_prompt")
+RESULT_COLUMNS = ("custom_id", "status", "content", "error_message")
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True)
+@click.option(
+    "--requests",
+    multiple=True,
+    help="Request file that was sent, or a glob; repeatable. Each request then has its row.",
+)
+@click.option(
+    "--json-schema",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="JSON file with the schema of the answers; without it, that of the requests is used.",
+)
+@click.option(
+    "--join",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="CSV or Parquet file that the requests were made of; its columns come first.",
+)
+@click.option("--id-column", help="Column of --join with the custom_ids.")
+@click.option("--prefix", default="", help="What the names of the results' columns get in front.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write all columns to this .csv or .parquet file instead of the terminal.",
+)
+def read(files: tuple[str, ...], output: Path | None, **options: Any) -> None:
+    """Read FILES into a table: request files, or output and error files.
+
+    Request files among output and error files are taken as --requests.
+
+    \b
+    Example:
+      batch-frames read out/reviews-*.jsonl -o requests.parquet
+      batch-frames read out/reviews.output.jsonl out/reviews.errors.jsonl \\
+          --requests out/reviews.jsonl --join reviews.csv --id-column id -o rated.parquet
+    """
+    if bool(options["join"]) != bool(options["id_column"]):
+        raise click.UsageError("--join and --id-column need each other")
+    with plain_errors():
+        check_output(output)
+        kinds = {path: holds_requests(path) for path in find_files(files, ENDINGS)}
+        if False in kinds.values():
+            asked = [path for path, holds in kinds.items() if holds]
+            answers = [path for path, holds in kinds.items() if not holds]
+            _read_results(answers, asked, output, **options)
+        elif any(options.values()):
+            problem = "these are request files; the options are for output and error files"
+            raise click.ClickException(problem)
+        else:
+            _show(read_requests(kinds), output, REQUEST_COLUMNS, "request")
+
+
+def _read_results(
+    paths: list[Path],
+    asked: list[Path],
+    output: Path | None,
+    *,
+    requests: tuple[str, ...],
+    json_schema: Path | None,
+    join: Path | None,
+    id_column: str | None,
+    prefix: str,
+) -> None:
+    results = read_results(
+        paths,
+        requests=[*requests, *asked] or None,
+        json_schema=json_file(json_schema) if json_schema else None,
+    )
+    frame = results
+    if join and id_column:
+        table = to_dataframe(read_table(join, id_column), None)
+        frame = join_results(table, results, id_column=id_column, prefix=prefix)
+    columns = RESULT_COLUMNS if frame is results else tuple(frame.columns)
+    _show(frame, output, columns, "row" if join else "result")
+    click.echo(summary_line(results))
+
+
+def _show(frame: pd.DataFrame, output: Path | None, columns: tuple[str, ...], noun: str) -> None:
+    if output:
+        write_frame(frame, output)
+        click.echo(f"{output}  {count_text(len(frame), noun)}")
+        return
+    print_frame(frame, columns)
+    if noun == "request":
+        click.echo(count_text(len(frame)).strip())
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True)
+@click.option(
+    "--requests", multiple=True, required=True,
+    help="Request file that was sent, or a glob; repeatable.",
+)  # fmt: skip
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path),
+    help="The new request file; without it, the next free of NAME.retry-1.jsonl, ….",
+)  # fmt: skip
+@click.option(
+    "--status", "statuses", multiple=True, type=click.Choice(STATUSES),
+    default=UNANSWERED, show_default=True,
+    help="What to send again; repeatable.",
+)  # fmt: skip
+def retry(
+    files: tuple[str, ...],
+    requests: tuple[str, ...],
+    output: Path | None,
+    statuses: tuple[str, ...],
+) -> None:
+    """Write the requests again that lack an answer in the output and error FILES.
+
+    \b
+    Example:
+      batch-frames retry out/reviews.output.jsonl out/reviews.errors.jsonl \\
+          --requests out/reviews.jsonl
+    """
+    with plain_errors():
+        shards = retry_requests(requests, files, output, statuses=statuses)
+    if shards:
+        print_shards(shards)
+    else:
+        click.echo("nothing to retry: every request has an answer")

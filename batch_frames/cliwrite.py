@@ -1,0 +1,122 @@
+"""Write request files from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from batch_frames.columns import fmt
+from batch_frames.limits import Limits
+from batch_frames.rows import from_csv, from_parquet
+from batch_frames.terminal import PARQUET, json_file, plain_errors, print_shards, text_of
+
+__all__ = ["write"]
+
+LIMITS = Limits()
+
+
+@click.command()
+@click.argument("source")
+@click.argument("target")
+@click.option("--id-column", required=True, help="Column with the custom_ids.")
+@click.option("--prompt-column", help="Column with the prompts.")
+@click.option("--prompt", help="Prompt with columns in it, such as '{title}: {review}'.")
+@click.option("--model", help="Name of the model.")
+@click.option("--system-prompt", help="System message of every request.")
+@click.option(
+    "--system-prompt-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File with the system message; a newline at its end is dropped.",
+)
+@click.option(
+    "--json-schema",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="JSON file with the schema of the answers: an object with 'name' and 'schema'.",
+)
+@click.option("--endpoint", default="/v1/chat/completions", show_default=True, help="API path.")
+@click.option(
+    "--body",
+    multiple=True,
+    metavar="KEY=JSON",
+    help="One more top-level key of the request body; repeatable.",
+)
+@click.option("--reasoning-effort", help="Effort of a reasoning model; '' leaves it out.")
+@click.option(
+    "--na",
+    type=click.Choice(["raise", "skip"]),
+    default="raise",
+    show_default=True,
+    help="What to do with rows whose prompt is missing.",
+)
+@click.option(
+    "--max-requests", type=click.IntRange(1), default=LIMITS.requests, show_default=True,
+    help="Most requests in one file.",
+)  # fmt: skip
+@click.option(
+    "--max-bytes", type=click.IntRange(1), default=LIMITS.nbytes, show_default=True,
+    help="Most bytes in one file.",
+)  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Change files whose batches have not ended, too.")
+def write(source: str, target: str, overwrite: bool, **options: Any) -> None:
+    """Write a request file from SOURCE to TARGET, one request a row.
+
+    SOURCE is a CSV or Parquet file, a glob or a folder of either. TARGET is a .jsonl file, or - for
+    standard output; above the limits it becomes TARGET-00001.jsonl, TARGET-00002.jsonl, ….
+
+    \b
+    Example:
+      batch-frames write reviews.csv out/reviews.jsonl --id-column id \\
+          --prompt "{title}: {review}" --model gpt-5.6-luna --body temperature=0.2
+    """
+    limits = Limits(requests=options.pop("max_requests"), nbytes=options.pop("max_bytes"))
+    with plain_errors():
+        read = from_parquet if _is_parquet(source) else from_csv
+        batch = read(source, **_template_options(options))
+        shards = batch.save_to_file(target, limits=limits, overwrite=overwrite)
+    print_shards(shards, to_stderr=target == "-")
+
+
+def _template_options(options: dict[str, Any]) -> dict[str, Any]:
+    prompt, column = options.pop("prompt"), options.pop("prompt_column")
+    system_file, schema_file = options.pop("system_prompt_file"), options.pop("json_schema")
+    if prompt is not None and column is not None:
+        raise click.UsageError("pass --prompt or --prompt-column, not both")
+    if prompt is not None and not fmt(prompt).names:
+        raise click.UsageError("--prompt has no column in it; write {column}, or --prompt-column")
+    if system_file and options["system_prompt"] is not None:
+        raise click.UsageError("pass --system-prompt or --system-prompt-file, not both")
+    given = {key: value for key, value in options.items() if value is not None}
+    given["prompt_column"] = column if prompt is None else fmt(prompt)
+    if given.get("reasoning_effort") == "":
+        given["reasoning_effort"] = None
+    if system_file:
+        given["system_prompt"] = text_of(system_file).removesuffix("\n")
+    if schema_file:
+        given["json_schema"] = json_file(schema_file)
+    given["body"] = dict(map(_body_key, options["body"]))
+    if given["prompt_column"] is None and not given["body"]:
+        raise click.UsageError("there is no prompt; pass --prompt-column or --prompt")
+    return given
+
+
+def _body_key(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise click.UsageError(f"--body {text!r} must be KEY=JSON, as in --body temperature=0.2")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        hint = f"text needs quotes, as in --body '{key}=\"{value}\"'"
+        if "{" in value:
+            hint = "it is the same for all rows; only --prompt takes columns"
+        raise click.UsageError(f"--body {text!r}: the value is not JSON; {hint}") from None
+
+
+def _is_parquet(source: str) -> bool:
+    path = Path(source)
+    if path.is_dir():
+        return any(found.suffix in PARQUET for found in path.rglob("*"))
+    return path.suffix in PARQUET
