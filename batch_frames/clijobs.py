@@ -273,7 +273,7 @@ def _print_jobs(jobs: Iterable[Job]) -> None:
             (
                 job.path.name,
                 job.batch_id or "-",
-                "waiting" if job.is_refused else job.status,
+                job.state,
                 _done(job.completed, job.failed, job.requests),
             )
             for job in jobs

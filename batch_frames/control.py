@@ -108,7 +108,9 @@ def fresh(service: Service, jobs: Iterable[Job]) -> list[Job]:
 
 def retrieve(service: Service, job: Job, **how: Any) -> dict[str, Any]:
     """Ask for one batch, as ``Service.call`` does, and give what a job knows of it."""
-    facts = batch_facts(service.call(lambda api: api.batches.retrieve(job.batch_id), **how))
+    facts = batch_facts(
+        service.call(lambda api: api.batches.retrieve(job.batch_id), is_quick=True, **how)
+    )
     return {**facts, "errors": tuple(facts["errors"])}
 
 
@@ -146,7 +148,7 @@ def _row(job: Job, now: float) -> dict[str, Any]:
     return {
         "shard": job.path.name,
         "batch_id": job.batch_id,
-        "status": "waiting" if job.is_refused else job.status,
+        "status": job.state,
         "total": job.total,
         "completed": job.completed,
         "failed": job.failed,

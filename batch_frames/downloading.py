@@ -115,7 +115,7 @@ def _fetch(service: Service, file_id: str, path: Path, progress: Callable[[int],
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("wb") as file:
-            service.call(lambda api: _stream(api, file_id, file, progress))
+            service.call(lambda api: _stream(api, file_id, file, told, progress))
             file.flush()
             os.fsync(file.fileno())
             size = file.tell()
@@ -141,14 +141,19 @@ def _told_size(service: Service, file_id: str) -> int | None:
     return told if isinstance(told, int) and told > 0 else None
 
 
-def _stream(api: Any, file_id: str, file: IO[bytes], progress: Callable[[int], object]) -> None:
+def _stream(
+    api: Any, file_id: str, file: IO[bytes], told: int | None, progress: Callable[[int], object]
+) -> None:
     """Append what is still missing to a file; a service that gives all again starts it over."""
-    start = file.tell()
+    start = file.tell() if told else 0
+    if start and start == told:
+        return
     # Compressed, a body has no place to go on from.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     ask = api.files.with_streaming_response.content(file_id, extra_headers=headers)
     with ask as response:
-        if start and response.status_code != 206:
+        if response.status_code != 206:
+            progress(-file.tell())
             file.seek(0)
             file.truncate()
         for block in response.iter_bytes(BLOCK):

@@ -47,14 +47,15 @@ def find_batch(service: Service, ledger: Ledger, job: Job) -> Any:
     assert job.tried_at is not None
     oldest = (datetime.fromisoformat(job.tried_at) - CLOCKS).timestamp()
     known = ledger.batch_ids
-    page = service.call(lambda api: api.batches.list(limit=PAGE))
+    page = service.call(lambda api: api.batches.list(limit=PAGE), is_quick=True)
     while page.data:
         for batch in page.data:
             by_token = (batch.metadata or {}).get(TOKEN_KEY) == job.token
             if by_token or (batch.input_file_id == job.file_id and batch.id not in known):
                 return batch
-        newest_first = page.data[0].created_at >= page.data[-1].created_at
-        if (newest_first and page.data[-1].created_at < oldest) or not page.has_next_page():
+        times = [batch.created_at for batch in page.data if batch.created_at] or [oldest]
+        # Older ones follow only where the newest come first.
+        if (times[0] >= times[-1] < oldest) or not page.has_next_page():
             return None
         page = service.call(partial(_next_page, page))
     return None

@@ -43,19 +43,18 @@ def spare_submitted(changes: Mapping[Path, Path | None]) -> None:
         BatchFramesError: If the requests of a batch would be lost.
     """
     for path, job in _lost(changes):
-        if job.status != "failed":
-            batch = f" as {job.batch_id}" if job.batch_id else ""
-            raise BatchFramesError(
-                f"'{path}' was submitted{batch} with other requests than now; choose another path, "
-                f"or move '{ledger_path(path).name}' away to forget its batches"
-            )
+        batch = f" as {job.batch_id}" if job.batch_id else ""
+        raise BatchFramesError(
+            f"'{path}' was submitted{batch} with other requests than now; choose another path, "
+            f"or move '{ledger_path(path).name}' away to forget its batches"
+        )
 
 
 def _lost(changes: Mapping[Path, Path | None]) -> Iterator[tuple[Path, Job]]:
     """List the files whose requests were sent and would be there no more."""
     for path, new in changes.items():
         job = Ledger(ledger_path(path)).job_of(path.name)
-        if job is None or job.tried_at is None:
+        if job is None or not job.may_be_paid:
             continue
         coming = [new] if new else [file for file in changes.values() if file]
         if job.sha256 not in map(file_hash, coming):

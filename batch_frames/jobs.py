@@ -119,6 +119,17 @@ class Job:
         return self.status == "failed" and any(e.get("code") == TOKEN_LIMIT for e in self.errors)
 
     @property
+    def state(self) -> str:
+        """Give the status, which is ``"waiting"`` also when a batch has to be made once more."""
+        return WAITING if self.is_refused else self.status
+
+    @property
+    def may_be_paid(self) -> bool:
+        """Tell whether there is, or may be, a batch whose requests are or will be answered."""
+        was_called_off = self.batch_id is None and self.status == "cancelled"
+        return self.tried_at is not None and self.status != "failed" and not was_called_off
+
+    @property
     def is_unsent(self) -> bool:
         """Tell whether no batch is known of, and one is wanted."""
         return self.batch_id is None and self.status == WAITING
@@ -135,7 +146,7 @@ class Job:
 
     def __repr__(self) -> str:
         done = "" if self.completed is None else f", completed={self.completed:,}"
-        batch = f"batch_id={self.batch_id!r}, status={self.status!r}"
+        batch = f"batch_id={self.batch_id!r}, status={self.state!r}"
         return f"Job({self.path.name!r}, {batch}, requests={self.requests:,}{done})"
 
 
@@ -143,10 +154,10 @@ class Jobs(list[Job]):
     """List jobs; a notebook shows them as a card."""
 
     def _repr_html_(self) -> str:
-        states = Counter("waiting" if job.is_refused else job.status for job in self)
+        states = Counter(job.state for job in self)
         requests = Counter(dict.fromkeys(states, 0))
         for job in self:
-            requests["waiting" if job.is_refused else job.status] += job.requests
+            requests[job.state] += job.requests
         lines = [_line(job) for job in self[:SHOWN]]
         if len(self) > SHOWN:
             lines.append(f"… and {len(self) - SHOWN:,} more")
@@ -172,9 +183,8 @@ class Jobs(list[Job]):
 
 
 def _line(job: Job) -> str:
-    status = "waiting" if job.is_refused else job.status
     done = (job.completed or 0) + (job.failed or 0)
-    return f"{job.path.name}  {job.batch_id or '-'}  {status}  {done:,} of {job.requests:,}"
+    return f"{job.path.name}  {job.batch_id or '-'}  {job.state}  {done:,} of {job.requests:,}"
 
 
 def counted(count: int, one: str, many: str) -> str:

@@ -24,6 +24,7 @@ __all__ = ["ENDING", "Ledger", "ledger_path", "set_name"]
 ENDING = ".jobs.jsonl"
 NUMBERED = re.compile(r"(.+)-([0-9]{5,})")
 FACTS = frozenset(field.name for field in fields(Job)) - {"path", "token", "settings", "files"}
+SETTINGS = frozenset(field.name for field in fields(Settings))
 PATIENCE = 1.0
 
 
@@ -104,7 +105,6 @@ class Ledger:
         Raises:
             BatchFramesError: If another process has the ledger.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         lock = self.path.with_name(f".{self.path.name}.lock")
         held = self._take(lock, time.monotonic() + patience)
         try:
@@ -167,7 +167,8 @@ class Ledger:
         if "errors" in facts:
             facts["errors"] = tuple(facts["errors"])
         if event == "intent":
-            facts["settings"] = Settings(**entry["settings"])
+            given = entry["settings"]
+            facts["settings"] = Settings(**{k: given[k] for k in SETTINGS & given.keys()})
             path = self.path.with_name(entry["shard"])
             known = self._jobs.get(token)
             # A token seen before: another name for the same bytes, or other settings.
@@ -195,7 +196,8 @@ def _whole_lines(path: Path) -> list[bytes]:
 def _open(path: Path) -> int:
     """Open a ledger for appending, behind its last whole line."""
     is_new = not path.exists()
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+    handle = os.open(path, flags, 0o666)
     size = sum(len(line) + 1 for line in _whole_lines(path))
     if size != os.fstat(handle).st_size:
         os.ftruncate(handle, size)

@@ -115,7 +115,7 @@ class LiveFiles:
         """Write one line to the output or the error file."""
         path = self.output if is_good else self.errors
         if path not in self._handles:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
             self._handles[path] = os.open(path, flags, 0o666)
         while line:
             line = line[os.write(self._handles[path], line) :]

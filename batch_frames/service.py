@@ -19,6 +19,7 @@ TRIES = 6
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
 LONGEST_ASKED_PAUSE = 120.0
+QUICK = 60.0
 RETRIED = (408, 409, 425, 429)
 NO_KEY = "no key"
 """What is sent to a server that asks for none; the SDK wants something."""
@@ -61,10 +62,18 @@ class Service:
             client = make_client(self._verb, self._base_url, key)
         return client.with_options(max_retries=0)
 
+    @cached_property
+    def quick(self) -> Any:
+        """The client for questions that are answered soon, or not at all."""
+        # The SDK waits for ten minutes, unless the user said otherwise.
+        usual = self.api.timeout == _sdk(self._verb).DEFAULT_TIMEOUT
+        return self.api.with_options(timeout=QUICK) if usual else self.api
+
     def call(
         self,
         ask: Callable[[Any], Answer],
         *,
+        is_quick: bool = False,
         tries: int = TRIES,
         note: Callable[[str], None] = lambda text: None,
     ) -> Answer:
@@ -72,6 +81,7 @@ class Service:
 
         Args:
             ask: Makes the call on the client it is given.
+            is_quick: Whether to give up on an answer after a minute.
             tries: How often at most.
             note: Gets a text for people before each pause.
 
@@ -81,7 +91,7 @@ class Service:
         """
         for left, pause in zip(range(tries - 1, -1, -1), pauses(), strict=False):
             try:
-                return _checked(ask(self.api))
+                return _checked(ask(self.quick if is_quick else self.api))
             except Exception as error:
                 asked = self.retry_pause(error)
                 if asked is None or not left:

@@ -99,9 +99,11 @@ def submit(
 def _send_all(
     service: Service, pairs: list[tuple[Ledger, RequestFile]], progress: bool | None
 ) -> None:
+    there = (f.requests for ledger, f in pairs if not _job_of(ledger, f.path).is_unsent)
     bar = tqdm(
         desc="submit",
         total=sum(file.requests for _, file in pairs),
+        initial=sum(there),
         unit=" requests",
         delay=0 if progress else 2,
         disable=progress is False,
@@ -137,7 +139,7 @@ def _check_settings(settings: Settings) -> None:
 
 def _check_unchanged(ledger: Ledger, file: RequestFile) -> None:
     job = ledger.job_of(file.path.name)
-    if job is None or job.sha256 == file.sha256 or job.tried_at is None or job.status == "failed":
+    if job is None or job.sha256 == file.sha256 or not job.may_be_paid:
         return
     batch = f" as {job.batch_id}" if job.batch_id else ""
     raise BatchFramesError(

@@ -27,6 +27,7 @@ __all__ = ["wait"]
 
 FIRST_POLL, LONGEST_POLL, POLL_GROWTH = 3.0, 60.0, 1.3
 LONGEST_REFUSED = 600.0
+NOTED = ("status", "output_file_id", "error_file_id", "errors")
 
 
 def wait(
@@ -96,8 +97,7 @@ class Bar:
         states: dict[str, int] = {}
         done = 0
         for job in {job.token: job for job in jobs}.values():
-            status = "waiting" if job.is_refused else job.status
-            states[status] = states.get(status, 0) + 1
+            states[job.state] = states.get(job.state, 0) + 1
             done += (job.completed or 0) + (job.failed or 0)
         text = ", ".join(f"{count:,} {status}" for status, count in states.items())
         self._bar.n = min(done, self._bar.total)
@@ -175,7 +175,7 @@ class Watch:
         self._shards = shards
         self._service, self._clock = service, clock
         self._told: dict[str, dict[str, Any]] = {}
-        self._noted: set[str] = set()
+        self._new: set[str] = set()
         self._refused: set[str] = set()
         self._room: int | None = None
         self._refused_pause = clock.first_pause
@@ -199,9 +199,8 @@ class Watch:
             if job.in_flight:
                 self._ask(job)
         self._learn_room()
-        new = self._told.keys() - self._noted
         waiting = any(job.is_unsent or job.is_refused for job in self.jobs())
-        if not new and not waiting:
+        if not self._new and not waiting:
             return
         with ExitStack() as stack:
             try:
@@ -223,9 +222,10 @@ class Watch:
                 if asked is None:
                     raise
                 self._clock.hold(max(asked, pause), f"asking again after: {error}")
-        if any(getattr(job, name) != value for name, value in facts.items()):
-            self._told[job.token] = facts
-            self._noted.discard(job.token)
+        self._told[job.token] = facts
+        # Counts alone are not noted: they change at every look, for a day.
+        if any(getattr(job, name) != facts[name] for name in NOTED):
+            self._new.add(job.token)
 
     def _learn_room(self) -> None:
         """Take what was with the service when it refused more as the most that it takes."""
@@ -246,9 +246,9 @@ class Watch:
 
     def _note(self) -> None:
         for job in self._ledger.jobs:
-            if job.token in self._told and job.token not in self._noted:
+            if job.token in self._new:
                 self._ledger.note("status", job, **self._told[job.token])
-        self._noted.update(self._told)
+        self._new.clear()
 
     def _send(self) -> None:
         if time.monotonic() < self._not_before:

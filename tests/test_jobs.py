@@ -530,7 +530,7 @@ def test_the_token_limit_may_be_taken_by_others(server: BatchServer) -> None:
     jobs = bf.submit(shard, client=server.client())
     with pytest.raises(bf.WaitTimeout):
         wait(jobs, server, timeout=0.2)
-    assert list(bf.status(jobs)["status"]) == ["waiting"]
+    assert list(bf.status(jobs, client=server.client())["status"]) == ["waiting"]
     server.settings.enqueued_tokens = None
     [job] = wait(bf.submit(shard, client=server.client()), server)
     assert job.status == "completed"
@@ -893,3 +893,13 @@ def test_progress_shows_requests_and_statuses(
         assert text in shown
     bf.submit(save("b.jsonl"), client=server.client(), progress=False)
     assert capfd.readouterr().err == ""
+
+
+def test_counts_alone_do_not_fill_the_ledger(server: BatchServer) -> None:
+    """A batch that runs for a day is noted when its status changes, not at every look."""
+    server.settings.polls = 25
+    [job] = wait(bf.submit(save(per_shard=6), client=server.client()), server)
+    assert (job.status, job.completed) == ("completed", 6)
+    assert server.requests_log.count("GET /batches/{id}") == 75
+    assert events() == ["intent", "uploaded", "creating", "created", *["status"] * 3]
+    assert bf.load_jobs("reviews.jsonl") == [job]
