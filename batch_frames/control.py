@@ -15,7 +15,7 @@ from batch_frames.errors import BatchFramesError
 from batch_frames.files import Paths, find_files
 from batch_frames.finding import settled_batch
 from batch_frames.jobs import ENDED, Job, Jobs
-from batch_frames.ledger import ENDING, Ledger, ledger_path
+from batch_frames.ledger import ENDING, Ledger, Ledgers, ledger_path
 from batch_frames.rejections import failure_text, failures
 from batch_frames.service import Service, batch_facts
 from batch_frames.shardfiles import RESULT_ENDINGS
@@ -55,8 +55,9 @@ def load_jobs(path: Paths) -> list[Job]:
     """
     given = [path] if isinstance(path, (str, os.PathLike)) else list(path)
     jobs: dict[tuple[Path, str], Job] = {}
+    ledgers = Ledgers()
     for one in given:
-        for job in _jobs_of(Path(one)):
+        for job in _jobs_of(Path(one), ledgers):
             jobs.setdefault((job.path.parent.resolve(), job.token), job)
     if not jobs:
         names = ", ".join(f"'{os.fspath(one)}'" for one in given) or "an empty list"
@@ -64,19 +65,19 @@ def load_jobs(path: Paths) -> list[Job]:
     return Jobs(jobs.values())
 
 
-def _jobs_of(path: Path) -> list[Job]:
+def _jobs_of(path: Path, ledgers: Ledgers) -> list[Job]:
     if path.is_file() and not path.name.endswith(ENDING):
-        job = Ledger(ledger_path(path)).job_of(path.name)
+        job = ledgers.job_of(path)
         if job is None and not path.name.endswith(RESULT_ENDINGS):
             raise BatchFramesError(f"'{path}' was not submitted; submit it first")
         return [] if job is None else [replace(job, path=path)]
     if not path.exists() and ledger_path(path).is_file():
-        return Ledger(ledger_path(path)).jobs
+        return ledgers[ledger_path(path)].jobs
     found = find_files(path, [ENDING])
-    ledgers = [file for file in found if file.name.endswith(ENDING)]
-    if ledgers:
-        return [job for file in ledgers for job in Ledger(file).jobs]
-    known = ((shard, Ledger(ledger_path(shard)).job_of(shard.name)) for shard in found)
+    listed = [file for file in found if file.name.endswith(ENDING)]
+    if listed:
+        return [job for file in listed for job in ledgers[file].jobs]
+    known = ((shard, ledgers.job_of(shard)) for shard in found)
     return [replace(job, path=shard) for shard, job in known if job]
 
 
@@ -129,7 +130,8 @@ def status(jobs: Job | Iterable[Job], *, client: OpenAI | None = None) -> pd.Dat
     Raises:
         openai.APIError: As the SDK says it.
     """
-    listed = [_as_known(job) for job in job_list(jobs, "status")]
+    ledgers = Ledgers()
+    listed = [_as_known(job, ledgers) for job in job_list(jobs, "status")]
     now = time.time()
     with Service(client, "status") as service:
         rows = [_row(job, now) for job in fresh(service, listed)]
@@ -158,9 +160,9 @@ def _row(job: Job, now: float) -> dict[str, Any]:
     }
 
 
-def _as_known(job: Job) -> Job:
+def _as_known(job: Job, ledgers: Ledgers) -> Job:
     """Take what the ledger knows, which may be more than when the job was loaded."""
-    known = Ledger(ledger_path(job.path)).job_of(job.path.name)
+    known = ledgers.job_of(job.path)
     return job if known is None else replace(known, path=job.path)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -17,8 +17,8 @@ TOKEN_KEY = "batch_frames"
 SETTLE = 5.0
 """Seconds after which a batch that was created stands in the service's list for certain."""
 
-CLOCKS = timedelta(minutes=15)
-"""How far the service's clock and ours may be apart."""
+CLOCKS = 15 * 60
+"""How many seconds clocks may be apart: the service's own, or that and ours."""
 
 PAGE = 100
 
@@ -45,7 +45,9 @@ def find_batch(service: Service, ledger: Ledger, job: Job) -> Any:
         The service's batch, or None.
     """
     assert job.tried_at is not None
-    oldest = (datetime.fromisoformat(job.tried_at) - CLOCKS).timestamp()
+    # A batch is never older than its file, and both are told by the same clock.
+    oldest = job.uploaded_at or datetime.fromisoformat(job.tried_at).timestamp()
+    oldest -= CLOCKS
     known = ledger.batch_ids
     page = service.call(lambda api: api.batches.list(limit=PAGE), is_quick=True)
     while page.data:

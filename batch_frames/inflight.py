@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 from batch_frames.errors import BatchFramesError
 from batch_frames.jobs import ENDED, Job
-from batch_frames.ledger import Ledger, ledger_path
+from batch_frames.ledger import Ledgers, ledger_path
 from batch_frames.shardfiles import file_hash
 
 __all__ = ["spare_in_flight", "spare_submitted"]
@@ -52,10 +53,11 @@ def spare_submitted(changes: Mapping[Path, Path | None]) -> None:
 
 def _lost(changes: Mapping[Path, Path | None]) -> Iterator[tuple[Path, Job]]:
     """List the files whose requests were sent and would be there no more."""
+    ledgers, hash_of = Ledgers(), cache(file_hash)
     for path, new in changes.items():
-        job = Ledger(ledger_path(path)).job_of(path.name)
+        job = ledgers.job_of(path)
         if job is None or not job.may_be_paid:
             continue
         coming = [new] if new else [file for file in changes.values() if file]
-        if job.sha256 not in map(file_hash, coming):
+        if job.sha256 not in map(hash_of, coming):
             yield path, job

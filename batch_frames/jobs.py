@@ -78,7 +78,8 @@ class Job:
         token: What the batch carries in its metadata, so that it is found again.
         sha256: The hash of the shard's bytes when it was submitted.
         settings: What the batch is created with.
-        file_id: The service's name of the uploaded shard.
+        file_id: The service's name of the uploaded shard, and
+        uploaded_at: when it came, by the service's clock in seconds since 1970.
         tried_at: When it was first tried to create the batch, and
         retried_at: when last; ISO 8601 in UTC.
         files: Names and sizes of the files that were downloaded.
@@ -104,6 +105,7 @@ class Job:
     sha256: str = ""
     settings: Settings = field(default_factory=Settings, hash=False)
     file_id: str | None = None
+    uploaded_at: int | None = field(default=None, compare=False)
     tried_at: str | None = field(default=None, compare=False)
     retried_at: str | None = field(default=None, compare=False)
     files: Mapping[str, int] = field(default_factory=dict, compare=False)

@@ -19,7 +19,7 @@ from batch_frames.errors import BatchFramesError, LineError
 from batch_frames.jobs import Job, Jobs, Settings
 from batch_frames.locks import lock_owner, release_lock, take_lock
 
-__all__ = ["ENDING", "Ledger", "ledger_path", "set_name"]
+__all__ = ["ENDING", "Ledger", "Ledgers", "ledger_path", "set_name"]
 
 ENDING = ".jobs.jsonl"
 NUMBERED = re.compile(r"(.+)-([0-9]{5,})")
@@ -153,7 +153,8 @@ class Ledger:
         entry = {"event": event, "at": now, "shard": shard, "token": token, **facts}
         if self._handle is None:
             self._handle = _open(self.path)
-        data = json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        # In ASCII, since what services say may hold surrogates that are not text.
+        data = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
         while data:
             data = data[os.write(self._handle, data) :]
         os.fsync(self._handle)
@@ -184,6 +185,17 @@ class Ledger:
         self._jobs[token] = job
         if job.batch_id:
             self._batch_ids.add(job.batch_id)
+
+
+class Ledgers(dict[Path, Ledger]):
+    """Read each ledger once, when it is first asked for by its path."""
+
+    def __missing__(self, path: Path) -> Ledger:
+        return self.setdefault(path, Ledger(path))
+
+    def job_of(self, shard: Path) -> Job | None:
+        """Find the job of a shard in the ledger beside it."""
+        return self[ledger_path(shard)].job_of(shard.name)
 
 
 def _whole_lines(path: Path) -> list[bytes]:

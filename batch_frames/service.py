@@ -75,7 +75,6 @@ class Service:
         *,
         is_quick: bool = False,
         tries: int = TRIES,
-        note: Callable[[str], None] = lambda text: None,
     ) -> Answer:
         """Call the service, and again with growing pauses while it is not reached or overloaded.
 
@@ -83,7 +82,6 @@ class Service:
             ask: Makes the call on the client it is given.
             is_quick: Whether to give up on an answer after a minute.
             tries: How often at most.
-            note: Gets a text for people before each pause.
 
         Raises:
             openai.APIError: As the SDK says it.
@@ -96,7 +94,6 @@ class Service:
                 asked = self.retry_pause(error)
                 if asked is None or not left:
                     raise
-                note(_reason(error))
                 time.sleep(max(asked, pause))
         raise AssertionError
 
@@ -145,11 +142,6 @@ def make_client(verb: str, base_url: str | None, api_key: str | None) -> Any:
         MissingExtra: If there is no SDK; ``verb`` is what needs it.
     """
     return _sdk(verb).OpenAI(base_url=base_url, api_key=api_key)
-
-
-def _reason(error: Exception) -> str:
-    status = getattr(error, "status_code", None)
-    return "the service is not reached" if status is None else f"the service answers {status}"
 
 
 def _checked(answer: Answer) -> Answer:

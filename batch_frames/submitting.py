@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["send_anew", "send_waiting", "submit"]
 
 MOST_METADATA = 15
+UNKNOWN_CALL = (405, 501)
 
 
 def submit(
@@ -181,7 +182,7 @@ def _is_worth_another_try(job: Job) -> bool:
 def send_anew(ledger: Ledger, job: Job) -> Job:
     """Note that a shard that is uploaded already is to get another batch."""
     again = ledger.intend(job, anew=True)
-    return ledger.note("uploaded", again, file_id=job.file_id)
+    return ledger.note("uploaded", again, file_id=job.file_id, uploaded_at=job.uploaded_at)
 
 
 def send_waiting(
@@ -210,7 +211,6 @@ def send_waiting(
         over = bool(limits) and flying + job.estimated_tokens > min(limits)
         if over and flying and job.tried_at is None:
             return
-        job = job if job.file_id else _upload(service, ledger, job)
         sent(_create(service, ledger, job))
         flying += job.estimated_tokens
 
@@ -227,14 +227,33 @@ def _upload(service: Service, ledger: Ledger, job: Job) -> Job:
             return api.files.create(file=(job.path.name, file), purpose="batch")
 
         uploaded = service.call(send)
-    return ledger.note("uploaded", job, file_id=uploaded.id)
+    moment = getattr(uploaded, "created_at", None)
+    return ledger.note("uploaded", job, file_id=uploaded.id, uploaded_at=moment)
+
+
+def _is_uploaded(service: Service, job: Job) -> bool:
+    """Tell whether the upload of an earlier run is still there, which ends after a month."""
+    if job.file_id is None:
+        return False
+    try:
+        service.call(lambda api: api.files.retrieve(job.file_id), is_quick=True)
+    except Exception as error:
+        if getattr(error, "status_code", None) == 404:
+            return False
+        if getattr(error, "status_code", None) not in UNKNOWN_CALL:
+            raise
+    return True
 
 
 def _create(service: Service, ledger: Ledger, job: Job) -> Job:
-    """Create the batch of an uploaded shard, unless an earlier try has done so."""
+    """Upload a shard and create its batch, as far as no earlier try has done so."""
+    is_uploaded = False
     for left, pause in zip(range(TRIES - 1, -1, -1), pauses(), strict=False):
         batch = settled_batch(service, ledger, job) if job.tried_at else None
         if batch is None:
+            if not is_uploaded and not _is_uploaded(service, job):
+                job = _upload(service, ledger, job)
+            is_uploaded = True
             job = ledger.note("creating", job)
             try:
                 batch = service.call(partial(_create_call, job), tries=1)

@@ -60,7 +60,10 @@ def wait(
             line, ``custom_id`` and row of what the service found wrong, and ``errors`` lists all.
         WaitTimeout: If they have not ended in time; they go on.
         openai.APIError: As the SDK says it, when asking again is no use.
+        ValueError: If ``poll`` is not above 0.
     """
+    if poll is not None and not poll > 0:
+        raise ValueError(f"poll must be a number of seconds above 0, not {poll!r}")
     listed = job_list(jobs, "wait")
     by_ledger: dict[Path, list[str]] = {}
     for job in listed:
@@ -157,7 +160,7 @@ class Clock:
         batches = counted(len(jobs), "batch", "batches")
         return WaitTimeout(
             f"{len(going):,} of {batches} had not ended after {self._timeout:,g} seconds, "
-            f"{first.path.name!r} is {first.status!r}; to wait on, {self._go_on}",
+            f"{first.path.name!r} is {first.state!r}; to wait on, {self._go_on}",
             batch_id=first.batch_id,
             status=first.status,
         )

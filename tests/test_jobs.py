@@ -563,6 +563,19 @@ def test_another_limit_holds_from_the_next_submit_on(server: BatchServer) -> Non
     assert all(job.batch_id for job in jobs)
 
 
+def test_an_upload_that_is_gone_is_made_anew(server: BatchServer) -> None:
+    """A month after an interrupted submit, the uploaded file is no longer there."""
+    server.when("POST /batches", "asked", reply(400, "Not today."))
+    [shard] = save(per_shard=6)
+    with pytest.raises(openai.BadRequestError):
+        bf.submit(shard, client=server.client())
+    for file in server.uploads:
+        file.deleted = True
+    [job] = wait(bf.submit(shard, client=server.client()), server)
+    assert job.status == "completed"
+    assert [len(server.uploads), len(server.batches)] == [2, 1]
+
+
 # What the service does
 
 
@@ -903,3 +916,25 @@ def test_counts_alone_do_not_fill_the_ledger(server: BatchServer) -> None:
     assert server.requests_log.count("GET /batches/{id}") == 75
     assert events() == ["intent", "uploaded", "creating", "created", *["status"] * 3]
     assert bf.load_jobs("reviews.jsonl") == [job]
+
+
+@pytest.mark.parametrize("poll", [0, -1, float("nan")])
+def test_looks_need_pauses(poll: float) -> None:
+    """Without a pause between two looks, a service would be asked for ever in a hot loop."""
+    with pytest.raises(ValueError) as caught:
+        bf.wait([], poll=poll)
+    assert str(caught.value) == f"poll must be a number of seconds above 0, not {poll!r}"
+
+
+def test_what_a_service_says_need_not_be_text(server: BatchServer) -> None:
+    """A message with half a surrogate pair is noted and told like any other."""
+    jobs = bf.submit(bad_shards(), client=server.client())
+    with pytest.raises(bf.JobError):
+        wait(jobs, server)
+    jobs = bf.submit(save("more.jsonl"), client=server.client())
+    server.batches[2].errors = [{"code": "odd", "line": None, "message": "\ud83d?", "param": None}]
+    server.batches[2].status = "failed"
+    with pytest.raises(bf.JobError) as caught:
+        wait(jobs, server)
+    assert "more-00001.jsonl: \ud83d? [odd]" in str(caught.value)
+    assert bf.load_jobs("more.jsonl")[0].errors[0]["message"] == "\ud83d?"

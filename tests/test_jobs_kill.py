@@ -244,7 +244,7 @@ def test_a_batch_that_is_listed_late_is_found(submitter: Submitter) -> None:
 
 def test_a_batch_behind_others_and_with_a_slow_clock_is_found(submitter: Submitter) -> None:
     """The token is looked for on all pages that may hold it, whatever the service's clock says."""
-    submitter.server.clock.advance(-600)
+    submitter.server.clock.advance(-7_200)
     submitter.server.when("POST /batches", "done", submitter.kill)
     assert submitter.run()
     with submitter.server.client() as client:

@@ -82,6 +82,7 @@ def test_events_are_lines_that_anyone_can_read(path: Path) -> None:
         ledger.note("created", noted, batch_id="batch_1", status="validating")
     intent, uploaded, creating, created = events(path)
     assert [e["event"] for e in events(path)] == ["intent", "uploaded", "creating", "created"]
+    assert path.read_bytes().isascii()
     assert intent == {
         "event": "intent",
         "at": intent["at"],
