@@ -8,8 +8,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -938,3 +940,161 @@ def test_what_a_service_says_need_not_be_text(server: BatchServer) -> None:
         wait(jobs, server)
     assert "more-00001.jsonl: \ud83d? [odd]" in str(caught.value)
     assert bf.load_jobs("more.jsonl")[0].errors[0]["message"] == "\ud83d?"
+
+
+# Rarer turns
+
+
+@pytest.mark.parametrize("was_made", [True, False])
+def test_cancel_finds_out_what_an_interrupted_submit_did(
+    server: BatchServer, was_made: bool
+) -> None:
+    """Where nobody knows whether there is a batch, it is looked for, and cancelled if there."""
+    [shard] = save(per_shard=6)
+    server.when("POST /batches", "done" if was_made else "asked", reply(400))
+    with pytest.raises(openai.BadRequestError):
+        bf.submit(shard, client=server.client())
+    [job] = bf.cancel(bf.load_jobs("."), client=server.client())
+    assert len(server.batches) == was_made
+    assert (job.batch_id, job.status) == (
+        (server.batches[0].id, "cancelling") if was_made else (None, "cancelled")
+    )
+    [again] = bf.submit(shard, client=server.client())
+    assert len(server.batches) == 1
+    assert again.batch_id == server.batches[0].id
+
+
+def test_cancel_passes_a_refusal_on(server: BatchServer) -> None:
+    """Not every no to a cancellation means that the batch has ended."""
+    server.settings.polls = None
+    jobs = bf.submit(save(per_shard=6), client=server.client())
+    for status, kind in ((400, openai.BadRequestError), (403, openai.PermissionDeniedError)):
+        server.when("POST /batches/{id}/cancel", "asked", reply(status))
+        with pytest.raises(kind):
+            bf.cancel(jobs, client=server.client())
+
+
+def test_a_shard_that_cannot_be_sent_meanwhile_is_sent_later(server: BatchServer) -> None:
+    """While others are followed, a service that refuses uploads is asked again at the next look."""
+    jobs = bf.submit(save(), client=server.client(), max_enqueued_tokens=1)
+    server.when("POST /files", "asked", reply(503), times=8)
+    assert [job.status for job in wait(jobs, server, timeout=60)] == ["completed"] * 3
+    jobs = bf.submit(save("b.jsonl"), client=server.client(), max_enqueued_tokens=1)
+    server.when("POST /files", "asked", reply(403))
+    with pytest.raises(openai.PermissionDeniedError):
+        wait(jobs, server)
+
+
+def test_a_waiting_shard_that_changes_is_not_sent(server: BatchServer) -> None:
+    """What is sent is what was submitted; a changed file can be submitted again."""
+    jobs = bf.submit(save(), client=server.client(), max_enqueued_tokens=1)
+    save_lines("reviews-00003.jsonl", {"custom_id": "x"})
+    with pytest.raises(bf.BatchFramesError) as caught:
+        wait(jobs, server)
+    assert str(caught.value) == (
+        "'reviews-00003.jsonl' has changed while it waited to be sent; submit it again"
+    )
+    jobs = wait(bf.submit("reviews-*.jsonl", client=server.client()), server)
+    assert ids(bf.download(jobs, client=server.client())) == Counter(["r0", "r1", "r2", "r3", "x"])
+
+
+def test_rows_are_counted_over_the_files_that_stand_there(server: BatchServer) -> None:
+    """A shard that is submitted alone has the rows of its set, as far as they can be known."""
+    _, second = bad_shards()
+    for there in (True, False):
+        Path("reviews.jobs.jsonl").unlink(missing_ok=True)
+        if not there:
+            Path("reviews-00001.jsonl").unlink()
+        with pytest.raises(bf.JobError) as caught:
+            wait(bf.submit(second, client=server.client()), server)
+        found = [error["row"] for error in caught.value.errors]
+        assert found == ([4, 5] if there else [None, None])
+        where = "line 2 (custom_id 'x1', row 4)" if there else "line 2 (custom_id 'x1')"
+        assert where in str(caught.value)
+
+
+def test_ids_are_told_as_far_as_they_can_be_read(server: BatchServer) -> None:
+    """A line that is not JSON has no id, and a file that has changed since has none to tell."""
+    path = save_lines("reviews.jsonl", {}, {})
+    path.write_text(path.read_text("utf-8") + "{\n", "utf-8")
+    jobs = bf.submit(path, client=server.client())
+    with pytest.raises(bf.JobError) as caught:
+        wait(jobs, server)
+    assert [(e["line"], e["row"], e["custom_id"]) for e in caught.value.errors] == [(3, 2, None)]
+    save_lines("reviews.jsonl", {"custom_id": "y"}, {}, {})
+    with pytest.raises(bf.JobError) as again:
+        bf.wait(jobs)
+    assert again.value.errors == caught.value.errors
+
+
+def test_a_ledger_that_is_gone(server: BatchServer) -> None:
+    """Jobs without their ledger cannot be followed."""
+    jobs = bf.submit(save(), client=server.client())
+    Path("reviews.jobs.jsonl").unlink()
+    with pytest.raises(bf.BatchFramesError) as caught:
+        wait(jobs, server)
+    assert str(caught.value) == (
+        "'reviews.jobs.jsonl' knows nothing of 'reviews-00001.jsonl'; submit it"
+    )
+
+
+def test_a_pause_that_is_asked_for_as_a_date(server: BatchServer) -> None:
+    """A Retry-After that is no number leaves the pause to us."""
+    fault = reply(503, Retry_After="Wed, 21 Oct 2026 07:28:00 GMT")
+    server.when("POST /files", "asked", fault)
+    server.when("GET /batches/{id}", "asked", fault)
+    jobs = wait(bf.submit(save(per_shard=6), client=server.client()), server)
+    assert [job.status for job in jobs] == ["completed"]
+
+
+def test_an_address_that_is_no_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A web page where an API should be is told as what it is."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", "6")
+            self.end_headers()
+            self.wfile.write(b"<html>")
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Page) as page:
+        thread = threading.Thread(target=page.serve_forever, args=(0.01,))
+        thread.start()
+        url = f"http://127.0.0.1:{page.server_port}/v1"
+        client = openai.OpenAI(base_url=url, api_key="test")
+        with client, pytest.raises(bf.JobError) as caught:
+            bf.submit(save(), client=client)
+        page.shutdown()
+        thread.join()
+    assert str(caught.value) == (
+        "the service answers with text that is not JSON; check the base URL"
+    )
+
+
+def test_a_download_that_is_refused(server: BatchServer) -> None:
+    """What the service says to a file's name or content comes through as it is."""
+    jobs = wait(bf.submit(save(per_shard=6), client=server.client()), server)
+    for route in ("GET /files/{id}", "GET /files/{id}/content"):
+        server.when(route, "asked", reply(403))
+        with pytest.raises(openai.PermissionDeniedError):
+            bf.download(jobs, client=server.client())
+    assert names(sorted(Path().iterdir())) == ["reviews.jobs.jsonl", "reviews.jsonl"]
+
+
+def test_an_empty_error_file(server: BatchServer) -> None:
+    """A service that always gives an error file, with nothing in it, is read like any other."""
+    [job] = wait(bf.submit(save(per_shard=6), client=server.client()), server)
+    server.batches[0].error_file_id = server.generate(b"x", 0)
+    ledger = Path("reviews.jobs.jsonl")
+    lines = ledger.read_text("utf-8").splitlines()
+    last = {**json.loads(lines[-1]), "error_file_id": server.batches[0].error_file_id}
+    ledger.write_text("\n".join([*lines[:-1], json.dumps(last), ""]), "utf-8")
+    paths = bf.download(job, client=server.client())
+    assert names(paths) == ["reviews.output.jsonl", "reviews.errors.jsonl"]
+    assert [path.stat().st_size > 0 for path in paths] == [True, False]
+    assert list(bf.read_results(paths, requests="reviews.jsonl")["status"]) == ["ok"] * 6

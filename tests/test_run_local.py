@@ -325,3 +325,14 @@ def test_memory_does_not_grow_with_the_file(server: BatchServer) -> None:
     bf.run_local(shard, client=server.client(), concurrency=3)
     assert len(server.bodies) == 400
     assert most <= 3
+
+
+def test_lines_without_an_id_stay_where_they_are(server: BatchServer) -> None:
+    """Blank request lines are passed over; what is odd in an error file is left there."""
+    [shard] = save(2)
+    with shard.path.open("a") as file:
+        file.write("\n")
+    Path("reviews.errors.jsonl").write_text('null\n{"custom_id":"r1"}\n')
+    [output, errors] = bf.run_local(shard, client=server.client())
+    assert ids(output) == Counter(["r0", "r1"])
+    assert errors.read_text() == "null\n"
