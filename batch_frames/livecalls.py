@@ -77,6 +77,10 @@ class Asker:
         port = "" if url.port is None else f":{url.port}"
         return f"{url.scheme}://{url.host}{port}{url.path}".rstrip("/")
 
+    def prepare(self) -> None:
+        """Make the client, if there is none, before threads would make several."""
+        assert self._service.api
+
     def ask(self, request: Request) -> Answer:
         """Send one request, again where that may help, and take what comes of it."""
         for left, pause in zip(range(TRIES - 1, -1, -1), pauses(PAUSE), strict=False):

@@ -136,6 +136,7 @@ class LiveRun:
         going: set[Future[Answer]] = set()
         try:
             for request in requests:
+                self._asker.prepare()
                 going.add(pool.submit(self._asker.ask, request))
                 if len(going) >= self._concurrency:
                     came, going = wait(going, return_when=FIRST_COMPLETED)
