@@ -76,7 +76,7 @@ class Answers:
         text, braced = _tidy(text)
         if fits_duckdb(self._kind):
             # A text that DuckDB cannot read slows down those around it.
-            lines = pc.if_else(braced, text, NULL)
+            lines = pc.replace_with_mask(text, pc.invert(braced), NULL)
             values, doubts = self._query(lines, connection)
         else:
             values = pa.nulls(0, plain_type(self._kind))
@@ -151,7 +151,8 @@ def _finish(column: pa.Array, kind: Kind) -> pa.Array:
     type_ = column_type(kind)
     if kind.name == "date-time":
         naive = pc.invert(pc.match_substring_regex(column, ZONE))
-        column = pc.if_else(naive, join([column, constant("Z")]), column)
+        zoned = join([column.filter(naive), constant("Z")])
+        column = pc.replace_with_mask(column, naive, zoned)
     if kind.values is None or kind.name == "boolean":
         return column.cast(type_)
     members = pa.array(kind.values, type_.value_type)

@@ -21,6 +21,11 @@ BODY = "$.response.body"
 PLACES = ("$.error", f"{BODY}.error")
 MEMBERS = [f"{place}.{name}" for place in PLACES for name in ("code", "message", "type", "error")]
 TYPES = [BODY, *(f"{place}{name}" for place in PLACES for name in ("", ".code", ".type"))]
+USAGE = f"{BODY}.usage"
+TOKENS = [
+    *(f"{USAGE}.{name}" for name in ("input_tokens", "output_tokens")),
+    *(f"{USAGE}.{name}" for name in ("input_tokens_details", "output_tokens_details")),
+]
 NOTHING = ("", "{}")
 
 
@@ -66,13 +71,20 @@ def read_failures(
     if not there.any():
         nothing = pa.nulls(len(text), TEXT)
         return Failures(there, there, nothing, nothing)
-    part = extract(text.filter(pa.array(there)), MEMBERS, TYPES, connection=connection)
-    columns = {n: spread(part[n].combine_chunks(), there) for n in part.column_names}
-    own, of_body = (_read(found[place], columns, place) for place in PLACES)
+    rows = pa.array(there)
+    part = extract(text.filter(rows), [*MEMBERS, *TOKENS], TYPES, connection=connection)
+    columns = {name: part[name].combine_chunks() for name in part.column_names}
+    own, of_body = (_read(found[p].filter(rows), columns, p) for p in PLACES)
     # A body that is a text may be JSON too, with a model and tokens in it.
-    odd = is_text(columns[f"type of {BODY}"], "VARCHAR") | np.where(outer, own[0], of_body[0])
-    code, message = (pc.if_else(pa.array(outer), own[n], of_body[n]) for n in (1, 2))
-    return Failures(there, odd & there, where(there, code), where(there, message))
+    unusual = is_text(columns[f"type of {BODY}"], "VARCHAR")
+    unusual |= np.where(outer[there], own[0], of_body[0])
+    for path in TOKENS:
+        unusual |= is_true(columns[path].is_valid())
+    odd = there.copy()
+    odd[there] = unusual
+    is_own = pa.array(outer[there])
+    code, message = (spread(pc.if_else(is_own, own[n], of_body[n]), there) for n in (1, 2))
+    return Failures(there, odd, code, message)
 
 
 def _read(

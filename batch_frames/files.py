@@ -19,6 +19,7 @@ __all__ = ["CsvSource", "ParquetSource", "Paths", "find_files", "read_table"]
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
+LEDGER = ".jobs.jsonl"
 MOST_ROWS = 2_048
 
 
@@ -26,7 +27,8 @@ def find_files(paths: Paths, endings: Sequence[str]) -> list[Path]:
     """List the files of a path, a list of them, a glob or a folder.
 
     A folder gives all files in it with one of the endings, deeper ones too, sorted by name; names
-    that begin with ``.`` or ``_`` are passed over.
+    that begin with ``.`` or ``_`` are passed over. So are, in folders and globs, the ledgers of
+    batches, ``reviews.jobs.jsonl``.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -57,11 +59,16 @@ def find_files(paths: Paths, endings: Sequence[str]) -> list[Path]:
 def _expand(path: Path, endings: Sequence[str]) -> list[Path]:
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.name.endswith(tuple(endings)))
-        return [p for p in files if p.is_file() and not _is_hidden(p.relative_to(path))]
+        return [p for p in files if _is_data(p) and not _is_hidden(p.relative_to(path))]
     if path.exists():
         return [path]
     matches = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
-    return [p for p in matches if path.name[0] == "." or not p.name.startswith(".")]
+    hidden = path.name[0] == "."
+    return [p for p in matches if _is_data(p) and (hidden or not p.name.startswith("."))]
+
+
+def _is_data(path: Path) -> bool:
+    return path.is_file() and not path.name.endswith(LEDGER)
 
 
 def _is_hidden(path: Path) -> bool:

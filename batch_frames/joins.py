@@ -19,9 +19,10 @@ from batch_frames.matching import NOWHERE, best_rows
 from batch_frames.statuses import RANKS, STATUSES
 from batch_frames.text import TEXT
 
-__all__ = ["frame_ids", "join_results", "result_ranks"]
+__all__ = ["join_results", "result_ids", "result_ranks"]
 
 NAMED = 5
+RESULTS = "the table of results"
 
 
 def join_results(
@@ -59,18 +60,20 @@ def join_results(
         >>> join_results(frame, results)["status"].tolist()
         ['missing', 'ok']
     """
+    if hasattr(frame, "__arrow_c_stream__") and not hasattr(frame, "__len__"):
+        frame = pa.table(frame)  # a stream can be read only once
     ids = frame_ids(frame, id_column)
     _refuse_duplicates(ids)
     if not isinstance(frame, pd.DataFrame):
-        frame = to_dataframe(pa.table(frame), None)
+        frame = to_dataframe(pa.table(frame), None, nullable=True)
     ranks = result_ranks(results)
     names = [str(name) for name in results.columns]
     if columns is None:
         columns = [name for name in names if name != "custom_id"]
     columns = [columns] if isinstance(columns, str) else list(columns)
-    find_columns(names, columns, "the results")
+    find_columns(names, columns, RESULTS)
     _refuse_names_in_both([str(name) for name in frame.columns], columns, prefix)
-    found = pc.index_in(frame_ids(results, "custom_id"), value_set=ids, skip_nulls=True)
+    found = pc.index_in(result_ids(results), value_set=ids, skip_nulls=True)
     positions = np.asarray(found.fill_null(NOWHERE)).astype(np.int64)
     if len(positions) and len(ids) and (positions == NOWHERE).all():
         _warn_of_strangers(ids, results)
@@ -98,21 +101,33 @@ def frame_ids(frame: Any, id_column: str | None) -> pa.Array:
     return pa.concat_arrays([pa.array([], TEXT), *ids])
 
 
+def result_ids(results: pd.DataFrame) -> pa.Array:
+    """Write the ids of results as requests have them.
+
+    Raises:
+        ColumnError: If there is no ``custom_id``, or it holds what is no id.
+        RequestError: If one of them is no id.
+    """
+    find_columns([str(name) for name in results.columns], ["custom_id"], RESULTS)
+    return frame_ids(results, "custom_id")
+
+
 def result_ranks(results: pd.DataFrame) -> npt.NDArray[np.int8]:
     """Rank the statuses of results, the best first.
 
     Raises:
         TypeError: If it is no DataFrame.
-        ColumnError: If it lacks ``custom_id`` or ``status``, or has a status that there is not.
+        ColumnError: If it lacks ``status``, or has a status that there is not.
     """
     if not isinstance(results, pd.DataFrame):
         kind = type(results).__name__
         raise TypeError(f"results must be the DataFrame that read_results returned, not {kind}")
-    find_columns([str(name) for name in results.columns], ["custom_id", "status"], "the results")
+    find_columns([str(name) for name in results.columns], ["status"], RESULTS)
     ranks = results["status"].astype(object).map(RANKS)
     if ranks.isna().any():
         strange = results["status"][ranks.isna()].iloc[0]
-        raise ColumnError(f"results have the status {strange!r}, which is none of {STATUSES}")
+        known = ", ".join(STATUSES)
+        raise ColumnError(f"results have the status {strange!r}, which is none of {known}")
     return np.asarray(ranks, np.int8)
 
 
@@ -121,9 +136,10 @@ def _refuse_duplicates(ids: pa.Array) -> None:
     again = np.flatnonzero(series.duplicated() & series.notna())
     if not len(again):
         return
-    pairs = [(series[row], int(np.flatnonzero(series == series[row])[0]), row) for row in again]
-    named = "; ".join(f"{i!r} in row {a:,} and row {b:,}" for i, a, b in pairs[:NAMED])
-    more = "; and more" if len(pairs) > NAMED else ""
+    rows = again[:NAMED]
+    pairs = [(series[row], int(np.flatnonzero(series == series[row])[0]), row) for row in rows]
+    named = "; ".join(f"{i!r} in row {a:,} and row {b:,}" for i, a, b in pairs)
+    more = "; and more" if len(again) > NAMED else ""
     message = f"each custom_id must stand only once: {named}{more}"
     raise RequestError(message, row=int(again[0]), custom_id=series[again[0]])
 
@@ -150,7 +166,7 @@ def _picked(results: pd.DataFrame, best: npt.NDArray[np.int64]) -> pd.DataFrame:
     picked: dict[str, Any] = {}
     for name, column in results.items():
         if column.dtype.kind in "iu" and isinstance(column.dtype, np.dtype):
-            column = column.astype("Int64")
+            column = column.astype("UInt64" if column.dtype == np.uint64 else "Int64")
         elif column.dtype == np.bool_:
             column = column.astype("boolean")
         picked[str(name)] = column.array.take(best, allow_fill=True)

@@ -160,33 +160,36 @@ def _first_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _blocks(path: Path) -> Iterator[bytes]:
+def _blocks(path: Path) -> Iterator[memoryview]:
     """Cut the file behind newlines; a line longer than a block is one block with it."""
-    pieces: list[bytes] = []
     try:
-        yield from _cut(path, pieces)
+        yield from _cut(path)
     except OSError as error:
         if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError)):
             raise
         raise LineError(f"cannot be read: {error}", path=path) from None
-    if any(pieces):
-        yield b"".join(pieces)
 
 
-def _cut(path: Path, pieces: list[bytes]) -> Iterator[bytes]:
-    """Give all but the last, unfinished line, which stays in ``pieces``."""
+def _cut(path: Path) -> Iterator[memoryview]:
+    """Read each block behind what the one before left of its last line."""
+    rest, is_first = b"", True
     with pa.input_stream(str(path), compression="detect") as stream:
-        data = stream.read(BLOCK).removeprefix(BOM)
-        while data:
-            cut = data.rfind(b"\n") + 1
-            if cut:
-                yield b"".join([*pieces, data[:cut]])
-                pieces.clear()
-            pieces.append(data[cut:])
-            data = stream.read(BLOCK)
+        while True:
+            data = bytearray(len(rest) + max(BLOCK, len(rest)))
+            block = memoryview(data)
+            block[: len(rest)] = rest
+            end = len(rest) + stream.readinto(block[len(rest) :])
+            start = len(BOM) if is_first and block[: len(BOM)] == BOM else 0
+            is_ended, is_first = end == len(rest), False
+            cut = end if is_ended else data.rfind(b"\n", 0, end) + 1
+            if cut > start:
+                yield block[start:cut]
+            if is_ended:
+                return
+            rest = bytes(block[max(cut, start) : end])
 
 
-def _text(block: bytes, offsets: npt.NDArray[np.int64]) -> pa.Array:
+def _text(block: memoryview, offsets: npt.NDArray[np.int64]) -> pa.Array:
     buffers = [None, pa.py_buffer(np.ascontiguousarray(offsets)), pa.py_buffer(block)]
     return pa.Array.from_buffers(TEXT, len(offsets) - 1, buffers)
 

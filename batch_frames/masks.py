@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,17 @@ import pyarrow.compute as pc
 
 from batch_frames.text import NULL, TEXT, bytes_of, offsets_of
 
-__all__ = ["Mask", "first_bytes", "is_text", "is_true", "mapped", "non_empty", "spread", "where"]
+__all__ = [
+    "Mask",
+    "coalesce",
+    "first_bytes",
+    "is_text",
+    "is_true",
+    "mapped",
+    "non_empty",
+    "spread",
+    "where",
+]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -37,6 +47,14 @@ def where(mask: Mask, column: pa.Array) -> pa.Array:
 def non_empty(column: pa.Array) -> pa.Array:
     """Make empty texts null."""
     return pc.if_else(pc.equal(column, ""), NULL, column)
+
+
+def coalesce(columns: Sequence[pa.Array]) -> pa.Array:
+    """Take the first value of some columns that is not null; a column of nulls costs nothing."""
+    filled = [column for column in columns if column.null_count < len(column)]
+    if len(filled) > 1:
+        return pc.coalesce(*filled)
+    return filled[0] if filled else columns[0]
 
 
 def first_bytes(column: pa.Array) -> npt.NDArray[np.uint8]:

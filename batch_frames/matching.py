@@ -55,11 +55,11 @@ def match(results: pa.Table, requests: pa.Array) -> pa.Table:
     positions = np.asarray(index).astype(np.int64)
     malformed = ranks == RANKS["malformed"]
     _warn(results, malformed, "malformed and left out")
-    _warn(results, (positions == NOWHERE) & ~malformed, "left out, for nobody asked for it")
+    _warn(results, (positions == NOWHERE) & ~malformed, "left out, having no request")
     best = best_rows(positions, ranks, len(requests))
     second = positions != NOWHERE
     second[best[best != NOWHERE]] = False
-    _warn(results, second, "left out, for its request has a better or later one")
+    _warn(results, second, "left out for a better or later one of the same custom_id")
     matched = results.take(pa.array(best, mask=best == NOWHERE))
     columns = {name: matched[name] for name in matched.column_names}
     status = columns["status"].fill_null(RANKS["missing"])

@@ -47,7 +47,7 @@ def explain(lines: Lines, index: int, normal: str | None, *, raw: bool = False) 
     except UnicodeDecodeError as error:
         problem = f"not UTF-8 at byte {error.start:,}"
     except json.JSONDecodeError as error:
-        problem = f"not JSON: {error.msg} at character {error.pos:,}"
+        problem = f"not JSON: {error.msg.removesuffix(' at')} at character {error.pos:,}"
     except ValueError as error:
         problem = f"not JSON: {error}"
     if problem:
@@ -278,7 +278,7 @@ def _vector(value: Any) -> list[float]:
     if isinstance(value, str):
         floats: list[float] = np.frombuffer(base64.b64decode(value, validate=True), "<f4").tolist()
         return floats
-    if not all(type(number) in (int, float) for number in value):
+    if not isinstance(value, list) or not all(type(number) in (int, float) for number in value):
         raise TypeError
     return [float(number) for number in value]
 

@@ -11,7 +11,17 @@ import pyarrow.compute as pc
 
 from batch_frames.failures import PLACES, read_failures
 from batch_frames.lines import Lines, extract, select
-from batch_frames.masks import Mask, first_bytes, is_text, is_true, mapped, non_empty, spread, where
+from batch_frames.masks import (
+    Mask,
+    coalesce,
+    first_bytes,
+    is_text,
+    is_true,
+    mapped,
+    non_empty,
+    spread,
+    where,
+)
 from batch_frames.oddlines import CUT, explain
 from batch_frames.outputs import VECTORS, Outputs, read_embeddings, read_responses, whole_numbers
 from batch_frames.statuses import RANKS
@@ -115,7 +125,7 @@ def read_outcomes(
     columns = {}
     for name, kind in COLUMNS.items():
         parts = [stage[name] for stage in stages if name in stage]
-        columns[name] = pc.coalesce(*parts) if parts else pa.nulls(len(odd), kind)
+        columns[name] = coalesce(parts) if parts else pa.nulls(len(odd), kind)
     return pa.table(_by_hand(lines, odd, columns, connection, raw=raw))
 
 
@@ -135,7 +145,7 @@ def _chat(found: Columns, mask: Mask) -> Outputs:
     ranks = np.where(is_true(refusal.is_valid()), RANKS["refused"], ranks)
     columns = {
         "status": pa.array(ranks, pa.int8(), mask=~usual),
-        "content": where(usual, pc.coalesce(content, found[COMPLETION])),
+        "content": where(usual, coalesce([content, found[COMPLETION]])),
         "finish_reason": where(usual, found[FINISH]),
         "refusal": where(usual, refusal),
         "tool_calls": where(usual & has_calls, calls),
@@ -202,6 +212,10 @@ def _by_hand(
     read = [
         explain(lines, int(row), found, raw=raw) for row, found in zip(rows, normal, strict=True)
     ]
+    for row, custom_id in zip(read, columns["custom_id"].take(pa.array(rows)), strict=True):
+        # Python reads a number beyond its floats as infinite, and one id as another.
+        if type(row.get("custom_id")) is str and custom_id.is_valid:
+            row["custom_id"] = custom_id.as_py()
     index = np.arange(len(odd))
     index[rows] = len(odd) + np.arange(len(rows))
     return {
@@ -224,4 +238,5 @@ def _rank(finish_reason: str) -> int:
 
 def _is_odd_id(ids: pa.Array) -> Mask:
     """Find ids that are missing, or may be something else than text or a number."""
-    return is_true(ids.is_null()) | np.isin(first_bytes(ids), list(b"{[tf"))
+    odd = is_true(ids.is_null()) | is_text(ids, "true", "false")
+    return odd | np.isin(first_bytes(ids), list(b"{["))

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_frames.lines import extract, select
-from batch_frames.masks import Mask, is_text, is_true, spread, where
+from batch_frames.masks import Mask, coalesce, is_text, is_true, spread, where
 from batch_frames.statuses import RANKS
 from batch_frames.text import NULL, TEXT, bytes_of, offsets_of
 
@@ -135,12 +135,19 @@ def _holders_of_null(vectors: pa.Array) -> npt.NDArray[np.int64] | None:
 
 def whole_numbers(columns: Sequence[pa.Array]) -> pa.Array:
     """Read the first of some columns that has a number; nothing but whole ones from 0 count."""
-    there = [column for column in columns if column.null_count < len(column)]
-    if not there:
-        return pa.nulls(len(columns[0]), pa.int64())
-    text = pc.coalesce(*there)
-    whole = pc.match_substring_regex(text, r"^[0-9]{1,18}$")
-    if whole.false_count:
+    text = coalesce(columns)
+    if text.null_count == len(text):
+        return pa.nulls(len(text), pa.int64())
+    if not _is_short_number(text):
+        whole = pc.match_substring_regex(text, r"^[0-9]{1,18}$")
         long = pc.match_substring_regex(text, r"^[0-9]{19}$")
         whole = pc.or_(whole, pc.and_(long, pc.less_equal(text, str(2**63 - 1))))
-    return pc.if_else(whole, text, NULL).cast(pa.int64())
+        text = pc.if_else(whole, text, NULL)
+    return text.cast(pa.int64())
+
+
+def _is_short_number(text: pa.Array) -> bool:
+    """Tell whether all there is are digits, too few of them to leave 64 bits."""
+    lengths = np.diff(offsets_of(text))[np.asarray(text.is_valid())]
+    data = bytes_of(text)
+    return bool(lengths.min() > 0 and lengths.max() < 19 and ((data - 0x30) < 10).all())

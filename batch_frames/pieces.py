@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
@@ -19,6 +21,7 @@ from batch_frames.text import NULL, TEXT, constant
 
 __all__ = ["FIELDS", "answer_field", "empty_piece", "read_pieces"]
 
+THREADS = min(os.cpu_count() or 1, 8)
 FIELDS = {**COLUMNS, "file": TEXT, "line": pa.int64()}
 
 
@@ -44,12 +47,25 @@ def read_pieces(
         FileNotFoundError: If there is no such file.
         LineError: If a file holds requests, or results of another service's own format.
     """
-    for lines in _ahead(_lines(paths)):
-        table = read_outcomes(lines, connection, raw=raw)
-        name = constant(str(lines.path))
-        table = table.append_column("file", pa.repeat(name, len(table)))
-        table = table.append_column("line", pa.array(lines.numbers, pa.int64()))
-        yield table if answers is None else _with_answers(table, answers, connection)
+
+    def read(lines: Lines) -> pa.Table:
+        with connection.cursor() as cursor:
+            table = read_outcomes(lines, cursor, raw=raw)
+            name = constant(str(lines.path))
+            table = table.append_column("file", pa.repeat(name, len(table)))
+            table = table.append_column("line", pa.array(lines.numbers, pa.int64()))
+            return table if answers is None else _with_answers(table, answers, cursor)
+
+    # Each thread takes a piece through all its steps; the queries of one share no thread of theirs.
+    connection.execute("SET threads = 1")
+    with ThreadPoolExecutor(THREADS) as pool:
+        waiting: deque[Future[pa.Table]] = deque()
+        for lines in _lines(paths):
+            waiting.append(pool.submit(read, lines))
+            if len(waiting) > THREADS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def empty_piece(answers: Answers | None = None) -> pa.Table:
@@ -57,7 +73,7 @@ def empty_piece(answers: Answers | None = None) -> pa.Table:
     fields = dict(FIELDS)
     if answers is not None:
         fields |= {answer_field(n): k for n, k in zip(answers.names, answers.types, strict=True)}
-    return pa.table({name: pa.array([], kind) for name, kind in fields.items()})
+    return pa.table({name: pa.nulls(0, kind) for name, kind in fields.items()})
 
 
 def answer_field(name: str) -> str:
@@ -71,15 +87,6 @@ def _lines(paths: Paths) -> Iterator[Lines]:
         if path.resolve() not in read:
             read.add(path.resolve())
             yield from read_lines(path)
-
-
-def _ahead(pieces: Iterator[Lines]) -> Iterator[Lines]:
-    """Read the next piece from disk while the last one is parsed."""
-    with ThreadPoolExecutor(1) as thread:
-        waiting = thread.submit(next, pieces, None)
-        while (piece := waiting.result()) is not None:
-            waiting = thread.submit(next, pieces, None)
-            yield piece
 
 
 def _with_answers(

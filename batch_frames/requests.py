@@ -186,7 +186,8 @@ def _loaded(raw: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 at byte {error.start:,}") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error.msg} at character {error.pos:,}") from None
+        message = error.msg.removesuffix(" at")
+        raise ValueError(f"not JSON: {message} at character {error.pos:,}") from None
     except ValueError as error:
         raise ValueError(f"not JSON: {error}") from None
 

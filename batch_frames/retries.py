@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import duckdb
@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 
 from batch_frames.answers import Answers
 from batch_frames.errors import RequestError
-from batch_frames.files import Paths, find_files
-from batch_frames.joins import frame_ids, result_ranks
+from batch_frames.files import LEDGER, Paths, find_files
+from batch_frames.joins import result_ids, result_ranks
 from batch_frames.limits import Limits
 from batch_frames.lines import Lines, read_lines
 from batch_frames.matching import NOWHERE, best_rows
@@ -52,7 +52,8 @@ def retry_requests(
         results: What ``read_results`` returned, or the output and error files.
         path: The new file; it is split as ``save_to_file`` splits. None takes the next free of
             ``reviews.retry-1.jsonl``, ``reviews.retry-2.jsonl``, … beside the first request file,
-            unless the last of them, not yet submitted, already holds just these requests.
+            unless the last of them already holds just these requests, and ``results`` have nothing
+            of it yet.
         statuses: What is to be sent again. ``"missing"`` are requests without any result; a
             malformed result has no id, so that its request is missing.
         limits: How large one file may become.
@@ -65,6 +66,7 @@ def retry_requests(
         LineError: If a request file holds something else, or a result file does.
         ValueError: If there is no such status.
     """
+    statuses = [statuses] if isinstance(statuses, str) else list(statuses)
     for status in statuses:
         if status not in RANKS:
             raise ValueError(f"statuses: there is no {status!r}; there are {', '.join(STATUSES)}")
@@ -72,15 +74,17 @@ def retry_requests(
     wanted = [RANKS[status] for status in statuses]
     with duckdb.connect() as connection:
         if isinstance(results, pd.DataFrame):
-            sources, ids, ranks = [], frame_ids(results, "custom_id"), result_ranks(results)
+            sources, ids, ranks = [], result_ids(results), result_ranks(results)
+            names = results["file"].dropna().unique().tolist() if "file" in results else []
         else:
             sources = find_files(results, ENDINGS)
+            names = list(map(str, sources))
             typed = "invalid_json" in statuses
             ids, ranks = _read(sources, _answers(files, connection) if typed else None, connection)
         lines = _unanswered(files, _best(ids, ranks), wanted, connection)
         target = _next_round(files[0]) if path is None else Path(path)
         shards = _save(lines, target, [*files, *sources], limits)
-    return _reused(shards, files[0]) if path is None else shards
+    return _reused(shards, files, names) if path is None else shards
 
 
 def _read(
@@ -163,9 +167,9 @@ def _too_large(lines: Lines) -> Callable[[int, str], RequestError]:
 def _round_name(request_file: Path) -> tuple[str, re.Pattern[str]]:
     """Give the stem of all rounds, and the pattern of their files' names."""
     name = re.sub(r"\.jsonl(\.gz)?$", "", request_file.name)
-    stem = re.sub(r"(\.retry-[0-9]+)?(-[0-9]{5,})?$", "", name)
+    stem = re.sub(r"(\.retry-[0-9]+)?(-[0-9]{5})?$", "", name)
     return stem, re.compile(
-        rf"{re.escape(stem)}\.retry-([0-9]+)(-[0-9]{{5,}})?\.(jsonl|jobs\.jsonl)"
+        rf"{re.escape(stem)}\.retry-([0-9]+)(-[0-9]{{5}})?\.(jsonl|jobs\.jsonl)"
     )
 
 
@@ -185,14 +189,18 @@ def _next_round(request_file: Path) -> Path:
     return request_file.with_name(f"{stem}.retry-{number}.jsonl")
 
 
-def _reused(shards: list[Shard], request_file: Path) -> list[Shard]:
-    """Keep the round before instead of this one, if it is the same and nobody submitted it."""
-    if not shards:
-        return []
-    rounds = _rounds(request_file)
-    before = rounds.get(max(rounds, default=0) - 1, [])
-    submitted = any(path.name.endswith(".jobs.jsonl") for path in before)
-    if submitted or len(before) != len(shards):
+def _reused(shards: list[Shard], files: Sequence[Path], answered: Iterable[str]) -> list[Shard]:
+    """Keep the round before instead of an equal one, as long as nobody speaks of its answers.
+
+    So a cell of a notebook can be run again, and what it retries is not paid twice.
+    """
+    stem, _ = _round_name(files[0])
+    rounds = _rounds(files[0])
+    number = max(rounds, default=0) - 1
+    before = [path for path in rounds.get(number, []) if not path.name.endswith(LEDGER)]
+    name = f"{stem}.retry-{number}"
+    is_over = any(Path(one).name.startswith((f"{name}.", f"{name}-")) for one in answered)
+    if is_over or len(before) != len(shards) or set(before) & set(files):
         return shards
     if not all(filecmp.cmp(a, b.path, shallow=False) for a, b in zip(before, shards, strict=True)):
         return shards

@@ -49,7 +49,7 @@ def to_schema(source: Any) -> dict[str, Any]:
         return dict(source)
     if "schema" in source or source.get("type") == RESPONSE_FORMAT or not source.keys() & BARE:
         raise TemplateError(f"json_schema: {_lack(source)}")
-    return _complete(source.get("title"), source, nullable=True)
+    return _complete(None, source, nullable=True)
 
 
 def answer_schema(json_schema: Any) -> dict[str, Any]:
@@ -117,8 +117,7 @@ def _lack(source: Mapping[str, Any]) -> str:
     return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing; {advice}"
 
 
-def _complete(title: Any, root: Mapping[str, Any], *, nullable: bool) -> dict[str, Any]:
-    name = re.sub(r"[^A-Za-z0-9_-]", "_", title)[:64] if isinstance(title, str) else ""
+def _complete(name: str | None, root: Mapping[str, Any], *, nullable: bool) -> dict[str, Any]:
     seen = []
     while "$ref" in root and root["$ref"] not in seen:
         # A model that holds itself is only named at the root, where the service wants the object.
@@ -130,6 +129,8 @@ def _complete(title: Any, root: Mapping[str, Any], *, nullable: bool) -> dict[st
             "json_schema: the root is not an object, which strict mode wants it to be; "
             "make it a property of an object"
         )
+    title = root.get("title") if name is None else name
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", title)[:64] if isinstance(title, str) else ""
     schema = _Strict(root, nullable).part(root, ())
     return {"name": name or "answer", "schema": schema, "strict": True}
 

@@ -22,7 +22,7 @@ def expressions(kind: Kind) -> list[str]:
         any.
     """
     # A strict reading tells null from missing inside arrays, where no path leads, but it raises
-    # for each row that misses something, and a row that raises costs as much as twenty.
+    # for a row that misses something, and then TRY reads the whole chunk again row by row.
     reader = "from_json_strict" if _needs_strict(kind) else "from_json"
     structures = [_structure(kind)] + ([_arrays(kind)] if holds_arrays(kind) else [])
     values, *arrays = (f"{reader}(line, {_quote(json.dumps(s))})" for s in structures)

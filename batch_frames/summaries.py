@@ -58,7 +58,8 @@ def summary_line(results: pd.DataFrame) -> str:
     """
     counted = summarize(results)
     parts = []
-    for status in counted["status"].drop_duplicates():
+    totals = counted.groupby("status", observed=True)["requests"].sum()
+    for status in totals.sort_values(ascending=False, kind="stable").index:
         rows = counted[counted["status"] == status]
         codes = rows.dropna(subset=["error_code"])
         named = ", ".join(

@@ -64,6 +64,8 @@ def read_answer(text: str, kind: Kind) -> dict[str, Any]:
         answer: dict[str, Any] = _check(_load(text), kind)
     except AnswerError as fault:
         raise ValueError(str(fault)) from None
+    except RecursionError:
+        raise ValueError("nested too deep") from None
     return answer
 
 
@@ -74,8 +76,6 @@ def _load(text: str) -> Any:
         return DECODER.decode(text)
     except json.JSONDecodeError as error:
         problem = f"{error.msg} at character {error.pos:,}"
-    except RecursionError:
-        problem = "nested too deep"
     except ValueError:
         problem = "a number has too many digits"
     raise ValueError(f"not JSON: {problem}")
@@ -174,8 +174,6 @@ def _number(value: Any, kind: Kind) -> float:
 def _json(value: Any, kind: Kind) -> str | None:
     try:
         return None if value is None else compact(value)
-    except RecursionError:
-        raise AnswerError("is nested too deep") from None
     except ValueError:
         raise AnswerError("holds NaN or a number beyond 64 bits") from None
 

@@ -40,6 +40,9 @@ json_values = st.recursive(
     lambda child: st.lists(child, max_size=3) | st.dictionaries(text, child, max_size=3),
     max_leaves=8,
 )  # fmt: skip
+schemas = st.tuples(text, st.dictionaries(text, json_values, max_size=3)).map(
+    lambda parts: {**parts[1], "name": parts[0], "schema": parts[1]}
+)
 
 
 def line_of(
@@ -161,12 +164,12 @@ def test_a_line_without_schema_is_exactly_this() -> None:
 
 def test_a_line_with_a_schema_is_exactly_this() -> None:
     """The schema stands as it was given, between effort and messages."""
-    creator = bf.BatchCreator(json_schema={"name": "r", "b": 1, "a": {}}, system_prompt="s")
+    creator = bf.BatchCreator(json_schema={"name": "r", "b": 1, "schema": {}}, system_prompt="s")
     creator.add_entry("a1", "p")
     assert saved(creator) == (
         b'{"custom_id":"a1","method":"POST","url":"/v1/chat/completions","body":{"model":"o4-mini",'
         b'"seed":334,"reasoning_effort":"medium","response_format":{"type":"json_schema",'
-        b'"json_schema":{"name":"r","b":1,"a":{}}},"messages":[{"role":"system","content":"s"},'
+        b'"json_schema":{"name":"r","b":1,"schema":{}}},"messages":[{"role":"system","content":"s"},'
         b'{"role":"user","content":"p"}]}}\n'
     )
 
@@ -178,7 +181,7 @@ def test_a_line_with_a_schema_is_exactly_this() -> None:
     ),
     model=text,
     effort=st.none() | text,
-    schema=st.none() | st.dictionaries(text, json_values, max_size=3),
+    schema=st.none() | schemas,
     system=st.none() | text,
     seed=st.none() | st.integers(),
 )
@@ -186,7 +189,7 @@ def test_a_line_with_a_schema_is_exactly_this() -> None:
     entries=[("{0}", "{id} \x00\x1f\x7f\x80\ufeff\uffff\U0010ffff\\u0041"), ('"', "\\")],
     model="{model}",
     effort="",
-    schema={},
+    schema={"name": "", "schema": {}},
     system="",
     seed=0,
 )

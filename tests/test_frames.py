@@ -235,7 +235,11 @@ def test_lines_are_those_of_a_json_dumps_loop_over_any_frame(kind: str, rows: li
 @given(rows=rows_of(null=False, floats=fractions))
 def test_lines_are_those_of_add_entry(rows: list[Row]) -> None:
     """A frame's lines equal those of its rows added by hand, byte for byte."""
-    options: Any = {"model": "m", "system_prompt": NASTY, "json_schema": {"name": "a"}}
+    options: Any = {
+        "model": "m",
+        "system_prompt": NASTY,
+        "json_schema": {"name": "a", "schema": {}},
+    }
     creator = bf.BatchCreator(**options)
     for row in rows:
         values = f"{row['n']}|{json.dumps(row['flag'])}|{json.dumps(number(row['x']))}"

@@ -32,10 +32,8 @@ LAYERS = (
     ("ledger", "shardfiles", "rejections", "inflight"),
     ("finding", "submitting", "control", "waiting", "downloading"),
     ("livefiles", "livecalls", "local"),
-    ("creator", "rows"),
-    ("runs",),
-    ("terminal", "clijobs", "cliread", "cliwrite"),
-    ("cli", "__main__"),
+    ("creator", "rows", "runs"),
+    ("terminal", "clijobs", "cliwrite", "cliread", "cli", "__main__"),
 )
 """All modules from the lowest to the highest; in one layer, each may import those before it."""
 

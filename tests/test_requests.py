@@ -578,12 +578,15 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
     max_leaves=8,
 )
+SCHEMAS = st.tuples(WORDS, st.dictionaries(WORDS, JSON, max_size=3)).map(
+    lambda parts: {**parts[1], "name": parts[0], "schema": parts[1]}
+)
 OPTIONS = st.fixed_dictionaries(
     {
         "model": WORDS,
         "reasoning_effort": st.none() | WORDS,
         "system_prompt": st.none() | WORDS,
-        "json_schema": st.none() | st.dictionaries(WORDS, JSON, min_size=1, max_size=3),
+        "json_schema": st.none() | SCHEMAS,
         "seed": st.none() | st.integers(),
     }
 )

@@ -1,4 +1,4 @@
-"""pydantic models become schemas that the service takes in strict mode."""
+"""pydantic models and bare schemas become what the service takes in strict mode."""
 
 import copy
 import enum
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from batch_frames import BatchCreator
 from batch_frames.errors import TemplateError
-from batch_frames.schema import to_schema
+from batch_frames.schema import answer_schema, to_schema
 
 SCHEMAS = ("properties", "$defs")
 FORBIDDEN = ("default", "allOf", "not", "if", "patternProperties", "dependentRequired")
@@ -337,6 +337,161 @@ class TestRefused:
         expected = f"json_schema must be a dict or a pydantic model class, not {source!r}"
         assert refusal(source) == expected
 
+    @pytest.mark.parametrize(
+        "root", [RootModel[list[Score]], RootModel[Score | Flat], RootModel[int]]
+    )
+    def test_other_roots(self, root: Any) -> None:
+        """The root must be an object, as the service wants it."""
+        assert refusal(root) == ROOT
+        assert refusal(root.model_json_schema()) == ROOT
+
+
+ROOT = (
+    "json_schema: the root is not an object, which strict mode wants it to be; "
+    "make it a property of an object"
+)
+
+
+class TestBare:
+    """A schema alone is made strict, and gets a name."""
+
+    SHOP: dict[str, Any] = {  # noqa: RUF012
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Shop & more",
+        "type": "object",
+        "properties": {
+            "name": {"type": "string"},
+            "default": {"type": "string", "default": "x"},
+            "type": {"description": "what it is", "type": "string"},
+            "properties": {"$ref": "#/definitions/size"},
+            "required": {"anyOf": [{"type": "string"}, {"type": "integer"}], "title": "Required"},
+            "owner": {"properties": {"age": {"type": "integer"}}},
+            "tags": {"type": "array", "items": {"$ref": "#/definitions/size"}},
+            "kind": {"enum": ["a", "b"]},
+            "maybe": {"type": ["string", "null"]},
+            "perhaps": {"anyOf": [{"$ref": "#/definitions/size"}, {"type": "null"}]},
+            "nothing": {"$ref": "#/definitions/nothing"},
+            "const": {"const": None},
+            "none": {"enum": ["a", None]},
+            "any": True,
+        },
+        "required": ["name"],
+        "definitions": {
+            "size": {"type": "object", "properties": {"cm": {"type": "number"}}, "title": "Size"},
+            "nothing": {"oneOf": [{"type": "null"}, {"type": "string"}]},
+        },
+    }
+    NULL: dict[str, Any] = {"type": "null"}  # noqa: RUF012
+
+    def test_the_whole_of_one(self) -> None:
+        """What was not required may be null, what had a default is required, nothing else is."""
+        before = copy.deepcopy(self.SHOP)
+        size = {"$ref": "#/definitions/size"}
+        age = {"anyOf": [{"type": "integer"}, self.NULL]}
+        closed = {"additionalProperties": False, "type": "object"}
+        owner = {"properties": {"age": age}, "required": ["age"], **closed}
+        number = {"anyOf": [{"type": "number"}, self.NULL]}
+        kept = ("$schema", "title", "type")
+        assert to_schema(self.SHOP) == {
+            "name": "Shop___more",
+            "schema": {
+                **{key: self.SHOP[key] for key in kept},
+                "properties": {
+                    "name": {"type": "string"},
+                    "default": {"type": "string"},
+                    "type": {"anyOf": [before["properties"]["type"], self.NULL]},
+                    "properties": {"anyOf": [size, self.NULL]},
+                    "required": {
+                        "anyOf": [{"type": "string"}, {"type": "integer"}, self.NULL],
+                        "title": "Required",
+                    },
+                    "owner": {"anyOf": [owner, self.NULL]},
+                    "tags": {"anyOf": [{"type": "array", "items": size}, self.NULL]},
+                    "kind": {"anyOf": [{"enum": ["a", "b"]}, self.NULL]},
+                    "maybe": {"type": ["string", "null"]},
+                    "perhaps": {"anyOf": [size, self.NULL]},
+                    "nothing": {"$ref": "#/definitions/nothing"},
+                    "const": {"const": None},
+                    "none": {"enum": ["a", None]},
+                    "any": True,
+                },
+                "required": list(self.SHOP["properties"]),
+                "additionalProperties": False,
+                "definitions": {
+                    "size": {
+                        "title": "Size",
+                        "properties": {"cm": number},
+                        "required": ["cm"],
+                        **closed,
+                    },
+                    "nothing": {"anyOf": [{"type": "null"}, {"type": "string"}]},
+                },
+            },
+            "strict": True,
+        }
+        assert before == self.SHOP
+
+    @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+    def test_the_schema_of_a_model(self, model: type[BaseModel]) -> None:
+        """The schema that pydantic gives becomes the same as the model itself."""
+        made = to_schema(model.model_json_schema())
+        assert made == to_schema(model)
+        assert list(faults(made["schema"], made["schema"])) == []
+
+    def test_made_strict_twice(self) -> None:
+        """A strict schema stays as it is."""
+        schema = to_schema(self.SHOP)["schema"]
+        assert to_schema(schema)["schema"] == schema
+
+    @pytest.mark.parametrize("title", [None, "", 5, "Ä", "a" * 70, "a.b-c_D 9"])
+    def test_names(self, title: Any) -> None:
+        """The title becomes a name that the service takes; without one it is ``answer``."""
+        schema = {"type": "object", "properties": {}, "title": title}
+        names = {None: "answer", "": "answer", 5: "answer", "Ä": "_", "a.b-c_D 9": "a_b-c_D_9"}
+        assert to_schema(schema)["name"] == names.get(title, "a" * 64)
+        del schema["title"]
+        assert to_schema(schema)["name"] == "answer"
+
+    def test_a_reference_at_the_root(self) -> None:
+        """A root that only refers is replaced by what it refers to."""
+        item = {"type": "object", "properties": {"next": {"$ref": "#/$defs/item"}}}
+        schema = to_schema({"$ref": "#/$defs/item", "$defs": {"item": item}})["schema"]
+        following = {"anyOf": [{"$ref": "#/$defs/item"}, self.NULL]}
+        assert schema["properties"] == {"next": following}
+        assert list(faults(schema, schema)) == []
+
+    @pytest.mark.parametrize(
+        "schema",
+        [
+            {"type": "array", "items": {"type": "string"}},
+            {"type": ["object", "null"], "properties": {}},
+            {"anyOf": [{"type": "object", "properties": {}}]},
+            {"$ref": "#/$defs/a", "$defs": {"a": {"type": "string"}}},
+            {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}},
+            {"$ref": "#"},
+        ],
+    )
+    def test_roots(self, schema: dict[str, Any]) -> None:
+        """The root must be an object, and neither a list nor a union."""
+        assert refusal(schema) == ROOT
+
+    @pytest.mark.parametrize("reference", ["#/$defs/b", "#/$defs/a/type", "b", None])
+    def test_references(self, reference: Any) -> None:
+        """A reference that leads nowhere is refused, where it stands and how deep ever."""
+        node = {"type": "array", "items": {"$ref": reference}}
+        schema = {"properties": {"x": node}, "$defs": {"a": {"type": "string"}}}
+        assert refusal(schema) == (
+            f"json_schema: the reference {reference!r} leads nowhere; it must name a part of the "
+            "schema, as in '#/$defs/Item'"
+        )
+
+    @pytest.mark.parametrize("keys", [True, {"type": "string"}, {}])
+    def test_any_keys(self, keys: Any) -> None:
+        """An object that takes any keys is refused with its path."""
+        node = {"type": "object", "properties": {}, "additionalProperties": keys}
+        schema = {"properties": {"a": {"type": "array", "items": node}}}
+        assert refusal(schema) == f"json_schema: a {TestRefused.KEYS}"
+
 
 class TestDicts:
     """A dict is the user's and passes as it is."""
@@ -345,8 +500,8 @@ class TestDicts:
         "schema",
         [
             {"name": "n", "schema": {"type": "object", "default": {}}, "strict": False},
-            {"schema": {"additionalProperties": True}, "x": [None, 1.0]},
-            {},
+            {"schema": {"additionalProperties": True}, "x": [None, 1.0], "name": ""},
+            {"type": "json_schema", "name": "n", "schema": {}},
         ],
     )
     def test_as_it_is(self, schema: dict[str, Any]) -> None:
@@ -355,6 +510,26 @@ class TestDicts:
         assert to_schema(schema) == before
         assert list(to_schema(schema)) == list(before)
         assert schema == before
+
+    ADVICE = "pass both, or a JSON schema alone, with 'type' and 'properties'"
+
+    @pytest.mark.parametrize(
+        ("schema", "problem"),
+        [
+            ({}, f"'name' and 'schema' are missing; {ADVICE}"),
+            ({"name": "n"}, f"'schema' is missing; {ADVICE}"),
+            ({"schema": {"type": "object"}}, f"'name' is missing; {ADVICE}"),
+            ({"name": "n", "schema": "s"}, f"'schema' is 's', not a dict; {ADVICE}"),
+            ({"type": "json_schema", "name": "n"}, f"'schema' is missing; {ADVICE}"),
+            (
+                {"type": "json_schema", "json_schema": {"name": "n", "schema": {}}},
+                "this is the whole response_format; pass what its 'json_schema' holds",
+            ),
+        ],
+    )
+    def test_what_is_lacking(self, schema: dict[str, Any], problem: str) -> None:
+        """A dict that is neither complete nor a schema is refused, with what it lacks."""
+        assert refusal(schema) == f"json_schema: {problem}"
 
     def test_in_a_request(self) -> None:
         """In the line stands the dict, key for key, in its own order."""
@@ -368,6 +543,44 @@ class TestDicts:
     def test_what_is_not_json(self) -> None:
         """A dict that JSON cannot hold is refused with the place."""
         with pytest.raises(TemplateError) as caught:
-            BatchCreator("m", "low", {"schema": {"enum": [{1}]}}, system_prompt=None)
+            BatchCreator("m", "low", {"name": "n", "schema": {"enum": [{1}]}}, system_prompt=None)
         place = "body.response_format.json_schema.schema.enum.0"
         assert str(caught.value) == f"{place}: {{1}} is not a JSON value"
+
+
+class TestAnswerSchema:
+    """Whatever says how answers look is understood when they are read."""
+
+    SCHEMA: dict[str, Any] = {"type": "object", "properties": {"x": {"type": "integer"}}}  # noqa: RUF012
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            SCHEMA,
+            {"name": "n", "schema": SCHEMA, "strict": False},
+            {"schema": SCHEMA},
+            {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA}},
+            {"type": "json_schema", "name": "n", "schema": SCHEMA},
+        ],
+    )
+    def test_dicts(self, given: dict[str, Any]) -> None:
+        """The schema alone comes out of each form, and is not changed."""
+        assert answer_schema(given) == self.SCHEMA
+
+    def test_models(self) -> None:
+        """A model gives its own schema, in which defaults need not be answered."""
+        assert answer_schema(Nested) == Nested.model_json_schema()
+
+    @pytest.mark.parametrize(
+        ("given", "problem"),
+        [
+            ({}, f": 'name' and 'schema' are missing; {TestDicts.ADVICE}"),
+            ({"type": "json_schema"}, f": 'name' and 'schema' are missing; {TestDicts.ADVICE}"),
+            ([1], " must be a dict or a pydantic model class, not [1]"),
+        ],
+    )
+    def test_other_things(self, given: Any, problem: str) -> None:
+        """What is no schema is refused as it is when writing."""
+        with pytest.raises(TemplateError) as caught:
+            answer_schema(given)
+        assert str(caught.value) == f"json_schema{problem}"

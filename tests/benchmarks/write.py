@@ -8,27 +8,31 @@ a Parquet file and from one a tenth of its size, to show how memory grows with t
 """
 
 import argparse
-import gc
-import importlib
 import json
 import os
-import resource
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
-from statistics import median
-from time import perf_counter
 from typing import Any
 
-# The libraries are imported only in the child processes: Linux counts the peak memory of the
-# starting process in a child's ru_maxrss, so the starting process has to stay small.
+from common import (
+    MARKS,
+    POOL_SIZE,
+    Contestant,
+    Sample,
+    be_child,
+    forget_loading,
+    fragments,
+    measure,
+    medians,
+    positive,
+    run_child,
+    run_sample,
+    times,
+    versions,
+)
 
 MODEL = "gpt-5.6-luna"
 SYSTEM_PROMPT = "Rate the review from 1 to 5."
@@ -43,20 +47,8 @@ OPTIONS: dict[str, Any] = {
 }
 
 GROUP_ROWS = 100_000
-POOL_SIZE = 4096
 FRAGMENTS_PER_TEXT = 5
-WORDS_PER_FRAGMENT = 9
 MARKED_SHARE = 0.25
-VOCABULARY = (
-    "the room was clean but breakfast arrived late and our coffee cold staff were friendly "
-    "helpful nobody answered when we called again after midnight view over harbour is lovely "
-    "parking costs extra would stay here for weekend with children bathroom smelled strange "
-    "excellent value terrible noise near station comfortable bed highly recommended never "
-    "房间非常干净 早餐很好吃 服务态度一般 下次还会再来 部屋がとても綺麗でした 朝食が美味しい "
-    "駅から近くて便利 スタッフが親切 값이 비싸지만 좋아요 😀 👍🏽 🎉 😡 ☕"
-)
-MARKS = ('and said "never again"', "\nSecond visit:\n", "see C:\\photos\\room", '"so-so"\n')
-
 REFERENCE = "json"
 BASE = "arrow"
 CAVEAT = """
@@ -66,37 +58,6 @@ What this does not show: importing the libraries and reading the rows are outsid
 is one machine, and a closed file is in the page cache, not yet on the disk. It is one kind of
 text, about 290 characters of English, CJK and emoji; shorter, longer or plain ASCII texts would
 give other ratios. CPU adds up all threads, so several threads can use more CPU than wall time."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One run: seconds of CPU and wall time, and bytes of memory."""
-
-    cpu: float
-    user: float
-    wall: float
-    rise: float
-    peak: float
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """A way of writing the lines: `load` runs before the clock, `write` under it."""
-
-    label: str
-    modules: tuple[str, ...]
-    load: Callable[[Path], Any]
-    write: Callable[[Any, Path], object]
-
-    def installed(self) -> bool:
-        return all(find_spec(module) for module in self.modules)
-
-
-def fragments(rng: Any, endings: tuple[str, ...]) -> list[str]:
-    words = VOCABULARY.split()
-    picks = rng.integers(len(words), size=(POOL_SIZE, WORDS_PER_FRAGMENT)).tolist()
-    texts = (" ".join(words[word] for word in row) for row in picks)
-    return [f"{text} {endings[n % len(endings)]}" for n, text in enumerate(texts)]
 
 
 def make_rows(rng: Any, pool: Any, start: int, count: int) -> Any:
@@ -264,45 +225,13 @@ CONTESTANTS = {
 }
 
 
-def peak_memory() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def forget_loading() -> None:
-    """Free what loading left behind: reusing it, or its peak, would hide the peak of writing."""
-    import pyarrow as pa
-
-    gc.collect()
-    pa.default_memory_pool().release_unused()
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def cpu_seconds() -> tuple[float, float]:
-    """Give user and system time; the page cache is the system's."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime, usage.ru_stime
-
-
-def measure(action: Callable[[], object]) -> Sample:
-    memory, before, start = peak_memory(), cpu_seconds(), perf_counter()
-    action()
-    wall, after = perf_counter() - start, cpu_seconds()
-    user = after[0] - before[0]
-    cpu = user + after[1] - before[1]
-    return Sample(cpu, user, wall, rise=peak_memory() - memory, peak=peak_memory())
-
-
 def contest(key: str, source: str, target: str) -> Sample:
     contestant = CONTESTANTS[key]
-    for module in contestant.modules:
-        importlib.import_module(module)
-    data = contestant.load(Path(source))
+    data = contestant.prepare(Path(source))
     # Every contestant makes a new file: freeing the pages of an old one costs as much as writing.
     Path(target).unlink(missing_ok=True)
     forget_loading()
-    return measure(lambda: contestant.write(data, Path(target)))
+    return measure(lambda: contestant.run(data, Path(target)))
 
 
 def stream(source: str, target: str) -> Sample:
@@ -316,19 +245,6 @@ TASKS: dict[str, Callable[..., Sample | None]] = {
     "contest": contest,
     "stream": stream,
 }
-
-
-def run_child(task: str, *words: object) -> str:
-    """Run a task in a fresh process and return the last line it printed."""
-    command = [sys.executable, __file__, "--child", task, *map(str, words)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        sys.exit(f"error: {task} {words[0]} failed with exit code {done.returncode}")
-    return done.stdout.rstrip().rpartition("\n")[2]
-
-
-def run_sample(task: str, *words: object) -> Sample:
-    return Sample(**json.loads(run_child(task, *words)))
 
 
 def same_line(line: bytes | None, expected: bytes | None, parse: Callable[[bytes], Any]) -> bool:
@@ -367,15 +283,6 @@ def run_rounds(keys: list[str], source: Path, repeat: int) -> dict[str, list[Sam
     return samples
 
 
-def medians(samples: list[Sample]) -> Sample:
-    runs = [asdict(sample) for sample in samples]
-    return Sample(**{name: median(run[name] for run in runs) for name in runs[0]})
-
-
-def times(value: float, base: float | None) -> str:
-    return f"{value / base:.2f}" if base else "-"
-
-
 def table_row(label: str, sample: Sample | None, base: Sample | None) -> str:
     if sample is None:
         return f"{label:<29}not installed"
@@ -383,12 +290,6 @@ def table_row(label: str, sample: Sample | None, base: Sample | None) -> str:
     wall = times(sample.wall, base.wall if base else None)
     rise = sample.rise / 1e6
     return f"{label:<29}{sample.cpu:>8.3f}{sample.wall:>9.3f}{rise:>9.1f}{cpu:>13}{wall:>14}"
-
-
-def versions() -> str:
-    names = ("pandas", "pyarrow", "orjson", "msgspec", "polars", "duckdb")
-    found = [f"{name} {version(name)}" for name in names if find_spec(name)]
-    return ", ".join([f"Python {sys.version.split()[0]}", *found, f"{os.cpu_count()} CPUs"])
 
 
 def compare(folder: Path, rows: int, repeat: int, seed: int) -> None:
@@ -427,13 +328,6 @@ def scale(folder: Path, rows: int, seed: int) -> None:
     print("it grows; peak MB: of the whole process, with the libraries it imported")
 
 
-def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
-
-
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rows", type=positive, default=200_000)
@@ -447,9 +341,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     if arguments.child:
-        task, *words = arguments.child
-        if sample := TASKS[task](*words):
-            print(json.dumps(asdict(sample)))
+        be_child(TASKS, *arguments.child)
         return
     with tempfile.TemporaryDirectory() as name:
         if arguments.parquet:
