@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from batch_frames.errors import BatchFramesError
-from batch_frames.files import Paths, find_files
+from batch_frames.files import LEDGER, Paths, find_files
 from batch_frames.finding import settled_batch
 from batch_frames.jobs import ENDED, Job, Jobs
-from batch_frames.ledger import ENDING, Ledger, Ledgers, ledger_path
+from batch_frames.ledger import Ledger, Ledgers, ledger_path
 from batch_frames.rejections import failure_text, failures
 from batch_frames.service import Service, batch_facts
 from batch_frames.shardfiles import RESULT_ENDINGS
@@ -66,15 +66,15 @@ def load_jobs(path: Paths) -> list[Job]:
 
 
 def _jobs_of(path: Path, ledgers: Ledgers) -> list[Job]:
-    if path.is_file() and not path.name.endswith(ENDING):
+    if path.is_file() and not path.name.endswith(LEDGER):
         job = ledgers.job_of(path)
         if job is None and not path.name.endswith(RESULT_ENDINGS):
             raise BatchFramesError(f"'{path}' was not submitted; submit it first")
         return [] if job is None else [replace(job, path=path)]
     if not path.exists() and ledger_path(path).is_file():
         return ledgers[ledger_path(path)].jobs
-    found = find_files(path, [ENDING])
-    listed = [file for file in found if file.name.endswith(ENDING)]
+    found = find_files(path, [LEDGER])
+    listed = [file for file in found if file.name.endswith(LEDGER)]
     if listed:
         return [job for file in listed for job in ledgers[file].jobs]
     known = ((shard, ledgers.job_of(shard)) for shard in found)

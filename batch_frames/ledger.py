@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from batch_frames.errors import BatchFramesError, LineError
+from batch_frames.files import LEDGER
 from batch_frames.jobs import Job, Jobs, Settings
 from batch_frames.locks import lock_owner, release_lock, take_lock
 
-__all__ = ["ENDING", "Ledger", "Ledgers", "ledger_path", "set_name"]
+__all__ = ["Ledger", "Ledgers", "ledger_path", "set_name"]
 
-ENDING = ".jobs.jsonl"
 NUMBERED = re.compile(r"(.+)-([0-9]{5,})")
 FACTS = frozenset(field.name for field in fields(Job)) - {"path", "token", "settings", "files"}
 SETTINGS = frozenset(field.name for field in fields(Settings))
@@ -42,7 +42,7 @@ def set_name(shard: Path) -> tuple[str, int | None]:
 
 def ledger_path(shard: Path) -> Path:
     """Name the ledger of a shard: one for all that were saved under one name."""
-    return shard.with_name(set_name(shard)[0] + ENDING)
+    return shard.with_name(set_name(shard)[0] + LEDGER)
 
 
 class Ledger:

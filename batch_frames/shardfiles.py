@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from batch_frames.errors import LineError
-from batch_frames.files import Paths, find_files
-from batch_frames.ledger import ENDING
+from batch_frames.files import LEDGER, Paths, find_files
 from batch_frames.lines import load_line
 
 __all__ = ["RESULT_ENDINGS", "RequestFile", "file_hash", "find_shards", "read_shard"]
@@ -73,7 +72,7 @@ def _iterable(shards: Any) -> Iterable[Any]:
 
 def _is_beside(path: Path) -> bool:
     """Tell a ledger and results by their names, where the content agrees."""
-    named = path.name.endswith((ENDING, *RESULT_ENDINGS))
+    named = path.name.endswith((LEDGER, *RESULT_ENDINGS))
     return named and not _holds_requests(path)
 
 
