@@ -1,42 +1,64 @@
 """Turn tables into OpenAI Batch API request files, and what comes back into DataFrames."""
 
 from batch_frames.columns import col, fmt
+from batch_frames.control import cancel, load_jobs, status
 from batch_frames.creator import BatchCreator
+from batch_frames.downloading import download
 from batch_frames.errors import (
     BatchFramesError,
     ColumnError,
+    JobError,
     LineError,
+    MissingExtra,
     RequestError,
     TemplateError,
+    WaitTimeout,
 )
+from batch_frames.jobs import Job
 from batch_frames.joins import join_results
 from batch_frames.limits import Limits
+from batch_frames.local import run_local
 from batch_frames.requests import read_requests
 from batch_frames.results import read_results
 from batch_frames.retries import retry_requests
 from batch_frames.rows import from_csv, from_dataframe, from_parquet
+from batch_frames.runs import run
 from batch_frames.shards import Shard
+from batch_frames.submitting import submit
 from batch_frames.summaries import summarize
+from batch_frames.waiting import wait
 
 __all__ = [
     "BatchCreator",
     "BatchFramesError",
     "ColumnError",
+    "Job",
+    "JobError",
     "Limits",
     "LineError",
+    "MissingExtra",
     "RequestError",
     "Shard",
     "TemplateError",
+    "WaitTimeout",
+    "cancel",
     "col",
+    "download",
     "fmt",
     "from_csv",
     "from_dataframe",
     "from_parquet",
     "join_results",
+    "load_jobs",
     "read_requests",
     "read_results",
     "retry_requests",
+    "run",
+    "run_local",
+    "status",
+    "submit",
     "summarize",
+    "wait",
 ]
 __version__ = "0.1.0"
 

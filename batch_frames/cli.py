@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from batch_frames.clijobs import COMMANDS
 from batch_frames.cliread import read, retry
 from batch_frames.cliwrite import write
 
@@ -19,10 +20,13 @@ def main() -> None:
     Example:
       batch-frames write reviews.csv out/reviews.jsonl --id-column id --prompt-column review \\
           --model gpt-5.6-luna --system-prompt "Rate the review from 1 to 5."
+      batch-frames submit out/reviews.jsonl
+      batch-frames wait out/reviews.jsonl
+      batch-frames download out/reviews.jsonl
       batch-frames read out/reviews.output.jsonl out/reviews.errors.jsonl \\
           --requests out/reviews.jsonl --join reviews.csv --id-column id -o rated.csv
     """
 
 
-for command in (write, read, retry):
+for command in (write, *COMMANDS, read, retry):
     main.add_command(command)

@@ -59,7 +59,8 @@ LIMITS = Limits()
     "--max-bytes", type=click.IntRange(1), default=LIMITS.nbytes, show_default=True,
     help="Most bytes in one file.",
 )  # fmt: skip
-def write(source: str, target: str, **options: Any) -> None:
+@click.option("--overwrite", is_flag=True, help="Change files whose batches have not ended, too.")
+def write(source: str, target: str, overwrite: bool, **options: Any) -> None:
     """Write a request file from SOURCE to TARGET, one request a row.
 
     SOURCE is a CSV or Parquet file, a glob or a folder of either. TARGET is a .jsonl file, or - for
@@ -73,7 +74,8 @@ def write(source: str, target: str, **options: Any) -> None:
     limits = Limits(requests=options.pop("max_requests"), nbytes=options.pop("max_bytes"))
     with plain_errors():
         read = from_parquet if _is_parquet(source) else from_csv
-        shards = read(source, **_template_options(options)).save_to_file(target, limits=limits)
+        batch = read(source, **_template_options(options))
+        shards = batch.save_to_file(target, limits=limits, overwrite=overwrite)
     print_shards(shards, to_stderr=target == "-")
 
 

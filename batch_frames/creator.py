@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from batch_frames.endpoints import Part, find_endpoint
 from batch_frames.errors import BatchFramesError, RequestError, TemplateError
 from batch_frames.frames import Source
 from batch_frames.ids import IdCheck
+from batch_frames.inflight import spare_in_flight
 from batch_frames.limits import Limits
 from batch_frames.schema import to_schema
 from batch_frames.shards import Shard, ShardWriter
@@ -29,7 +31,7 @@ from batch_frames.tables import TableRequests
 from batch_frames.template import Rendered, Template
 from batch_frames.text import TEXT, bytes_of
 
-__all__ = ["BatchCreator"]
+__all__ = ["BatchCreator", "warn_of"]
 
 CHAT = "/v1/chat/completions"
 MODEL, EFFORT, SEED = DefaultText("o4-mini"), DefaultText("medium"), DefaultNumber(334)
@@ -123,6 +125,7 @@ class BatchCreator:
         file_path: str | os.PathLike[str] | IO[bytes],
         *,
         limits: Limits = LIMITS,
+        overwrite: bool = False,
         progress: bool | None = None,
     ) -> list[Shard]:
         """Save all requests as one ``.jsonl`` file, or as numbered ones when it would be too large.
@@ -135,6 +138,8 @@ class BatchCreator:
                 file object is written to as it is: neither is split.
             limits: How large one file may become. Beyond, ``reviews.jsonl`` becomes
                 ``reviews-00001.jsonl``, ``reviews-00002.jsonl``, …, each as full as can be.
+            overwrite: Whether to change files whose batches have not ended, too. The same bytes
+                may always be written again.
             progress: Whether to show a progress bar; None shows it after two seconds.
 
         Returns:
@@ -144,8 +149,21 @@ class BatchCreator:
             RequestError: If a row cannot become a request, or an id stands twice.
             ColumnError: If JSON cannot hold a column.
             BatchFramesError: If another process is writing there, a file that the rows come from
-                would be replaced, or a pipe would need a split.
+                or whose batch runs would be replaced, or a pipe would need a split.
         """
+        check = None if overwrite else spare_in_flight
+        shards, requests, skipped = self._save(file_path, limits, progress, check)
+        warn_of(requests, skipped)
+        return shards
+
+    def _save(
+        self,
+        file_path: str | os.PathLike[str] | IO[bytes],
+        limits: Limits,
+        progress: bool | None,
+        check: Callable[[Mapping[Path, Path | None]], None] | None,
+    ) -> tuple[list[Shard], int, Skipped]:
+        """Save all requests, unless ``check`` refuses to have the files that stand changed."""
         if not isinstance(limits, Limits):
             raise TypeError(f"limits must be Limits(requests=…, nbytes=…), not {limits!r}")
         # The C library takes memory back to the system, page by page, less eagerly once it has seen
@@ -169,11 +187,12 @@ class BatchCreator:
                 skipped.add(block.skipped, block.places)
                 bar.update(len(block.ids) + block.skipped)
             ids.check(writer.read_back)
+            if check:
+                check(writer.changes())
             shards = writer.commit()
         if self._table:
             self._table.saved(shards, requests - len(self._ids))
-        _warn(requests, skipped)
-        return shards
+        return shards, requests, skipped
 
     def clear_entries(self) -> None:
         """Forget all requests, those of a table too."""
@@ -300,7 +319,8 @@ class Skipped:
         return f"skipped {rows} without a prompt: {', '.join(self.places)}{more}"
 
 
-def _warn(requests: int, skipped: Skipped) -> None:
+def warn_of(requests: int, skipped: Skipped) -> None:
+    """Warn the caller of who calls this of rows that were skipped, and of an empty file."""
     if skipped.rows:
         warnings.warn(str(skipped), stacklevel=3)
     if not requests:

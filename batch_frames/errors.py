@@ -4,20 +4,28 @@ BatchFramesError
 ├── TemplateError  (ValueError)   the template is wrong, whatever the data
 ├── ColumnError    (LookupError)  the frame lacks a column, or holds it in a type JSON cannot hold
 ├── RequestError   (ValueError)   one row cannot become a request
-└── LineError      (ValueError)   one line of a file is not what it should be
+├── LineError      (ValueError)   one line of a file is not what it should be
+├── JobError       (RuntimeError) a batch failed, or the service does not do what was asked
+│   └── WaitTimeout (TimeoutError) the batches had not ended in the time allowed
+└── MissingExtra   (ImportError)  a function needs an optional dependency
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "BatchFramesError",
     "CellError",
     "ColumnError",
+    "JobError",
     "LineError",
+    "MissingExtra",
     "RequestError",
     "TemplateError",
+    "WaitTimeout",
 ]
 
 
@@ -69,6 +77,38 @@ class LineError(BatchFramesError, ValueError):
         super().__init__(f"{where}: {problem}")
         self.path = path
         self.line = line
+
+
+class JobError(BatchFramesError, RuntimeError):
+    """Say that a batch failed, or that the service does not do what was asked.
+
+    Attributes:
+        batch_id: The service's name of the first batch that failed, or None.
+        status: The status of that batch, or None.
+        errors: What the service found wrong, one dict each, with the keys ``shard``, ``line``,
+            ``row``, ``custom_id``, ``code``, ``param`` and ``message``; None where not known.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        batch_id: str | None = None,
+        status: str | None = None,
+        errors: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        super().__init__(message)
+        self.batch_id = batch_id
+        self.status = status
+        self.errors = list(errors)
+
+
+class WaitTimeout(JobError, TimeoutError):  # noqa: N818
+    """Say that batches had not ended in the time allowed; they go on."""
+
+
+class MissingExtra(BatchFramesError, ImportError):  # noqa: N818
+    """Say that a function needs an optional dependency, and how to install it."""
 
 
 class CellError(Exception):

@@ -15,7 +15,7 @@ from batch_frames.errors import BatchFramesError, ColumnError
 from batch_frames.frames import cut, find_columns
 from batch_frames.text import TEXT
 
-__all__ = ["CsvSource", "ParquetSource", "Paths", "find_files", "read_table"]
+__all__ = ["LEDGER", "CsvSource", "ParquetSource", "Paths", "find_files", "read_table"]
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
@@ -28,7 +28,7 @@ def find_files(paths: Paths, endings: Sequence[str]) -> list[Path]:
 
     A folder gives all files in it with one of the endings, deeper ones too, sorted by name; names
     that begin with ``.`` or ``_`` are passed over. So are, in folders and globs, the ledgers of
-    batches, ``reviews.jobs.jsonl``.
+    batches, ``reviews.jobs.jsonl``, unless theirs is one of the endings.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -59,16 +59,16 @@ def find_files(paths: Paths, endings: Sequence[str]) -> list[Path]:
 def _expand(path: Path, endings: Sequence[str]) -> list[Path]:
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.name.endswith(tuple(endings)))
-        return [p for p in files if _is_data(p) and not _is_hidden(p.relative_to(path))]
+        return [p for p in files if _is_wanted(p, endings) and not _is_hidden(p.relative_to(path))]
     if path.exists():
         return [path]
     matches = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
     hidden = path.name[0] == "."
-    return [p for p in matches if _is_data(p) and (hidden or not p.name.startswith("."))]
+    return [p for p in matches if _is_wanted(p, endings) and (hidden or not p.name.startswith("."))]
 
 
-def _is_data(path: Path) -> bool:
-    return path.is_file() and not path.name.endswith(LEDGER)
+def _is_wanted(path: Path, endings: Sequence[str]) -> bool:
+    return path.is_file() and (LEDGER in endings or not path.name.endswith(LEDGER))
 
 
 def _is_hidden(path: Path) -> bool:

@@ -97,6 +97,11 @@ class ShardWriter:
         paths = self._store.commit(len(self._sizes))
         return [Shard(path, *size) for path, size in zip(paths, self._sizes, strict=True)]
 
+    def changes(self) -> dict[Path, Path | None]:
+        """Tell what a commit would put in place of which files; None removes one."""
+        self._close()
+        return self._store.changes(max(len(self._sizes), 1))
+
     def read_back(self) -> Iterator[IO[bytes]]:
         """Open each file written so far, in order."""
         self._close()

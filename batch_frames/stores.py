@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import re
@@ -14,9 +13,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from batch_frames.errors import BatchFramesError
-
-if sys.platform != "win32":
-    import fcntl
+from batch_frames.locks import release_lock, take_lock
 
 __all__ = ["FolderStore", "PipeStore", "Store", "open_store"]
 
@@ -33,6 +30,10 @@ class Store(Protocol):
 
     def reopen(self, number: int) -> IO[bytes]:
         """Open a temporary file for reading."""
+        ...
+
+    def changes(self, count: int) -> dict[Path, Path | None]:
+        """Tell what a commit would put in place of which files; None removes one."""
         ...
 
     def commit(self, count: int) -> list[Path]:
@@ -118,9 +119,14 @@ class FolderStore:
         """Open a temporary file for reading."""
         return self._temporary(number).open("rb")
 
+    def changes(self, count: int) -> dict[Path, Path | None]:
+        """Tell what a commit would put in place of which files; None removes one."""
+        coming = {path: self._temporary(n) for n, path in enumerate(self._finals(count), 1)}
+        return {path: coming.get(path) for path in [*coming, *self._standing()]}
+
     def commit(self, count: int) -> list[Path]:
         """Rename, then remove what an earlier run left under names that this one has no use for."""
-        finals = [self._path] if count == 1 else [self._numbered(n + 1) for n in range(count)]
+        finals = self._finals(count)
         earlier = [path for path in self._standing() if path not in finals]
         for final in finals:
             if final.is_dir():
@@ -135,8 +141,10 @@ class FolderStore:
     def close(self) -> None:
         """Remove all that is still temporary."""
         self._clear()
-        self._path.with_name(f".{self._path.name}.lock").unlink(missing_ok=True)
-        os.close(self._lock)
+        release_lock(self._path.with_name(f".{self._path.name}.lock"), self._lock)
+
+    def _finals(self, count: int) -> list[Path]:
+        return [self._path] if count == 1 else [self._numbered(n + 1) for n in range(count)]
 
     def _temporary(self, number: int) -> Path:
         return self._path.with_name(f".{self._path.name}.{number:05}.tmp")
@@ -199,6 +207,10 @@ class PipeStore:
         """Open the temporary file for reading."""
         return (self._folder / "requests").open("rb")
 
+    def changes(self, count: int) -> dict[Path, Path | None]:
+        """Tell that no file is replaced."""
+        return {}
+
     def commit(self, count: int) -> list[Path]:
         """Copy the file into the pipe."""
         with self.reopen(1) as file:
@@ -214,19 +226,8 @@ class PipeStore:
 
 
 def _lock(lock: Path, path: Path) -> int:
-    """Hold a lock that the system releases when the process ends, however it ends."""
-    while True:
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-        if sys.platform == "win32":
-            return handle
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            problem = f"another process is writing '{path}'; wait for it to end"
-            raise BatchFramesError(problem) from None
-        # The owner before may have removed the file between the two calls: then it guards nothing.
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(handle), lock.stat()):
-                return handle
-        os.close(handle)
+    try:
+        return take_lock(lock)
+    except BlockingIOError:
+        problem = f"another process is writing '{path}'; wait for it to end"
+        raise BatchFramesError(problem) from None

@@ -38,6 +38,8 @@ SHOWN_ROWS = 20
 OPTIONS = {
     'na="skip"': "--na skip",
     "pass model=": "pass --model",
+    "overwrite=True": "--overwrite",
+    "correct base_url": "correct --base-url",
     'pass prefix="answer_", or columns= with those that you need': "pass --prefix answer_",
 }
 
@@ -52,6 +54,11 @@ def plain_errors() -> Iterator[None]:
         except BrokenPipeError:
             raise
         except (BatchFramesError, OSError, TypeError, ValueError) as error:
+            raise click.ClickException(_in_options(str(error))) from error
+        except Exception as error:
+            # The openai SDK's errors, without loading it for the commands that do without.
+            if not any(kind.__name__ == "OpenAIError" for kind in type(error).__mro__):
+                raise
             raise click.ClickException(_in_options(str(error))) from error
         finally:
             for warning in caught:

@@ -16,30 +16,24 @@ from batch_frames import errors
 PACKAGE = Path(bf.__file__).parent
 README = Path(__file__).parents[1] / "README.md"
 LAYERS = (
-    ("errors", "limits", "text"),
+    ("errors", "limits", "locks", "notes", "text"),
     ("moments", "nested", "floats", "marks", "views", "columns", "endpoints", "schema", "statuses"),
     ("answertypes", "validation", "structures", "doubts"),
     ("jsontext",),
     ("chunks", "objects"),
     ("template", "lines", "parallel", "answers"),
-    (
-        "bodies",
-        "stores",
-        "ids",
-        "shards",
-        "masks",
-        "oddlines",
-        "failures",
-        "outputs",
-        "outcomes",
-        "matching",
-    ),
+    ("bodies", "stores", "ids", "shards", "masks", "oddlines", "failures", "outputs"),
+    ("outcomes", "matching"),
     ("frames", "card"),
     ("csvfile", "files", "tables"),
     ("requests", "requestids", "pieces"),
     ("results", "joins", "retries", "summaries"),
-    ("creator", "rows"),
-    ("terminal", "cliwrite", "cliread", "cli", "__main__"),
+    ("jobs", "service"),
+    ("ledger", "shardfiles", "rejections", "inflight"),
+    ("finding", "submitting", "control", "waiting", "downloading"),
+    ("livefiles", "livecalls", "local"),
+    ("creator", "rows", "runs"),
+    ("terminal", "clijobs", "cliwrite", "cliread", "cli", "__main__"),
 )
 """All modules from the lowest to the highest; in one layer, each may import those before it."""
 
@@ -145,6 +139,9 @@ def test_importing_needs_no_extras() -> None:
         (bf.ColumnError, (bf.BatchFramesError, LookupError)),
         (bf.RequestError, (bf.BatchFramesError, ValueError)),
         (bf.LineError, (bf.BatchFramesError, ValueError)),
+        (bf.JobError, (bf.BatchFramesError, RuntimeError)),
+        (bf.WaitTimeout, (bf.JobError, TimeoutError)),
+        (bf.MissingExtra, (bf.BatchFramesError, ImportError)),
     ],
 )
 def test_errors_have_a_builtin_parent(error: type, parents: tuple[type, ...]) -> None:

@@ -9,6 +9,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from batch_server import BatchServer
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -34,12 +35,17 @@ def test_working_code_stands_within_the_first_fifteen_lines() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:skipped 1 row")
-def test_python_blocks_run_from_top_to_bottom(checkout: Path) -> None:
-    """Every Python block runs, in the names that those before it have left."""
+def test_python_blocks_run_from_top_to_bottom(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every Python block runs, in the names that those before it have left; a server answers."""
     names: dict[str, object] = {}
     assert len(blocks("python")) >= 6
-    for block in blocks("python"):
-        exec(compile(block, "README.md", "exec"), names)
+    with BatchServer(polls=0) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        monkeypatch.setenv("OPENAI_API_KEY", "test")
+        for block in blocks("python"):
+            exec(compile(block, "README.md", "exec"), names)
     assert len(list((checkout / "out").iterdir())) >= 2
 
 

@@ -1,0 +1,218 @@
+"""Find jobs again, show where they stand, and cancel them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from batch_frames.errors import BatchFramesError
+from batch_frames.files import LEDGER, Paths, find_files
+from batch_frames.finding import settled_batch
+from batch_frames.jobs import ENDED, Job, Jobs
+from batch_frames.ledger import Ledger, Ledgers, ledger_path
+from batch_frames.rejections import failure_text, failures
+from batch_frames.service import Service, batch_facts
+from batch_frames.shardfiles import RESULT_ENDINGS
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+__all__ = ["cancel", "fresh", "job_list", "load_jobs", "retrieve", "status"]
+
+STATUS_COLUMNS = [
+    "shard",
+    "batch_id",
+    "status",
+    "total",
+    "completed",
+    "failed",
+    "age",
+    "expires",
+    "errors",
+]
+
+
+def load_jobs(path: Paths) -> list[Job]:
+    """Load jobs from the ledger beside their shards, as it last knew them.
+
+    Args:
+        path: A ledger (``"out/reviews.jobs.jsonl"``), the path that was saved to
+            (``"out/reviews.jsonl"``), shards, a folder, a glob, or a list of these.
+
+    Returns:
+        The jobs in the order in which they were submitted; ``status`` and ``wait`` ask the service
+        for news of them.
+
+    Raises:
+        FileNotFoundError: If there is no such ledger.
+        BatchFramesError: If a shard was never submitted.
+    """
+    given = [path] if isinstance(path, (str, os.PathLike)) else list(path)
+    jobs: dict[tuple[Path, str], Job] = {}
+    ledgers = Ledgers()
+    for one in given:
+        for job in _jobs_of(Path(one), ledgers):
+            jobs.setdefault((job.path.parent.resolve(), job.token), job)
+    if not jobs:
+        names = ", ".join(f"'{os.fspath(one)}'" for one in given) or "an empty list"
+        raise FileNotFoundError(f"no jobs in {names}; submit the request files first")
+    return Jobs(jobs.values())
+
+
+def _jobs_of(path: Path, ledgers: Ledgers) -> list[Job]:
+    if path.is_file() and not path.name.endswith(LEDGER):
+        job = ledgers.job_of(path)
+        if job is None and not path.name.endswith(RESULT_ENDINGS):
+            raise BatchFramesError(f"'{path}' was not submitted; submit it first")
+        return [] if job is None else [replace(job, path=path)]
+    if not path.exists() and ledger_path(path).is_file():
+        return ledgers[ledger_path(path)].jobs
+    found = find_files(path, [LEDGER])
+    listed = [file for file in found if file.name.endswith(LEDGER)]
+    if listed:
+        return [job for file in listed for job in ledgers[file].jobs]
+    known = ((shard, ledgers.job_of(shard)) for shard in found)
+    return [replace(job, path=shard) for shard, job in known if job]
+
+
+def job_list(jobs: Job | Iterable[Job], verb: str) -> list[Job]:
+    """List jobs that a user passed.
+
+    Raises:
+        TypeError: If it is something else.
+    """
+    if isinstance(jobs, Job):
+        return [jobs]
+    listed = [jobs] if isinstance(jobs, (str, os.PathLike)) else list(jobs)
+    for job in listed:
+        if not isinstance(job, Job):
+            kind = type(job).__name__
+            raise TypeError(f"{verb} takes jobs, not {kind}; pass load_jobs(path)")
+    return [job for job in listed if isinstance(job, Job)]
+
+
+def fresh(service: Service, jobs: Iterable[Job]) -> list[Job]:
+    """Ask the service how the batches stand that had not ended when it was last asked."""
+    asked: dict[str, dict[str, Any]] = {}
+    listed = list(jobs)
+    for job in listed:
+        if job.in_flight and job.token not in asked:
+            asked[job.token] = retrieve(service, job)
+    return [replace(job, **asked.get(job.token, {})) for job in listed]
+
+
+def retrieve(service: Service, job: Job, **how: Any) -> dict[str, Any]:
+    """Ask for one batch, as ``Service.call`` does, and give what a job knows of it."""
+    facts = batch_facts(
+        service.call(lambda api: api.batches.retrieve(job.batch_id), is_quick=True, **how)
+    )
+    return {**facts, "errors": tuple(facts["errors"])}
+
+
+def status(jobs: Job | Iterable[Job], *, client: OpenAI | None = None) -> pd.DataFrame:
+    """Show where each batch stands, asking the service for those that had not ended.
+
+    Args:
+        jobs: What ``submit`` or ``load_jobs`` returned.
+        client: As for ``submit``; not needed when all have ended.
+
+    Returns:
+        One row per shard: ``shard``, ``batch_id``, ``status``, ``total``, ``completed``, ``failed``
+        (requests), ``age`` (since the batch was made), ``expires`` and ``errors`` (what the service
+        found wrong with the shard). What is not known is missing.
+
+    Raises:
+        openai.APIError: As the SDK says it.
+    """
+    ledgers = Ledgers()
+    listed = [_as_known(job, ledgers) for job in job_list(jobs, "status")]
+    now = time.time()
+    with Service(client, "status") as service:
+        rows = [_row(job, now) for job in fresh(service, listed)]
+    frame = pd.DataFrame(rows, columns=STATUS_COLUMNS)
+    for name in ("total", "completed", "failed"):
+        frame[name] = frame[name].astype("Int64")
+    frame["age"] = pd.to_timedelta(frame["age"], unit="s").dt.as_unit("s")
+    frame["expires"] = pd.to_datetime(frame["expires"], unit="s", utc=True).dt.as_unit("s")
+    return frame
+
+
+def _row(job: Job, now: float) -> dict[str, Any]:
+    found = failures(job) if job.status == "failed" else []
+    more = f"; and {len(found) - 1:,} more" if len(found) > 1 else ""
+    age = None if job.created_at is None else max(int(now - job.created_at), 0)
+    return {
+        "shard": job.path.name,
+        "batch_id": job.batch_id,
+        "status": job.state,
+        "total": job.total,
+        "completed": job.completed,
+        "failed": job.failed,
+        "age": age,
+        "expires": job.expires_at,
+        "errors": failure_text(found[0]) + more if found else None,
+    }
+
+
+def _as_known(job: Job, ledgers: Ledgers) -> Job:
+    """Take what the ledger knows, which may be more than when the job was loaded."""
+    known = ledgers.job_of(job.path)
+    return job if known is None else replace(known, path=job.path)
+
+
+def cancel(jobs: Job | Iterable[Job], *, client: OpenAI | None = None) -> list[Job]:
+    """Cancel batches that have not ended, and shards that wait for their turn.
+
+    What was answered before can be downloaded once the service has the batch ``cancelled``.
+
+    Args:
+        jobs: What ``submit`` or ``load_jobs`` returned.
+        client: As for ``submit``.
+
+    Returns:
+        The jobs as they stand now.
+
+    Raises:
+        BatchFramesError: If another process is at work on the ledger.
+        openai.APIError: As the SDK says it.
+    """
+    done: list[Job] = []
+    with Service(client, "cancel") as service:
+        for job in job_list(jobs, "cancel"):
+            with Ledger(ledger_path(job.path)).locked() as ledger:
+                known = ledger.job_of(job.path.name)
+                done.append(job if known is None else _cancel(service, ledger, known, job.path))
+    return Jobs(done)
+
+
+def _cancel(service: Service, ledger: Ledger, job: Job, path: Path) -> Job:
+    if job.is_unsent and job.tried_at:
+        batch = settled_batch(service, ledger, job)
+        if batch is not None:
+            job = ledger.note("created", job, **batch_facts(batch))
+    if job.is_unsent or job.is_refused:
+        job = ledger.note("status", job, status="cancelled", batch_id=None, errors=[])
+    [job] = fresh(service, [job])
+    if job.in_flight and job.status != "cancelling":
+        batch = service.call(lambda api: _cancel_call(api, job.batch_id))
+        job = ledger.note("status", job, **batch_facts(batch))
+    return replace(job, path=path)
+
+
+def _cancel_call(api: Any, batch_id: str | None) -> Any:
+    """Cancel a batch, unless it has ended meanwhile, which the service answers with an error."""
+    try:
+        return api.batches.cancel(batch_id)
+    except Exception as error:
+        if getattr(error, "status_code", None) not in (400, 409):
+            raise
+        batch = api.batches.retrieve(batch_id)
+        if str(batch.status).lower() not in ENDED:
+            raise
+        return batch

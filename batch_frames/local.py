@@ -1,0 +1,181 @@
+"""Send request files to a live endpoint, one request after the other, without a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from batch_frames.errors import BatchFramesError, JobError
+from batch_frames.files import Paths
+from batch_frames.jobs import counted
+from batch_frames.ledger import Ledger, ledger_path
+from batch_frames.livecalls import Answer, Asker
+from batch_frames.livefiles import LiveFiles, Request, requests_of
+from batch_frames.notes import how_to_go_on
+from batch_frames.shardfiles import find_shards
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+__all__ = ["run_local"]
+
+UNREACHED = 4
+"""After how many requests without any connection, one after the other, to give up at least."""
+
+
+def run_local(
+    shards: Paths,
+    *,
+    client: OpenAI | None = None,
+    base_url: str | None = None,
+    concurrency: int = 8,
+    limit: int | None = None,
+    progress: bool | None = None,
+) -> list[Path]:
+    """Send the requests of files to a live endpoint, and write files like those of a batch.
+
+    Any endpoint that speaks OpenAI's language will do: Ollama, llama.cpp, vLLM, or OpenAI itself,
+    for the first five rows before fifty thousand are paid. Each answer is on the disk as soon as it
+    has come. Run again, requests that have an answer are passed over, and those that failed are
+    sent again.
+
+    Args:
+        shards: What ``save_to_file`` returned, or paths or globs of request files.
+        client: An ``openai.OpenAI`` for the endpoint; None makes one.
+        base_url: Where the endpoint is, as in ``"http://localhost:11434/v1"``; it needs no key.
+        concurrency: How many requests to have on the way at once.
+        limit: How many requests to send at most, the first ones of all files; None sends all.
+        progress: Whether to show a progress bar; None shows it after two seconds.
+
+    Returns:
+        The files beside the shards, ``reviews.output.jsonl`` and, where requests failed,
+        ``reviews.errors.jsonl``.
+
+    Raises:
+        MissingExtra: If the openai SDK is not installed.
+        JobError: If the endpoint is not reached; what was answered before is kept.
+        BatchFramesError: If a shard has a batch already.
+        openai.APIError: As the SDK says it, when the endpoint refuses the key.
+    """
+    for name, value, least in (("concurrency", concurrency, 1), ("limit", limit, 0)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise TypeError(f"{name} must be a whole number, not {value!r}")
+        if value is not None and value < least:
+            raise ValueError(f"{name} must be a whole number from {least}, not {value!r}")
+    paths = find_shards(shards)
+    for path in paths:
+        _check_unsent(path)
+    bar = tqdm(
+        desc="run_local", total=limit, unit=" requests", delay=0 if progress else 2,
+        disable=progress is False,
+    )  # fmt: skip
+    found: list[Path] = []
+    left = limit
+    told = how_to_go_on("what was answered is kept; to go on, run_local again")
+    with Asker(client, base_url) as asker, told, bar:
+        run = LiveRun(asker, concurrency)
+        for path in paths:
+            with LiveFiles(path) as files:
+                asked = run.answer(path, left, files, bar.update)
+                found += files.paths
+            left = None if left is None else left - asked
+    return found
+
+
+def _check_unsent(path: Path) -> None:
+    job = Ledger(ledger_path(path)).job_of(path.name)
+    if job is not None and job.batch_id and job.status != "failed":
+        raise BatchFramesError(
+            f"'{path}' was submitted as {job.batch_id}, whose results would be mixed with others; "
+            "save the requests under another name"
+        )
+
+
+class LiveRun:
+    """Answer shards over one endpoint, and give up when it is not there."""
+
+    def __init__(self, asker: Asker, concurrency: int) -> None:
+        self._asker = asker
+        self._concurrency = concurrency
+        self._answered = 0
+        self._unreached: list[Answer] = []
+
+    def answer(
+        self, path: Path, most: int | None, files: LiveFiles, progress: Callable[[], object]
+    ) -> int:
+        """Answer the requests of one shard, and count them, with those answered before."""
+        done = files.answered()
+        if files.errors.exists():
+            files.forget_errors({r.custom_id for r in islice(requests_of(path), most)})
+        count = 0
+
+        def lacking() -> Iterator[Request]:
+            nonlocal count
+            for request in islice(requests_of(path), most):
+                count += 1
+                if request.custom_id in done:
+                    progress()
+                else:
+                    done.add(request.custom_id)
+                    yield request
+
+        for answer in self._answers(lacking()):
+            self._take(answer, files)
+            progress()
+        self._keep(files)
+        return count
+
+    def _answers(self, requests: Iterable[Request]) -> Iterator[Answer]:
+        """Ask with a few requests on the way at once, and give the answers as they come."""
+        pool = ThreadPoolExecutor(self._concurrency)
+        going: set[Future[Answer]] = set()
+        try:
+            for request in requests:
+                self._asker.prepare()
+                going.add(pool.submit(self._asker.ask, request))
+                if len(going) >= self._concurrency:
+                    came, going = wait(going, return_when=FIRST_COMPLETED)
+                    yield from (answer.result() for answer in came)
+            while going:
+                came, going = wait(going, return_when=FIRST_COMPLETED)
+                yield from (answer.result() for answer in came)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _take(self, answer: Answer, files: LiveFiles) -> None:
+        """Write an answer, or give up when all others would fail as this one did.
+
+        Raises:
+            JobError: If the endpoint is not reached by one request after the other.
+        """
+        if answer.is_refused_for_all or (answer.status == 404 and not self._answered):
+            assert answer.error is not None
+            raise answer.error
+        if answer.is_unreached:
+            self._unreached.append(answer)
+            if len(self._unreached) >= max(self._concurrency, UNREACHED):
+                raise self._gone()
+            return
+        self._answered += 1
+        self._keep(files)
+        files.append(answer.line, is_good=answer.is_good)
+
+    def _keep(self, files: LiveFiles) -> None:
+        """Write that requests were not answered, now that others were, or all have been tried."""
+        if self._unreached and not self._answered:
+            raise self._gone()
+        for answer in self._unreached:
+            files.append(answer.line, is_good=False)
+        self._unreached = []
+
+    def _gone(self) -> JobError:
+        before = counted(self._answered, "request was", "requests were")
+        return JobError(
+            f"{self._asker.place} is not reached ({self._unreached[-1].error}) and {before} "
+            "answered before; start it, or correct base_url, and run again"
+        )

@@ -1,0 +1,132 @@
+"""Go the whole way from a frame to its answers in one call that may be made again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Unpack
+
+import pandas as pd
+import pyarrow as pa
+
+from batch_frames.columns import Value
+from batch_frames.creator import LIMITS, warn_of
+from batch_frames.downloading import download
+from batch_frames.errors import JobError
+from batch_frames.files import Paths
+from batch_frames.inflight import spare_submitted
+from batch_frames.jobs import Job
+from batch_frames.joins import join_results
+from batch_frames.limits import Limits
+from batch_frames.results import read_results
+from batch_frames.rows import Options, from_dataframe
+from batch_frames.shardfiles import find_shards
+from batch_frames.submitting import submit
+from batch_frames.waiting import wait
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+__all__ = ["run"]
+
+
+def run(
+    frame_or_shards: Any,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    id_column: str | None = None,
+    prompt_column: str | Value | None = None,
+    na: str = "raise",
+    client: OpenAI | None = None,
+    limits: Limits = LIMITS,
+    metadata: Mapping[str, str] | None = None,
+    max_enqueued_tokens: int | None = None,
+    timeout: float | None = None,
+    poll: float | None = None,
+    progress: bool | None = None,
+    prefix: str = "",
+    **options: Unpack[Options],
+) -> pd.DataFrame:
+    """Write requests, submit them, wait, download, and join the answers to their rows.
+
+    What was done stands in files beside ``path``. Called again with the same rows, in this process
+    or another, it goes on where it was, and at last returns at once; nothing is paid twice.
+
+    Args:
+        frame_or_shards: A frame as ``from_dataframe`` takes it, or request files as ``submit``
+            takes them.
+        path: Where the requests of a frame are saved, as in ``"out/reviews.jsonl"``.
+        id_column: As in ``from_dataframe``, like ``prompt_column``, ``na`` and ``options``.
+        prompt_column: The column with the prompts, or ``fmt("… {name} …")``.
+        na: What to do with rows whose prompt is missing: ``"raise"`` or ``"skip"``.
+        client: As for ``submit``.
+        limits: How large one file may become.
+        metadata: Up to 15 texts to attach to each batch.
+        max_enqueued_tokens: How many tokens may be with the service at once.
+        timeout: Seconds after which to give up waiting; None waits for ever.
+        poll: Seconds between two looks.
+        progress: Whether to show progress bars; None shows each after two seconds.
+        prefix: What the names of the columns with answers get in front, as in ``join_results``.
+        options: What ``BatchCreator`` takes; ``json_schema`` also gives the answers' columns.
+
+    Returns:
+        For a frame what ``join_results`` gives, for request files what ``read_results`` gives.
+
+    Raises:
+        BatchFramesError: If other requests were submitted under this path.
+        JobError: If batches failed at validation, or nothing came back at all.
+        WaitTimeout: If the batches have not ended in time; they go on.
+        openai.APIError: As the SDK says it.
+    """
+    sending = {
+        "client": client,
+        "metadata": metadata,
+        "max_enqueued_tokens": max_enqueued_tokens,
+        "progress": progress,
+    }
+    waiting = {"client": client, "timeout": timeout, "poll": poll, "progress": progress}
+    schema = options.get("json_schema")
+    if not _is_frame(frame_or_shards, path):
+        return _answers(find_shards(frame_or_shards), schema, sending, waiting)
+    assert path is not None
+    # A stream gives its rows once, and they are needed again for the join.
+    is_pandas = isinstance(frame_or_shards, pd.DataFrame)
+    frame = frame_or_shards if is_pandas else pa.table(frame_or_shards)
+    batch = from_dataframe(
+        frame, id_column=id_column, prompt_column=prompt_column, na=na, **options
+    )
+    shards, requests, skipped = batch._save(path, limits, progress, spare_submitted)
+    warn_of(requests, skipped)
+    results = _answers(shards, schema, sending, waiting)
+    return join_results(frame, results, id_column=id_column, prefix=prefix)
+
+
+def _is_frame(given: Any, path: object) -> bool:
+    """Tell a frame, with a path for its requests, from request files, without one."""
+    is_frame = hasattr(given, "columns") or hasattr(given, "__arrow_c_stream__")
+    if is_frame and path is None:
+        raise TypeError("run takes a path to save its requests to")
+    if path is not None and not is_frame:
+        raise TypeError("run takes a path only with a frame, not with shards")
+    return is_frame
+
+
+def _answers(
+    shards: Paths, schema: Any, sending: Mapping[str, Any], waiting: Mapping[str, Any]
+) -> pd.DataFrame:
+    """Submit, wait, download and read."""
+    jobs = wait(submit(shards, **sending), **waiting)
+    files = download(jobs, client=sending["client"], progress=sending["progress"])
+    if not files:
+        raise _nothing(jobs)
+    return read_results(files, requests=shards, json_schema=schema)
+
+
+def _nothing(jobs: Iterable[Job]) -> JobError:
+    first = next(iter(jobs))
+    return JobError(
+        f"no request was answered, {first.path.name!r} is {first.status!r}; "
+        "submit the requests under another name",
+        batch_id=first.batch_id,
+        status=first.status,
+    )

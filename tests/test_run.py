@@ -1,0 +1,169 @@
+"""From a frame to its answers in one call, again and again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from batch_server import BatchServer
+from pydantic import BaseModel
+
+import batch_frames as bf
+
+FRAME = pd.DataFrame({"id": [7, 3, 5], "text": ["seven", "three", "five"]}, index=["x", "y", "z"])
+ASK: dict[str, Any] = {"id_column": "id", "prompt_column": "text", "model": "m", "poll": 0.005}
+
+
+class Rating(BaseModel):
+    """Shape an answer."""
+
+    stars: int
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand in an empty folder, without a key."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def server() -> Iterator[BatchServer]:
+    """Have a service."""
+    with BatchServer() as server:
+        yield server
+
+
+def test_a_frame_comes_back_with_its_answers(server: BatchServer) -> None:
+    """Every row keeps its place, its index and its columns, and has its answer beside them."""
+    rated = bf.run(FRAME, "out/reviews.jsonl", client=server.client(), **ASK)
+    pd.testing.assert_frame_equal(rated[["id", "text"]], FRAME)
+    assert list(rated["status"]) == ["ok"] * 3
+    assert list(rated["content"]) == ["You said: seven", "You said: three", "You said: five"]
+
+
+def test_called_again_it_returns_at_once(server: BatchServer) -> None:
+    """The second call needs neither client nor key, and pays nothing."""
+    first = bf.run(FRAME, "out/reviews.jsonl", client=server.client(), **ASK)
+    log = list(server.requests_log)
+    pd.testing.assert_frame_equal(bf.run(FRAME, "out/reviews.jsonl", **ASK), first)
+    assert server.requests_log == log
+
+
+def test_it_goes_on_after_a_timeout(server: BatchServer) -> None:
+    """What was begun is not begun again."""
+    server.settings.endings["reviews.jsonl"] = "in_progress"
+    options = {**ASK, "client": server.client()}
+    with pytest.raises(bf.WaitTimeout):
+        bf.run(FRAME, "reviews.jsonl", timeout=0, **options)
+    server.settings.endings.clear()
+    assert list(bf.run(FRAME, "reviews.jsonl", **options)["status"]) == ["ok"] * 3
+    assert len(server.batches) == 1
+
+
+@pytest.mark.parametrize("ended", [False, True])
+@pytest.mark.parametrize("change", ["prompts", "rows", "model", "split"])
+def test_other_requests_are_refused(server: BatchServer, ended: bool, change: str) -> None:
+    """Requests that were submitted stay what they are, while their batch runs and ever after."""
+    if not ended:
+        server.settings.endings["reviews.jsonl"] = "in_progress"
+    options: dict[str, Any] = {**ASK, "client": server.client(), "timeout": 60 if ended else 0}
+    if ended:
+        bf.run(FRAME, "reviews.jsonl", **options)
+    else:
+        with pytest.raises(bf.WaitTimeout):
+            bf.run(FRAME, "reviews.jsonl", **options)
+    before = {path: path.read_bytes() for path in Path().iterdir()}
+    frame = FRAME
+    if change == "prompts":
+        frame = FRAME.assign(text=["a", "b", "c"])
+    elif change == "rows":
+        frame = FRAME[:2]
+    elif change == "model":
+        options["model"] = "n"
+    else:
+        options["limits"] = bf.Limits(requests=1)
+    with pytest.raises(bf.BatchFramesError) as caught:
+        bf.run(frame, "reviews.jsonl", **options)
+    batch = server.batches[0].id
+    assert str(caught.value) == (
+        f"'reviews.jsonl' was submitted as {batch} with other requests than now; choose another "
+        "path, or move 'reviews.jobs.jsonl' away to forget its batches"
+    )
+    assert {path: path.read_bytes() for path in Path().iterdir()} == before
+    assert len(server.batches) == 1
+
+
+def test_answers_with_a_shape_have_columns(server: BatchServer) -> None:
+    """The schema that is sent is the one that the answers are read by."""
+    rated = bf.run(FRAME, "r.jsonl", client=server.client(), json_schema=Rating, **ASK)
+    [line, *_] = Path("r.jsonl").read_text("utf-8").splitlines()
+    assert json.loads(line)["body"]["response_format"]["json_schema"]["name"] == "Rating"
+    assert str(rated["stars"].dtype) == "Int64"
+    assert rated["stars"].notna().all()
+
+
+def test_failures_are_rows_too(server: BatchServer) -> None:
+    """A request that failed and one that never ran have their status beside the row."""
+    server.settings.fail_every = 2
+    failed = bf.run(FRAME, "a.jsonl", client=server.client(), **ASK)
+    assert list(failed["status"]) == ["ok", "http_error", "ok"]
+    server.settings.fail_every = None
+    server.settings.done = 0
+    server.settings.endings["b.jsonl"] = "expired"
+    expired = bf.run(FRAME, "b.jsonl", client=server.client(), **ASK)
+    assert list(expired["status"]) == ["expired"] * 3
+
+
+def test_streams_and_shards(server: BatchServer) -> None:
+    """A stream of Arrow batches is read once; request files give their results alone."""
+    table = pa.Table.from_pandas(FRAME, preserve_index=False)
+    rated = bf.run(table.to_reader(), "r.jsonl", client=server.client(), **ASK)
+    assert list(rated["id"]) == [7, 3, 5]
+    results = bf.run("r.jsonl")
+    assert list(results["custom_id"]) == ["7", "3", "5"]
+    assert list(results["content"]) == list(rated["content"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ((FRAME,), "run takes a path to save its requests to"),
+        (("r.jsonl", "r.jsonl"), "run takes a path only with a frame, not with shards"),
+    ],
+)
+def test_a_path_goes_with_a_frame(arguments: tuple[Any, ...], text: str) -> None:
+    """What is missing or too much is said before anything is done."""
+    with pytest.raises(TypeError) as caught:
+        bf.run(*arguments)
+    assert str(caught.value) == text
+
+
+def test_rows_without_a_prompt_are_skipped_with_a_word(server: BatchServer) -> None:
+    """The warning points at the call, and the row is missing in the results."""
+    frame = FRAME.assign(text=["seven", None, "five"])
+    with pytest.warns(UserWarning, match="skipped 1 row without a prompt") as caught:
+        rated = bf.run(frame, "r.jsonl", client=server.client(), na="skip", **ASK)
+    assert [warning.filename for warning in caught] == [__file__]
+    assert list(rated["status"]) == ["ok", "missing", "ok"]
+
+
+def test_nothing_came_back(server: BatchServer) -> None:
+    """A batch that was cancelled before its first request has nothing to read."""
+    server.settings.endings["r.jsonl"] = "in_progress"
+    server.settings.done = 0
+    options = {**ASK, "client": server.client()}
+    with pytest.raises(bf.WaitTimeout):
+        bf.run(FRAME, "r.jsonl", timeout=0, **options)
+    bf.cancel(bf.load_jobs("r.jsonl"), client=server.client())
+    with pytest.raises(bf.JobError) as caught:
+        bf.run(FRAME, "r.jsonl", **options)
+    assert str(caught.value) == (
+        "no request was answered, 'r.jsonl' is 'cancelled'; submit the requests under another name"
+    )
