@@ -31,7 +31,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_working_code_stands_within_the_first_fifteen_lines() -> None:
     """The README says what it is in one sentence and then shows it."""
     assert README.splitlines()[2].endswith(".")
-    assert "save_to_file" in "\n".join(README.splitlines()[:15])
+    assert "bf.run(" in "\n".join(README.splitlines()[:15])
 
 
 @pytest.mark.filterwarnings("ignore:skipped 1 row")
