@@ -77,10 +77,11 @@ def read_results(
         TemplateError: If ``json_schema`` is none.
 
     Example:
-        >>> from pathlib import Path
+        >>> import pathlib, tempfile
         >>> line = '{"custom_id": "r7", "response": null, "error": {"code": "batch_expired"}}'
-        >>> _ = Path("errors.jsonl").write_text(line)
-        >>> read_results("errors.jsonl")[["custom_id", "status", "error_code"]].values.tolist()
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "errors.jsonl"
+        >>> _ = path.write_text(line)
+        >>> read_results(path)[["custom_id", "status", "error_code"]].to_numpy().tolist()
         [['r7', 'expired', 'batch_expired']]
     """
     schema = None if json_schema is None else answer_schema(json_schema)

@@ -181,18 +181,20 @@ def read_typed_batch_frames(source: Path) -> Any:
 
 
 def read_answers(text: Any) -> Any:
-    """Read answers in pieces, as `read_results` does."""
-    import duckdb
+    """Read answers in pieces and threads, as `read_results` does."""
     import pyarrow as pa
 
     from batch_frames.answers import Answers
+    from batch_frames.parallel import in_threads
 
-    answers, tables = Answers(SCHEMA), []
-    with duckdb.connect() as connection:
-        for start in range(0, len(text), PIECE):
-            table, reasons = answers.read(text.slice(start, PIECE), connection)
-            tables.append(table.append_column("reason", reasons))
-    return pa.concat_tables(tables)
+    answers = Answers(SCHEMA)
+
+    def read(piece: Any, connection: Any) -> Any:
+        table, reasons = answers.read(piece, connection)
+        return table.append_column("reason", reasons)
+
+    pieces = (text.slice(start, PIECE) for start in range(0, len(text), PIECE))
+    return pa.concat_tables(in_threads(read, pieces))
 
 
 LIBRARY = ("pandas", "pyarrow.compute", "pyarrow.json", "pyarrow.pandas_compat")
