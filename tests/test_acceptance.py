@@ -5,13 +5,15 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from batch_server import BatchServer
 from pydantic import BaseModel
 
 import batch_frames as bf
@@ -72,6 +74,19 @@ def statuses(frame: pd.DataFrame) -> dict[str, str]:
     return dict(zip(frame["custom_id"], frame["status"], strict=True))
 
 
+@pytest.fixture
+def server() -> Iterator[BatchServer]:
+    """Have a service."""
+    with BatchServer() as server:
+        yield server
+
+
+def served(paths: bf.Shard | list[bf.Shard], server: BatchServer) -> list[Path]:
+    """Submit request files, wait for their batches and download what came of them."""
+    jobs = bf.wait(bf.submit(paths, client=server.client()), client=server.client(), poll=0.01)
+    return bf.download(jobs, client=server.client())
+
+
 def test_01_a_row_that_failed_stays_in_its_place(tmp_path: Path) -> None:
     """Three rows, the second only in the error file: three rows again, and none is shifted."""
     reviews = frame_of("a", "b", "c")
@@ -100,6 +115,26 @@ def test_02_an_expired_batch_keeps_what_it_finished(tmp_path: Path) -> None:
         assert shard.path.read_bytes() == requests.read_bytes().splitlines(keepends=True)[6]
     again = write(tmp_path / "output-2.jsonl", answered("r6"))
     assert bf.retry_requests(requests, [output, errors, again]) == []
+
+
+def test_02_an_expired_batch_is_finished_by_a_second(tmp_path: Path, server: BatchServer) -> None:
+    """Of a batch that expires at the service, what is lacking goes into one more batch, no more."""
+    server.settings.endings["requests.jsonl"] = "expired"
+    server.settings.done = 0.9
+    reviews = frame_of(*range(10))
+    shards = batch_of(reviews).save_to_file(tmp_path / "requests.jsonl", progress=False)
+    files = served(shards, server)
+    results = bf.read_results(files, requests=shards)
+    assert Counter(results["status"]) == {"ok": 9, "expired": 1}
+    (late,) = results.loc[results["status"] == "expired", "custom_id"]
+    again = bf.retry_requests(shards, results)
+    assert [line["custom_id"] for shard in again for line in asked(shard.path)] == [late]
+    files += served(again, server)
+    with pytest.warns(UserWarning, match="^1 result is left out for a better or later one"):
+        results = bf.read_results(files, requests=shards)
+    joined = bf.join_results(reviews, results, id_column="id")
+    assert joined["content"].tolist() == [f"You said: review of {one}" for one in range(10)]
+    assert [batch.paid for batch in server.batches] == [9, 1]
 
 
 @pytest.mark.parametrize("name", ["output.jsonl", "errors.jsonl"])
@@ -280,7 +315,7 @@ def test_09_a_model_makes_a_strict_schema_and_typed_columns(tmp_path: Path) -> N
             "",
         ]
         assert str(results["stars"].dtype) == "Int64"
-        assert results["stars"].astype(object).fillna(0).tolist() == [1, 0, 5]
+        assert results["stars"].fillna(0).tolist() == [1, 0, 5]
         assert results["price"].fillna(0).tolist() == [0, 0, 2.5]
         assert results["tone"].cat.categories.tolist() == ["calm", "angry"]
         assert results["tone"].astype(object).fillna("").tolist() == ["angry", "", "calm"]
@@ -348,6 +383,56 @@ def test_11_running_a_cell_again_doubles_nothing(tmp_path: Path) -> None:
     assert seen[0][2:] == seen[1][2:]
     again = [line["custom_id"] for line in asked(tmp_path / "requests.retry-1.jsonl")]
     assert again == ["b", "c"]
+
+
+def test_11_running_all_cells_again_pays_nothing(tmp_path: Path, server: BatchServer) -> None:
+    """From the frame to its answers twice: the same files, the same rows, and nothing is sent."""
+    server.settings.fail_every = 2
+    reviews = frame_of("a", "b", "c")
+    seen = []
+    for _ in range(2):
+        shards = batch_of(reviews).save_to_file(
+            tmp_path / "requests.jsonl", limits=bf.Limits(requests=2), progress=False
+        )
+        results = bf.read_results(served(shards, server), requests=shards)
+        served(bf.retry_requests(shards, results), server)
+        files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        seen.append((statuses(results), files, list(server.requests_log)))
+    assert seen[0] == seen[1]
+    assert seen[0][0] == {"a": "ok", "b": "http_error", "c": "ok"}
+    assert [(b.input_name, b.requests, b.paid) for b in server.batches] == [
+        ("requests-00001.jsonl", 2, 1),
+        ("requests-00002.jsonl", 1, 1),
+        ("requests.retry-1.jsonl", 1, 1),
+    ]
+
+
+def test_12_all_rows_may_fail_at_the_service(tmp_path: Path, server: BatchServer) -> None:
+    """The service then names an error file alone: it is what comes, and every row says why."""
+    server.settings.fail_every = 1
+    shards = batch_of(frame_of("a", "b")).save_to_file(tmp_path / "all.jsonl", progress=False)
+    files = served(shards, server)
+    (batch,) = server.batches
+    assert batch.output_file_id is None
+    assert [path.name for path in files] == ["all.errors.jsonl"]
+    results = bf.read_results(files, requests=shards)
+    assert statuses(results) == {"a": "http_error", "b": "http_error"}
+    assert results["status_code"].tolist() == [500, 500]
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_12_there_may_be_no_error_file(
+    tmp_path: Path, server: BatchServer, nothing: str | None
+) -> None:
+    """Where the service names no error file, by null or by an empty text, none is asked for."""
+    server.settings.no_error_file = nothing
+    shards = batch_of(frame_of("a", "b")).save_to_file(tmp_path / "all.jsonl", progress=False)
+    files = served(shards, server)
+    (batch,) = server.batches
+    assert batch.error_file_id == nothing
+    assert [path.name for path in files] == ["all.output.jsonl"]
+    assert server.requests_log.count("GET /files/{id}/content") == 1
+    assert statuses(bf.read_results(files, requests=shards)) == {"a": "ok", "b": "ok"}
 
 
 def test_12_all_rows_may_fail(tmp_path: Path) -> None:

@@ -1,37 +1,102 @@
 """The notebooks run from a clean folder and are stored with their outputs."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbclient
 import nbformat
 import pytest
+from batch_server import BatchServer
 
 import batch_frames as bf
 
 ROOT = Path(__file__).parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SUBMIT = ROOT / "notebooks" / "03_submit.ipynb"
+OFFLINE = sorted(set((ROOT / "notebooks").glob("*.ipynb")) - {SUBMIT})
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_runs_and_prints_what_is_stored(path: Path, tmp_path: Path) -> None:
-    """Running a notebook anew prints the same lines as the stored outputs, and draws as much."""
+@contextmanager
+def service() -> Iterator[BatchServer]:
+    """Serve what 03_submit asks for: it sees its batches at work once, then they end at once."""
+
+    def hurry() -> None:
+        server.settings.polls = 0
+
+    with BatchServer(fail_every=11) as server:
+        server.when("GET /batches/{id}", "done", hurry, after=1)
+        yield server
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Have a checkout's data and scripts, nothing of earlier runs, and no key."""
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
     shutil.copytree(ROOT / "data", tmp_path / "data")
     (tmp_path / "notebooks").mkdir()
     for script in (ROOT / "notebooks").glob("*.py"):
         shutil.copy(script, tmp_path / "notebooks")
+    return tmp_path / "notebooks"
+
+
+def execute(path: Path, folder: Path) -> list[nbformat.NotebookNode]:
+    """Run a notebook in a folder, without a warning, and give its cells with their new outputs."""
     notebook = nbformat.read(path, as_version=4)
-    stored = [(printed(cell), drawn(cell)) for cell in notebook.cells]
-    client = nbclient.NotebookClient(
-        notebook, timeout=120, resources={"metadata": {"path": str(tmp_path / "notebooks")}}
-    )
-    client.execute()
-    assert [(printed(cell), drawn(cell)) for cell in notebook.cells] == stored
+    where = {"metadata": {"path": str(folder)}}
+    nbclient.NotebookClient(notebook, timeout=120, resources=where).execute()
     assert [warned(cell) for cell in notebook.cells if warned(cell)] == []
-    assert any(text for text, _ in stored)
+    return list(notebook.cells)
+
+
+def stored(path: Path) -> list[tuple[str, int]]:
+    """Tell what the cells of a notebook printed and drew when it was stored."""
+    return shown(nbformat.read(path, as_version=4).cells)
+
+
+@pytest.mark.parametrize("path", OFFLINE, ids=lambda path: path.stem)
+def test_notebook_runs_and_prints_what_is_stored(path: Path, folder: Path) -> None:
+    """Running a notebook anew prints the same lines as the stored outputs, and draws as much."""
+    assert shown(execute(path, folder)) == stored(path)
+    assert any(text for text, _ in stored(path))
+
+
+def test_the_round_trip_prints_what_is_stored_and_is_paid_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run from top to bottom twice, it prints the same both times; the second sends nothing."""
+    with service() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        monkeypatch.setenv("OPENAI_API_KEY", "test-key")
+        assert shown(execute(SUBMIT, folder)) == stored(SUBMIT)
+        sent = len(server.requests_log)
+        assert shown(execute(SUBMIT, folder)) == stored(SUBMIT)
+        assert server.requests_log[sent:] == []
+    assert len(server.bodies) == 5
+    assert [(batch.input_name, batch.requests) for batch in server.batches] == [
+        ("customers-00001.jsonl", 40),
+        ("customers-00002.jsonl", 19),
+        ("customers.retry-1.jsonl", 4),
+        ("titles.jsonl", 60),
+    ]
+
+
+@pytest.mark.parametrize("path", [*OFFLINE, SUBMIT], ids=lambda path: path.stem)
+def test_notebooks_tell_nothing_of_the_machine(path: Path) -> None:
+    """What is stored has no address, key or folder of the machine that ran it, and no times."""
+    text = path.read_text("utf-8")
+    private = r"127\.0\.0\.1|test-key|(?<![\w.])/(?:tmp|home|work|root|Users)\b|\"execution\""
+    assert re.findall(private, text) == []
+
+
+def shown(cells: list[nbformat.NotebookNode]) -> list[tuple[str, int]]:
+    """Tell what cells printed and drew."""
+    return [(printed(cell), drawn(cell)) for cell in cells]
 
 
 def printed(cell: nbformat.NotebookNode) -> str:
@@ -40,9 +105,10 @@ def printed(cell: nbformat.NotebookNode) -> str:
 
 
 def warned(cell: nbformat.NotebookNode) -> str:
-    """Join what a cell warned of; matplotlib's note that it looks for fonts is none."""
+    """Join what a cell warned of; neither progress nor matplotlib's note on fonts is a warning."""
     lines = streamed(cell, "stderr").splitlines()
-    return "\n".join(line for line in lines if "font cache" not in line)
+    usual = re.compile(r".*font cache|\S+: .*\[\d\d:\d\d.*\]|\s*$")
+    return "\n".join(line for line in lines if not usual.match(line))
 
 
 def streamed(cell: nbformat.NotebookNode, name: str) -> str:
