@@ -129,7 +129,7 @@ def _answer(request: Request, reply: Any, error: Exception | None) -> Answer:
 
 
 def _line(request: Request, response: bytes, error: bytes) -> bytes:
-    head = _dumps({"id": f"local-{request.line}", "custom_id": request.custom_id})[:-1]
+    head = _dumps({"id": request.mark, "custom_id": request.custom_id})[:-1]
     return b'%s,"response":%s,"error":%s}\n' % (head, response, error)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from batch_frames.shardfiles import RESULT_ENDINGS
 
 __all__ = ["LiveFiles", "Request", "requests_of"]
 
+MARK = "local-"
+
 
 @dataclass(frozen=True)
 class Request:
@@ -25,13 +29,14 @@ class Request:
         custom_id: Its id.
         url: The path of the API that answers it.
         body: What it asks.
-        line: Its number, from 1.
+        mark: What its result has for an ``id``: a hash of the line, so that an answer to another
+            prompt is not taken for one to this.
     """
 
     custom_id: str
     url: str
     body: dict[str, Any]
-    line: int
+    mark: str
 
 
 def requests_of(path: Path) -> Iterator[Request]:
@@ -53,7 +58,9 @@ def requests_of(path: Path) -> Iterator[Request]:
             if not (isinstance(custom_id, str) and isinstance(url, str) and isinstance(body, dict)):
                 problem = "'custom_id' and 'url' must be text, 'body' an object"
                 raise LineError(problem, path=path, line=number)
-            yield Request(custom_id, url, body, number)
+            yield Request(
+                custom_id, url, body, MARK + blake2b(raw.strip(), digest_size=8).hexdigest()
+            )
 
 
 class LiveFiles:
@@ -95,21 +102,27 @@ class LiveFiles:
         """List the files that are there."""
         return [path for path in (self.output, self.errors) if path.exists()]
 
-    def answered(self) -> set[str]:
-        """Collect the ids that have an answer, and cut off what a crash left behind it."""
-        _cut_torn(self.output)
-        return set(_ids(self.output))
+    def answered(self, requests: Iterable[Request], most: int | None = None) -> set[str]:
+        """Collect the ids that have an answer, without answers to what was asked before.
 
-    def forget_errors(self, ids: set[str]) -> None:
-        """Take the lines of some ids out of the error file, since they are asked again."""
+        What a crash left behind the last line is cut off. Answers to other prompts under the same
+        ids are taken out, and so are the errors of all that is asked again.
+
+        Args:
+            requests: What the shard asks now.
+            most: How many of them, the first ones, are to be answered; None for all.
+        """
+        _cut_torn(self.output)
         _cut_torn(self.errors)
-        if not ids.isdisjoint(_ids(self.errors)):
-            temporary = self.errors.with_name(f".{self.errors.name}.tmp")
-            with self.errors.open("rb") as old, temporary.open("wb") as new:
-                new.writelines(line for line in old if _id(line) not in ids)
-            temporary.replace(self.errors)
-        if self.errors.exists() and not self.errors.stat().st_size:
-            self.errors.unlink()
+        marks = dict(_answers(self.output))
+        if not marks and not self.errors.exists():
+            return set()
+        asked = {request.custom_id: request.mark for request in requests}
+        stale = {key for key, mark in marks.items() if _is_other(mark, asked.get(key))}
+        _forget(self.output, stale)
+        answered = marks.keys() - stale
+        _forget(self.errors, set(islice(asked, most)) - answered)
+        return answered
 
     def append(self, line: bytes, *, is_good: bool) -> None:
         """Write one line to the output or the error file."""
@@ -130,15 +143,34 @@ def _cut_torn(path: Path) -> None:
         file.truncate(size)
 
 
-def _ids(path: Path) -> Iterator[str]:
+def _is_other(mark: str, asked: str | None) -> bool:
+    """Tell whether an answer is one of ours, to another request than is asked now."""
+    return asked is not None and mark.startswith(MARK) and mark != asked
+
+
+def _forget(path: Path, ids: set[str]) -> None:
+    """Take the lines of some ids out of a file; nothing is left of one that is empty then."""
+    if not path.exists():
+        return
+    if not ids.isdisjoint(key for key, _ in _answers(path)):
+        temporary = path.with_name(f".{path.name}.tmp")
+        with path.open("rb") as old, temporary.open("wb") as new:
+            new.writelines(line for line in old if _answer(line)[0] not in ids)
+        temporary.replace(path)
+    if not path.stat().st_size:
+        path.unlink()
+
+
+def _answers(path: Path) -> Iterator[tuple[str, str]]:
+    """Read the ``custom_id`` and the ``id`` of each line that has them."""
     if path.exists():
         with path.open("rb") as file:
-            yield from (found for line in file if (found := _id(line)) is not None)
+            yield from ((key, mark) for key, mark in map(_answer, file) if key is not None)
 
 
-def _id(line: bytes) -> str | None:
+def _answer(line: bytes) -> tuple[str | None, str]:
     try:
-        found = json.loads(line)["custom_id"]
-    except (KeyError, TypeError, ValueError, RecursionError):
-        return None
-    return str(found)
+        value = json.loads(line)
+        return str(value["custom_id"]), str(value.get("id"))
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        return None, ""

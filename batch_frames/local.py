@@ -41,8 +41,8 @@ def run_local(
 
     Any endpoint that speaks OpenAI's language will do: Ollama, llama.cpp, vLLM, or OpenAI itself,
     for the first five rows before fifty thousand are paid. Each answer is on the disk as soon as it
-    has come. Run again, requests that have an answer are passed over, and those that failed are
-    sent again.
+    has come. Run again, requests that have an answer are passed over; those that failed, or that
+    ask something else by now, are sent again.
 
     Args:
         shards: What ``save_to_file`` returned, or paths or globs of request files.
@@ -109,9 +109,7 @@ class LiveRun:
         self, path: Path, most: int | None, files: LiveFiles, progress: Callable[[], object]
     ) -> int:
         """Answer the requests of one shard, and count them, with those answered before."""
-        done = files.answered()
-        if files.errors.exists():
-            files.forget_errors({r.custom_id for r in islice(requests_of(path), most)})
+        done = files.answered(requests_of(path), most)
         count = 0
 
         def lacking() -> Iterator[Request]:

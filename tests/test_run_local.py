@@ -336,3 +336,28 @@ def test_lines_without_an_id_stay_where_they_are(server: BatchServer) -> None:
     [output, errors] = bf.run_local(shard, client=server.client())
     assert ids(output) == Counter(["r0", "r1"])
     assert errors.read_text() == "null\n"
+
+
+def test_an_answer_to_another_prompt_is_not_kept(server: BatchServer) -> None:
+    """After a change of prompts, what was answered before is asked again, the rest is not."""
+    save(6)
+    bf.run_local("reviews.jsonl", base_url=server.url, limit=5)
+    creator = bf.BatchCreator("m", None, system_prompt=None, seed=None)
+    for number in range(6):
+        creator.add_entry(f"r{number}", f"Say {'again ' * (number % 2)}{number}.")
+    creator.save_to_file("reviews.jsonl")
+    bf.run_local("reviews.jsonl", base_url=server.url, limit=2)
+    asked = [body["messages"][0]["content"] for body in server.bodies[5:]]
+    assert asked == ["Say again 1."]
+    said = {row["custom_id"]: row for row in rows("reviews.output.jsonl")}
+    assert sorted(said) == ["r0", "r1", "r2", "r4"]
+    contents = [
+        row["response"]["body"]["choices"][0]["message"]["content"] for row in said.values()
+    ]
+    assert sorted(contents) == [f"You said: Say {text}." for text in ("0", "2", "4", "again 1")]
+    assert bf.run_local("reviews.jsonl", base_url=server.url) == [Path("reviews.output.jsonl")]
+    results = bf.read_results("reviews.output.jsonl", requests="reviews.jsonl")
+    assert list(results["content"]) == [
+        f"You said: Say {'again ' * (number % 2)}{number}." for number in range(6)
+    ]
+    assert len(server.bodies) == 5 + 1 + 2
