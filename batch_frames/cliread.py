@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import pandas as pd
 
-from batch_frames.files import find_files, read_table
+from batch_frames.files import LEDGER, find_files, read_table
 from batch_frames.frames import to_dataframe
 from batch_frames.joins import join_results
-from batch_frames.requestids import holds_requests
+from batch_frames.requestids import ENDINGS, holds_requests
 from batch_frames.requests import read_requests
 from batch_frames.results import read_results
-from batch_frames.retries import ENDINGS, retry_requests
+from batch_frames.retries import retry_requests
 from batch_frames.statuses import STATUSES, UNANSWERED
 from batch_frames.summaries import summary_line
 from batch_frames.terminal import (
@@ -30,7 +31,6 @@ from batch_frames.terminal import (
 __all__ = ["read", "retry"]
 
 REQUEST_COLUMNS = ("custom_id", "model", "system_prompt", "user_prompt")
-RESULT_COLUMNS = ("custom_id", "status", "content", "error_message")
 
 
 @click.command()
@@ -71,18 +71,29 @@ def read(files: tuple[str, ...], output: Path | None, **options: Any) -> None:
     """
     if bool(options["join"]) != bool(options["id_column"]):
         raise click.UsageError("--join and --id-column need each other")
+    if options["prefix"] and not options["join"]:
+        raise click.UsageError("--prefix needs --join")
     with plain_errors():
-        check_output(output)
-        kinds = {path: holds_requests(path) for path in find_files(files, ENDINGS)}
-        if False in kinds.values():
-            asked = [path for path, holds in kinds.items() if holds]
-            answers = [path for path, holds in kinds.items() if not holds]
+        check_output(output, options["join"])
+        kinds = _kinds(files)
+        asked = [path for path, holds in kinds.items() if holds]
+        answers = [path for path, holds in kinds.items() if not holds]
+        if False in kinds.values() or (not asked and any(options.values())):
             _read_results(answers, asked, output, **options)
         elif any(options.values()):
             problem = "these are request files; the options are for output and error files"
             raise click.ClickException(problem)
         else:
             _show(read_requests(kinds), output, REQUEST_COLUMNS, "request")
+
+
+def _kinds(files: tuple[str, ...]) -> dict[Path, bool | None]:
+    """Tell of each file whether it holds requests; ledgers, which shells expand to, fall out."""
+    named = [name for name in files if not name.endswith(LEDGER)]
+    if not named:
+        problem = "is a ledger of batches; name request files, or output and error files"
+        raise click.ClickException(f"'{files[0]}' {problem}")
+    return {path: holds_requests(path) for path in find_files(named, ENDINGS)}
 
 
 def _read_results(
@@ -96,21 +107,35 @@ def _read_results(
     id_column: str | None,
     prefix: str,
 ) -> None:
+    # pandas' own dtypes make floats of whole numbers in lists, and lose types that no value shows.
     results = read_results(
         paths,
         requests=[*requests, *asked] or None,
         json_schema=json_file(json_schema) if json_schema else None,
+        dtype_backend="pyarrow",
     )
-    frame = results
+    shown = _shown_columns(results)
     if join and id_column:
-        table = to_dataframe(read_table(join, id_column), None)
+        table = to_dataframe(read_table(join, id_column), "pyarrow")
+        if any(table.index.names):
+            table = table.reset_index()
         frame = join_results(table, results, id_column=id_column, prefix=prefix)
-    columns = RESULT_COLUMNS if frame is results else tuple(frame.columns)
-    _show(frame, output, columns, "row" if join else "result")
+        columns = [*table.columns, *(prefix + name for name in shown)]
+        _show(frame, output, columns, "row")
+    else:
+        _show(results, output, ["custom_id", *shown], "result")
     click.echo(summary_line(results))
 
 
-def _show(frame: pd.DataFrame, output: Path | None, columns: tuple[str, ...], noun: str) -> None:
+def _shown_columns(results: pd.DataFrame) -> list[str]:
+    """Choose the columns that say most: typed answers rather than their text."""
+    names = list(results.columns)
+    answers = names[names.index("content") + 1 : names.index("finish_reason")]
+    others = names[names.index("line") + 1 :]
+    return ["status", *(answers or ["content"]), *others, "error_message"]
+
+
+def _show(frame: pd.DataFrame, output: Path | None, columns: Sequence[str], noun: str) -> None:
     if output:
         write_frame(frame, output)
         click.echo(f"{output}  {count_text(len(frame), noun)}")
@@ -143,14 +168,22 @@ def retry(
 ) -> None:
     """Write the requests again that lack an answer in the output and error FILES.
 
+    Request files among FILES are passed over.
+
     \b
     Example:
       batch-frames retry out/reviews.output.jsonl out/reviews.errors.jsonl \\
           --requests out/reviews.jsonl
     """
     with plain_errors():
-        shards = retry_requests(requests, files, output, statuses=statuses)
+        results = [path for path, holds in _kinds(files).items() if not holds]
+        if not results:
+            problem = "these are request files; name the output and error files"
+            raise click.ClickException(problem)
+        shards = retry_requests(requests, results, output, statuses=statuses)
     if shards:
         print_shards(shards)
     else:
-        click.echo("nothing to retry: every request has an answer")
+        lacking = f"no request is {' or '.join(statuses)}"
+        answered = set(statuses) >= set(UNANSWERED)
+        click.echo(f"nothing to retry: {'every request has an answer' if answered else lacking}")

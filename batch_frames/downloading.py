@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from batch_frames.jobs import BATCH_FACTS, Job, counted
 from batch_frames.ledger import Ledger, ledger_path
 from batch_frames.notes import how_to_go_on
 from batch_frames.service import Service
-from batch_frames.shardfiles import RESULT_ENDINGS
+from batch_frames.shardfiles import RESULT_ENDINGS, file_hash
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -94,6 +95,9 @@ def _fetch_all(
     if not job.has_ended:
         return []
     stem = job.path.name.removesuffix(".jsonl")
+    if job.path.is_file() and file_hash(job.path) != job.sha256:
+        changed = f"'{job.path}' has changed since it was submitted as {job.batch_id}"
+        warnings.warn(f"{changed}; the results answer what it asked then", stacklevel=4)
     found = []
     for ending, file_id in zip(
         RESULT_ENDINGS, (job.output_file_id, job.error_file_id), strict=True

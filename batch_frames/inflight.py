@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ def spare_in_flight(changes: Mapping[Path, Path | None]) -> None:
     """Refuse to change or remove shards that the ledger beside them has in flight.
 
     The same bytes may be written again, and a file may go when its bytes stand under a new name.
+    Of a batch that has ended, the results stay beside other requests: that is warned of.
 
     Args:
         changes: For each file that is replaced the one that comes in its place; None removes it.
@@ -25,13 +27,20 @@ def spare_in_flight(changes: Mapping[Path, Path | None]) -> None:
     Raises:
         BatchFramesError: If the requests of a batch would be lost.
     """
-    for path, job in _lost(changes):
+    lost = list(_lost(changes))
+    for path, job in lost:
         if job.status not in ENDED:
             batch = f" as {job.batch_id}" if job.batch_id else ""
             raise BatchFramesError(
                 f"'{path}' was submitted{batch} and has not ended; wait for it, save under another "
                 "name, or pass overwrite=True"
             )
+    for path, job in lost:
+        warnings.warn(
+            f"'{path}' was submitted as {job.batch_id} with other requests than now, and the "
+            "results beside it answer those; better save under another name",
+            stacklevel=4,
+        )
 
 
 def spare_submitted(changes: Mapping[Path, Path | None]) -> None:
@@ -46,8 +55,8 @@ def spare_submitted(changes: Mapping[Path, Path | None]) -> None:
     for path, job in _lost(changes):
         batch = f" as {job.batch_id}" if job.batch_id else ""
         raise BatchFramesError(
-            f"'{path}' was submitted{batch} with other requests than now; choose another path, "
-            f"or move '{ledger_path(path).name}' away to forget its batches"
+            f"'{path}' was submitted{batch} with other requests than now; choose another path "
+            f"(bf.download(bf.load_jobs('{ledger_path(path)}')) brings what those were answered)"
         )
 
 

@@ -19,7 +19,7 @@ from batch_frames.matching import NOWHERE, best_rows
 from batch_frames.statuses import RANKS, STATUSES
 from batch_frames.text import TEXT
 
-__all__ = ["join_results", "result_ids", "result_ranks"]
+__all__ = ["join_results", "refuse_names_in_both", "result_ids", "result_ranks"]
 
 NAMED = 5
 RESULTS = "the table of results"
@@ -51,7 +51,8 @@ def join_results(
         A new DataFrame: the columns of the frame, then those of the results.
 
     Raises:
-        ColumnError: If a column is not there, or a name stands in both.
+        ColumnError: If a column is not there, a name stands in both, or the ids seem to stand in a
+            column that ``id_column`` does not name.
         RequestError: If an id stands twice in the frame.
 
     Example:
@@ -72,11 +73,14 @@ def join_results(
         columns = [name for name in names if name != "custom_id"]
     columns = [columns] if isinstance(columns, str) else list(columns)
     find_columns(names, columns, RESULTS)
-    _refuse_names_in_both([str(name) for name in frame.columns], columns, prefix)
-    found = pc.index_in(result_ids(results), value_set=ids, skip_nulls=True)
+    refuse_names_in_both([str(name) for name in frame.columns], columns, prefix)
+    answered = result_ids(results)
+    found = pc.index_in(answered, value_set=ids, skip_nulls=True)
     positions = np.asarray(found.fill_null(NOWHERE)).astype(np.int64)
-    if len(positions) and len(ids) and (positions == NOWHERE).all():
-        _warn_of_strangers(ids, results)
+    left = answered.filter(pa.array(positions == NOWHERE)).drop_null()
+    if len(left) and len(ids):
+        counted = id_column is None and _only_counts(frame.index)
+        _tell_of_left(left, ids, is_counted=counted, is_all=(positions == NOWHERE).all())
     best = best_rows(positions, ranks, len(ids))
     picked = _picked(results[columns], best).set_axis(frame.index)
     joined: pd.DataFrame = pd.concat([frame, picked.add_prefix(prefix)], axis=1)
@@ -144,7 +148,12 @@ def _refuse_duplicates(ids: pa.Array) -> None:
     raise RequestError(message, row=int(again[0]), custom_id=series[again[0]])
 
 
-def _refuse_names_in_both(have: Sequence[str], columns: Sequence[str], prefix: str) -> None:
+def refuse_names_in_both(have: Sequence[str], columns: Sequence[str], prefix: str) -> None:
+    """Check that a frame has no column of the name that one of results would get.
+
+    Raises:
+        ColumnError: If it has.
+    """
     both = [prefix + name for name in columns if prefix + name in have]
     if both:
         listed = ", ".join(map(repr, both))
@@ -152,13 +161,25 @@ def _refuse_names_in_both(have: Sequence[str], columns: Sequence[str], prefix: s
         raise ColumnError(f"the frame and the results both have {listed}; {advice}")
 
 
-def _warn_of_strangers(ids: pa.Array, results: pd.DataFrame) -> None:
-    ours, theirs = ids[0].as_py(), results["custom_id"].iloc[0]
-    warnings.warn(
-        f"no row has a result: the frame's ids are like {ours!r}, those of the results like "
-        f"{theirs!r}; check id_column=",
-        stacklevel=3,
-    )
+def _only_counts(index: pd.Index[Any]) -> bool:
+    """Tell whether an index has no ids, but only numbers that count the rows."""
+    return isinstance(index, pd.RangeIndex) and index.name is None
+
+
+def _tell_of_left(left: pa.Array, ids: pa.Array, *, is_counted: bool, is_all: bool) -> None:
+    """Warn of results that no row has, a sign of ids from another column or in another form."""
+    named = ", ".join(map(repr, left.slice(0, NAMED).to_pylist()))
+    more = ", …" if len(left) > NAMED else ""
+    count = "1 result has" if len(left) == 1 else f"{len(left):,} results have"
+    if is_counted:
+        problem = f"{count} no row: {named}{more}; the index only counts the rows, pass id_column="
+        raise ColumnError(problem)
+    if is_all:
+        ours, theirs = ids[0].as_py(), left[0].as_py()
+        problem = f"the frame's ids are like {ours!r}, those of the results like {theirs!r}"
+        warnings.warn(f"no row has a result: {problem}; check id_column=", stacklevel=3)
+    else:
+        warnings.warn(f"{count} no row: {named}{more}; check id_column=", stacklevel=3)
 
 
 def _picked(results: pd.DataFrame, best: npt.NDArray[np.int64]) -> pd.DataFrame:

@@ -92,7 +92,7 @@ class Ledger:
             try:
                 self._apply(json.loads(raw))
             except (KeyError, TypeError, ValueError):
-                problem = "not an event of a ledger; move the file away to forget its batches"
+                problem = "not an event of a ledger; take the line out, or bring the file back"
                 raise LineError(problem, path=self.path, line=number) from None
 
     @contextmanager

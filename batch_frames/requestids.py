@@ -22,8 +22,17 @@ from batch_frames.parallel import in_threads
 from batch_frames.requests import load_request
 from batch_frames.text import TEXT
 
-__all__ = ["Asked", "holds_requests", "lines_with_ids", "read_asked"]
+__all__ = [
+    "ENDINGS",
+    "Asked",
+    "holds_requests",
+    "lines_with_ids",
+    "read_asked",
+    "request_files",
+    "result_files",
+]
 
+ENDINGS = (".jsonl", ".jsonl.gz")
 ID, BODY = "$.custom_id", "$.body"
 SCHEMAS = ("$.body.response_format.json_schema.schema", "$.body.text.format.schema")
 IDS = pa.array(["VARCHAR", "UBIGINT", "BIGINT", "HUGEINT", "UHUGEINT", "DOUBLE"], TEXT)
@@ -51,7 +60,7 @@ def read_asked(paths: Paths) -> Asked:
     """
     ids: list[pa.Array] = []
     schemas: set[str | None] = set()
-    for found in in_threads(_found, _lines(find_files(paths, [".jsonl", ".jsonl.gz"]))):
+    for found in in_threads(_found, _lines(request_files(paths))):
         ids.append(found[ID].combine_chunks())
         schema = pc.coalesce(*(found[path] for path in SCHEMAS))
         schemas |= set(schema.unique().to_pylist())
@@ -74,6 +83,18 @@ def lines_with_ids(files: Iterable[Path]) -> Iterator[tuple[Lines, pa.Array]]:
 
 def _lines(files: Iterable[Path]) -> Iterator[Lines]:
     return (lines for path in files for lines in read_lines(path))
+
+
+def request_files(paths: Paths) -> list[Path]:
+    """List request files; results beside them, which a glob catches too, are passed over."""
+    files = find_files(paths, ENDINGS)
+    return [path for path in files if holds_requests(path) is not False] or files
+
+
+def result_files(paths: Paths) -> list[Path]:
+    """List output and error files; request files among them are passed over."""
+    files = find_files(paths, ENDINGS)
+    return [path for path in files if not holds_requests(path)] or files
 
 
 def holds_requests(path: Path) -> bool | None:

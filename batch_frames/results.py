@@ -20,7 +20,7 @@ from batch_frames.requestids import read_asked
 from batch_frames.schema import answer_schema
 from batch_frames.statuses import status_array
 
-__all__ = ["read_results"]
+__all__ = ["read_results", "result_columns"]
 
 FIRST = ("custom_id", "status", "content")
 THEN = (
@@ -51,7 +51,8 @@ def read_results(
     Args:
         paths: A path, a list of them, a glob or a folder; ``.jsonl``, also ``.jsonl.gz``. Output
             and error files may come in any order: what a line is, it says itself.
-        requests: The request files that were sent, given likewise.
+        requests: The request files that were sent, given likewise; results that a glob catches
+            are passed over.
         json_schema: The schema that answers follow, as given when writing: a pydantic model class
             or a dict. None takes that of ``requests``, where all of them have the same.
         usage: Whether to give the columns with numbers of tokens.
@@ -95,6 +96,12 @@ def read_results(
         table = match(table, asked.ids)
     names = () if answers is None else answers.names
     return _frame(_arranged(table, names, usage=usage, raw=raw), dtype_backend)
+
+
+def result_columns(json_schema: Any = None) -> list[str]:
+    """List the columns that all results have, with those of answers that follow a schema."""
+    names = () if json_schema is None else Answers(answer_schema(json_schema)).names
+    return [*FIRST, *_answer_names(names).values(), *THEN]
 
 
 def _arranged(table: pa.Table, names: tuple[str, ...], *, usage: bool, raw: bool) -> pa.Table:

@@ -15,13 +15,18 @@ import pyarrow.compute as pc
 
 from batch_frames.answers import Answers
 from batch_frames.errors import RequestError
-from batch_frames.files import LEDGER, Paths, find_files
+from batch_frames.files import LEDGER, Paths
 from batch_frames.joins import result_ids, result_ranks
 from batch_frames.limits import Limits
 from batch_frames.lines import Lines
 from batch_frames.matching import NOWHERE, best_rows
 from batch_frames.pieces import empty_piece, read_pieces
-from batch_frames.requestids import lines_with_ids, read_asked
+from batch_frames.requestids import (
+    lines_with_ids,
+    read_asked,
+    request_files,
+    result_files,
+)
 from batch_frames.shards import Shard, ShardWriter
 from batch_frames.statuses import RANKS, STATUSES, UNANSWERED
 from batch_frames.stores import open_store
@@ -29,7 +34,6 @@ from batch_frames.text import bytes_of, constant, join
 
 __all__ = ["retry_requests"]
 
-ENDINGS = (".jsonl", ".jsonl.gz")
 LIMITS = Limits()
 
 
@@ -47,8 +51,9 @@ def retry_requests(
     rounds may all be given together. Memory does not grow with the files but for the ids.
 
     Args:
-        requests: The request files.
-        results: What ``read_results`` returned, or the output and error files.
+        requests: The request files; results that a glob catches are passed over.
+        results: What ``read_results`` returned, or the output and error files; request files that a
+            glob catches are passed over.
         path: The new file; it is split as ``save_to_file`` splits. None takes the next free of
             ``reviews.retry-1.jsonl``, ``reviews.retry-2.jsonl``, … beside the first request file,
             unless the last of them already holds just these requests, and ``results`` have nothing
@@ -69,13 +74,13 @@ def retry_requests(
     for status in statuses:
         if status not in RANKS:
             raise ValueError(f"statuses: there is no {status!r}; there are {', '.join(STATUSES)}")
-    files = find_files(requests, ENDINGS)
+    files = request_files(requests)
     wanted = [RANKS[status] for status in statuses]
     if isinstance(results, pd.DataFrame):
         sources, ids, ranks = [], result_ids(results), result_ranks(results)
         names = results["file"].dropna().unique().tolist() if "file" in results else []
     else:
-        sources = find_files(results, ENDINGS)
+        sources = result_files(results)
         names = list(map(str, sources))
         ids, ranks = _read(sources, _answers(files) if "invalid_json" in statuses else None)
     lines = _unanswered(files, _best(ids, ranks), wanted)

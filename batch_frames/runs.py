@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import pandas as pd
@@ -12,16 +14,18 @@ import pyarrow as pa
 from batch_frames.columns import Value
 from batch_frames.creator import LIMITS, warn_of
 from batch_frames.downloading import download
-from batch_frames.errors import JobError
+from batch_frames.errors import BatchFramesError, JobError
 from batch_frames.files import Paths
 from batch_frames.inflight import spare_submitted
 from batch_frames.jobs import Job
-from batch_frames.joins import join_results
+from batch_frames.joins import join_results, refuse_names_in_both
 from batch_frames.limits import Limits
-from batch_frames.results import read_results
+from batch_frames.results import read_results, result_columns
 from batch_frames.rows import Options, from_dataframe
 from batch_frames.shardfiles import find_shards
+from batch_frames.statuses import UNANSWERED
 from batch_frames.submitting import submit
+from batch_frames.summaries import summary_line
 from batch_frames.waiting import wait
 
 if TYPE_CHECKING:
@@ -73,32 +77,53 @@ def run(
         For a frame what ``join_results`` gives, for request files what ``read_results`` gives.
 
     Raises:
-        BatchFramesError: If other requests were submitted under this path.
+        BatchFramesError: If other requests were submitted under this path, or there are none.
+        ColumnError: If the frame has a column with a name of those of results; pass ``prefix``.
         JobError: If batches failed at validation, or nothing came back at all.
         WaitTimeout: If the batches have not ended in time; they go on.
         openai.APIError: As the SDK says it.
     """
-    sending = {
-        "client": client,
-        "metadata": metadata,
-        "max_enqueued_tokens": max_enqueued_tokens,
-        "progress": progress,
-    }
-    waiting = {"client": client, "timeout": timeout, "poll": poll, "progress": progress}
+    both = {"client": client, "progress": progress}
+    sending = {**both, "metadata": metadata, "max_enqueued_tokens": max_enqueued_tokens}
+    waiting = {**both, "timeout": timeout, "poll": poll}
     schema = options.get("json_schema")
     if not _is_frame(frame_or_shards, path):
         return _answers(find_shards(frame_or_shards), schema, sending, waiting)
     assert path is not None
-    # A stream gives its rows once, and they are needed again for the join.
-    is_pandas = isinstance(frame_or_shards, pd.DataFrame)
-    frame = frame_or_shards if is_pandas else pa.table(frame_or_shards)
+    frame = _lasting(frame_or_shards)
+    _check_ahead(frame, Path(path), schema, prefix)
     batch = from_dataframe(
         frame, id_column=id_column, prompt_column=prompt_column, na=na, **options
     )
     shards, requests, skipped = batch._save(path, limits, progress, spare_submitted)
     warn_of(requests, skipped)
+    if not requests:
+        raise BatchFramesError("the frame has no rows to ask about")
     results = _answers(shards, schema, sending, waiting)
+    _warn_of_unanswered(results)
     return join_results(frame, results, id_column=id_column, prefix=prefix)
+
+
+def _lasting(frame: Any) -> Any:
+    """Keep the rows of a stream, which gives them once: they are needed again for the join."""
+    return frame if isinstance(frame, pd.DataFrame) else pa.table(frame)
+
+
+def _check_ahead(frame: Any, path: Path, schema: Any, prefix: str) -> None:
+    """Find out before anything is sent what would fail once all is paid."""
+    if path.suffix != ".jsonl":
+        problem = "is no .jsonl file, which the service wants; name one, as in 'out/reviews.jsonl'"
+        raise BatchFramesError(f"'{path}' {problem}")
+    names = frame.columns if isinstance(frame, pd.DataFrame) else frame.column_names
+    columns = [name for name in result_columns(schema) if name != "custom_id"]
+    refuse_names_in_both([str(name) for name in names], columns, prefix)
+
+
+def _warn_of_unanswered(results: pd.DataFrame) -> None:
+    count = int(results["status"].isin(UNANSWERED).sum())
+    if count:
+        many = f"{count:,} of {len(results):,} requests have no answer ({summary_line(results)})"
+        warnings.warn(f"{many}; retry_requests writes them again", stacklevel=3)
 
 
 def _is_frame(given: Any, path: object) -> bool:

@@ -42,8 +42,8 @@ class Service:
         self._client = client
         self._verb = verb
         self._base_url = base_url
-        if client is not None and type(client).__name__.startswith("Async"):
-            given = type(client).__name__
+        given = type(client).__name__
+        if client is not None and (given.startswith("Async") or not hasattr(client, "batches")):
             raise TypeError(f"{verb} takes an openai.OpenAI client, not {given}")
 
     def __enter__(self) -> Service:

@@ -70,6 +70,8 @@ def open_store(target: str | os.PathLike[str] | IO[bytes], sources: Sequence[Pat
         # What a link points to is replaced, not the link.
         path = path.resolve() if path.is_symlink() else path
         _spare(path, sources)
+        if path.suffix != ".jsonl" and path.exists() and path.stat().st_size and not _is_ours(path):
+            raise BatchFramesError(f"'{path}' is there and holds no requests; name a .jsonl file")
         return FolderStore(path)
     if not callable(getattr(target, "write", None)) or isinstance(target, io.TextIOBase):
         raise TypeError(f"path must be a path or a binary file, not {type(target).__name__}")

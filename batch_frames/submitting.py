@@ -47,9 +47,10 @@ def submit(
     What was done is noted in a ledger beside the shards, ``reviews.jobs.jsonl``, before and after
     each step. Killed at any moment and run again, ``submit`` goes on where it was, and where it
     cannot know whether a batch was created, it looks among the service's batches first. A shard
-    that has its batch keeps it: run again, nothing is sent. The same content under another name is
-    the same batch too. A shard that failed at validation is sent anew once its content has changed,
-    or when what the service found wrong was not in one of its lines.
+    that has its batch keeps it: run again, nothing is sent. The same content under another name of
+    the same set, such as ``reviews-00007.jsonl``, is the same batch too. A shard that failed at
+    validation is sent anew once its content has changed, or when what the service found wrong was
+    not in one of its lines.
 
     Args:
         shards: What ``save_to_file`` returned, or paths or globs of request files. Ledgers and
@@ -144,8 +145,8 @@ def _check_unchanged(ledger: Ledger, file: RequestFile) -> None:
         return
     batch = f" as {job.batch_id}" if job.batch_id else ""
     raise BatchFramesError(
-        f"'{file.path}' has changed since it was submitted{batch}; save it under another name, "
-        f"or move '{ledger.path.name}' away to forget its batches"
+        f"'{file.path}' has changed since it was submitted{batch}; save it under another name "
+        f"(bf.download(bf.load_jobs('{ledger.path}')) brings what it was answered)"
     )
 
 

@@ -147,7 +147,7 @@ class Clock:
         """
         left = seconds if self._deadline is None else self._deadline - time.monotonic()
         if left <= 0:
-            raise self._timed_out()
+            raise self._timed_out() from None
         time.sleep(min(seconds, left))
 
     def _jobs(self) -> list[Job]:

@@ -329,12 +329,14 @@ def test_a_glob_without_request_files(server: BatchServer) -> None:
 def test_a_shard_that_changed_is_an_error_that_names_it(server: BatchServer) -> None:
     """Other content under a submitted name is refused, and nothing of the set is sent."""
     jobs = wait(bf.submit(save(), client=server.client()), server)
-    shards = save(text="Sing {}.")
+    with pytest.warns(UserWarning, match="better save under another name"):
+        shards = save(text="Sing {}.")
     with pytest.raises(bf.BatchFramesError) as caught:
         bf.submit(shards, client=server.client())
     assert str(caught.value) == (
         f"'reviews-00001.jsonl' has changed since it was submitted as {jobs[0].batch_id}; save it "
-        "under another name, or move 'reviews.jobs.jsonl' away to forget its batches"
+        "under another name (bf.download(bf.load_jobs('reviews.jobs.jsonl')) brings what it was "
+        "answered)"
     )
     assert len(server.batches) == 3
     Path("reviews.jobs.jsonl").rename("old.jobs.jsonl")
@@ -364,9 +366,22 @@ def test_saving_over_requests_in_flight_is_refused(server: BatchServer) -> None:
 
 
 def test_saving_is_free_once_the_batches_have_ended(server: BatchServer) -> None:
-    """What has ended no longer holds its request file."""
-    wait(bf.submit(save(), client=server.client()), server)
-    assert len(save(text="Sing {}.")) == 3
+    """What has ended no longer holds its request file, but its results stay with other requests."""
+    jobs = wait(bf.submit(save(), client=server.client()), server)
+    with pytest.warns(UserWarning, match="better save") as caught:
+        assert len(save(text="Sing {}.")) == 3
+    assert [str(one.message) for one in caught] == [
+        f"'reviews-0000{n}.jsonl' was submitted as {job.batch_id} with other requests than now, "
+        "and the results beside it answer those; better save under another name"
+        for n, job in enumerate(jobs, 1)
+    ]
+    with pytest.warns(UserWarning, match="has changed") as caught:
+        bf.download(jobs, client=server.client())
+    assert [str(one.message) for one in caught] == [
+        f"'reviews-0000{n}.jsonl' has changed since it was submitted as {job.batch_id}; the "
+        "results answer what it asked then"
+        for n, job in enumerate(jobs, 1)
+    ]
 
 
 def test_saving_more_keeps_what_is_in_flight(server: BatchServer) -> None:

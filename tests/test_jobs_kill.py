@@ -13,6 +13,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
@@ -149,8 +150,9 @@ class Submitter:
         return code != 0
 
     def kill(self) -> None:
-        """Kill the process that runs."""
-        os.kill(self.pid, signal.SIGKILL)
+        """Kill the process that runs, unless it has ended by itself."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")

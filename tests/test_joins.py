@@ -176,6 +176,7 @@ Row = tuple[str, str]
 )
 @settings(deadline=None)
 @pytest.mark.filterwarnings("ignore:no row has a result")
+@pytest.mark.filterwarnings("ignore:.* no row:UserWarning")
 def test_each_row_gets_its_best_result(ids: list[str], rows: list[Row]) -> None:
     """The better status wins, then the later result; there are never more rows than before."""
     frame = pd.DataFrame({"key": ids})
@@ -582,7 +583,7 @@ def test_an_unknown_column_of_the_results_is_an_error() -> None:
 
 def test_results_of_other_rows_are_told() -> None:
     """Where not a single result belongs to a row, a warning shows the ids of both sides."""
-    frame = pd.DataFrame({"review": ["x", "y"]})
+    frame = pd.DataFrame({"review": ["x", "y"]}, index=["0", "1"])
     with pytest.warns(UserWarning, match="no row") as caught:
         joined = bf.join_results(frame, results_of(("r7", "ok", "x"), ("r8", "ok", "y")))
     assert [str(one.message) for one in caught] == [
@@ -591,6 +592,28 @@ def test_results_of_other_rows_are_told() -> None:
     ]
     assert caught[0].filename == __file__
     assert joined["status"].tolist() == ["missing", "missing"]
+
+
+def test_results_left_over_are_told() -> None:
+    """Where some results belong to no row, a warning names the first of them."""
+    frame = pd.DataFrame({"review": ["x"]}, index=["r7"])
+    results = results_of(*((f"r{n}", "ok", "x") for n in range(7, 15)))
+    with pytest.warns(UserWarning, match="no row") as caught:
+        joined = bf.join_results(frame, results)
+    assert [str(one.message) for one in caught] == [
+        "7 results have no row: 'r8', 'r9', 'r10', 'r11', 'r12', …; check id_column="
+    ]
+    assert joined["content"].tolist() == ["x"]
+
+
+def test_an_index_that_only_counts_is_no_id() -> None:
+    """A forgotten id_column is not filled in by numbers that happen to be ids of other rows."""
+    frame = pd.DataFrame({"id": ["1", "2"], "review": ["x", "y"]})
+    with pytest.raises(bf.ColumnError) as caught:
+        bf.join_results(frame, results_of(("1", "ok", "x"), ("2", "ok", "y")))
+    assert str(caught.value) == (
+        "1 result has no row: '2'; the index only counts the rows, pass id_column="
+    )
 
 
 def test_a_moment_is_written_as_in_its_request() -> None:

@@ -94,7 +94,7 @@ def test_other_requests_are_refused(server: BatchServer, ended: bool, change: st
     batch = server.batches[0].id
     assert str(caught.value) == (
         f"'reviews.jsonl' was submitted as {batch} with other requests than now; choose another "
-        "path, or move 'reviews.jobs.jsonl' away to forget its batches"
+        "path (bf.download(bf.load_jobs('reviews.jobs.jsonl')) brings what those were answered)"
     )
     assert {path: path.read_bytes() for path in Path().iterdir()} == before
     assert len(server.batches) == 1
@@ -112,12 +112,19 @@ def test_answers_with_a_shape_have_columns(server: BatchServer) -> None:
 def test_failures_are_rows_too(server: BatchServer) -> None:
     """A request that failed and one that never ran have their status beside the row."""
     server.settings.fail_every = 2
-    failed = bf.run(FRAME, "a.jsonl", client=server.client(), **ASK)
+    with pytest.warns(UserWarning, match="no answer") as caught:
+        failed = bf.run(FRAME, "a.jsonl", client=server.client(), **ASK)
+    assert [str(one.message) for one in caught] == [
+        "1 of 3 requests have no answer (2 ok, 1 http_error (1× server_error)); retry_requests "
+        "writes them again"
+    ]
+    assert caught[0].filename == __file__
     assert list(failed["status"]) == ["ok", "http_error", "ok"]
     server.settings.fail_every = None
     server.settings.done = 0
     server.settings.endings["b.jsonl"] = "expired"
-    expired = bf.run(FRAME, "b.jsonl", client=server.client(), **ASK)
+    with pytest.warns(UserWarning, match="3 of 3 requests have no answer"):
+        expired = bf.run(FRAME, "b.jsonl", client=server.client(), **ASK)
     assert list(expired["status"]) == ["expired"] * 3
 
 
@@ -167,3 +174,33 @@ def test_nothing_came_back(server: BatchServer) -> None:
     assert str(caught.value) == (
         "no request was answered, 'r.jsonl' is 'cancelled'; submit the requests under another name"
     )
+
+
+@pytest.mark.parametrize(
+    ("frame", "path", "text"),
+    [
+        (
+            FRAME.assign(model="x", status="y"),
+            "r.jsonl",
+            "the frame and the results both have 'status', 'model'; pass prefix=\"answer_\", or "
+            "columns= with those that you need",
+        ),
+        (
+            FRAME,
+            "r.csv",
+            "'r.csv' is no .jsonl file, which the service wants; name one, as in "
+            "'out/reviews.jsonl'",
+        ),
+        (FRAME[:0], "r.jsonl", "the frame has no rows to ask about"),
+    ],
+    ids=["names", "path", "empty"],
+)
+@pytest.mark.filterwarnings("ignore:there are no requests")
+def test_what_would_fail_later_fails_before(
+    server: BatchServer, frame: pd.DataFrame, path: str, text: str
+) -> None:
+    """What would spoil the answers is found out before anything is sent."""
+    with pytest.raises(bf.BatchFramesError) as caught:
+        bf.run(frame, path, client=server.client(), **ASK)
+    assert str(caught.value) == text
+    assert server.requests_log == []
