@@ -19,6 +19,7 @@ from batch_frames.jobs import ENDED, Job
 from batch_frames.local import run_local
 from batch_frames.runs import run
 from batch_frames.service import NO_KEY, make_client
+from batch_frames.statuses import UNANSWERED
 from batch_frames.submitting import submit
 from batch_frames.summaries import summary_line
 from batch_frames.terminal import check_output, json_file, plain_errors, print_frame, write_frame
@@ -27,7 +28,7 @@ from batch_frames.waiting import wait
 __all__ = ["COMMANDS"]
 
 RESULT_COLUMNS = ("custom_id", "status", "content", "error_message")
-UNWELL = ("failed", "expired", "cancelled")
+UNWELL = {"failed", *UNANSWERED}
 
 
 def _with_client(command: Callable[..., None]) -> Callable[..., None]:
@@ -218,8 +219,8 @@ def run_command(
         else:
             print_frame(results, RESULT_COLUMNS)
         click.echo(summary_line(results))
-        jobs = load_jobs(paths)
-    _exit_for(job.status for job in jobs)
+        statuses = [job.status for job in load_jobs(paths)]
+    _exit_for([*statuses, *results["status"].unique()])
 
 
 @click.command("run-local")

@@ -82,7 +82,7 @@ def retry_requests(
     else:
         sources = result_files(results)
         names = list(map(str, sources))
-        ids, ranks = _read(sources, _answers(files) if "invalid_json" in statuses else None)
+        ids, ranks = _read(sources, _answers(files) if {"ok", "invalid_json"} & set(statuses) else None)
     lines = _unanswered(files, _best(ids, ranks), wanted)
     target = _next_round(files[0]) if path is None else Path(path)
     shards = _save(lines, target, [*files, *sources], limits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,8 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from batch_frames.card import size_text
-from batch_frames.errors import BatchFramesError
+from batch_frames.errors import BatchFramesError, CellError, ColumnError
+from batch_frames.frames import to_dataframe
 from batch_frames.jsontext import to_json
 from batch_frames.shards import Shard
 
@@ -35,12 +37,20 @@ __all__ = [
 
 PARQUET = (".parquet", ".pq")
 SHOWN_ROWS = 20
+SHORTEST = 12
+NOT_REACHED = "; check the network, or --base-url; what was done is noted"
 OPTIONS = {
     'na="skip"': "--na skip",
     "pass model=": "pass --model",
     "overwrite=True": "--overwrite",
     "correct base_url": "correct --base-url",
     'pass prefix="answer_", or columns= with those that you need': "pass --prefix answer_",
+    "json_schema must be a dict or a pydantic model class": "a JSON schema must be an object",
+    "pass json_schema=": "pass --json-schema",
+    "check id_column=": "check --id-column",
+    "read the file with read_results": "pass the file without --requests",
+    "read the file with read_requests": "put requests into a file of their own",
+    "read it with from_parquet": "its name must end in .parquet",
 }
 
 
@@ -57,9 +67,13 @@ def plain_errors() -> Iterator[None]:
             raise click.ClickException(_in_options(str(error))) from error
         except Exception as error:
             # The openai SDK's errors, without loading it for the commands that do without.
-            if not any(kind.__name__ == "OpenAIError" for kind in type(error).__mro__):
+            kinds = [kind.__name__ for kind in type(error).__mro__]
+            if "OpenAIError" not in kinds:
                 raise
-            raise click.ClickException(_in_options(str(error))) from error
+            problem = str(error)
+            if "APIConnectionError" in kinds:
+                problem = f"the service is not reached ({problem}){NOT_REACHED}"
+            raise click.ClickException(_in_options(problem)) from error
         finally:
             for warning in caught:
                 click.echo(f"Warning: {_in_options(str(warning.message))}", err=True)
@@ -69,6 +83,9 @@ def _in_options(message: str) -> str:
     """Put a message into one line, and name options as the command line does."""
     for ours, theirs in OPTIONS.items():
         message = message.replace(ours, theirs)
+    message = re.sub(
+        r"""bf\.(\w+)\(bf\.load_jobs\(["']([^"']*)["']\)\)""", r"batch-frames \1 \2", message
+    )
     return " ".join(message.split())
 
 
@@ -108,10 +125,18 @@ def count_text(requests: int, noun: str = "request") -> str:
     return f"{requests:>9,} {noun}{'' if requests == 1 else 's'}"
 
 
-def check_output(output: Path | None) -> None:
-    """Refuse a file whose ending does not say how to write it."""
-    if output and output.suffix not in (".csv", *PARQUET):
+def check_output(output: Path | None, source: Path | None = None) -> None:
+    """Refuse a file that cannot be written, or whose ending does not say how, or that is read."""
+    if not output:
+        return
+    if output.suffix not in (".csv", *PARQUET):
         raise click.ClickException(f"'{output}' must end in .csv or .parquet")
+    folder = next(parent for parent in output.parents if parent.exists())
+    if not folder.is_dir():
+        raise click.ClickException(f"'{folder}' is a file, not a folder; choose another name")
+    if source and output.exists() and output.samefile(source):
+        problem = "which the rows come from; choose another name"
+        raise click.ClickException(f"'{output}' would replace '{source}', {problem}")
 
 
 def write_frame(frame: pd.DataFrame, output: Path) -> None:
@@ -124,10 +149,23 @@ def write_frame(frame: pd.DataFrame, output: Path) -> None:
             # pandas leaves a lone carriage return unquoted, and empty text like what is missing.
             pacsv.write_csv(_flat(table), temporary)
         else:
-            pq.write_table(table, temporary)
+            pq.write_table(_for_parquet(table), temporary)
         temporary.replace(output)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _for_parquet(table: pa.Table) -> pa.Table:
+    """Note dtypes of pandas' own in the file: it cannot read what it notes of lists in Arrow."""
+    plain = table.replace_schema_metadata()
+    for index, field in enumerate(plain.schema):
+        if pa.types.is_fixed_size_list(field.type):
+            # Older versions of Arrow cannot write these where one is missing.
+            lists = plain.column(index).cast(pa.large_list(field.type.value_type))
+            plain = plain.set_column(index, field.name, lists)
+    frame = to_dataframe(plain.slice(0, 0), None, nullable=True)
+    notes = pa.Table.from_pandas(frame, preserve_index=False).schema.metadata
+    return plain.replace_schema_metadata(notes)
 
 
 def _flat(table: pa.Table) -> pa.Table:
@@ -136,19 +174,43 @@ def _flat(table: pa.Table) -> pa.Table:
         if pa.types.is_dictionary(field.type):
             column = pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks])
         elif pa.types.is_nested(field.type):
-            column = pa.chunked_array(
-                [to_json(chunk) for chunk in column.chunks], pa.large_string()
-            )
+            column = _json(column, field.name)
         table = table.set_column(index, field.name, column)
-    return table
+    # Older versions of Arrow write the header once more where the first batch is empty.
+    batches = [batch for batch in table.to_batches() if len(batch)]
+    return pa.Table.from_batches(batches, table.schema)
+
+
+def _json(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    texts: list[pa.Array] = []
+    row = 0
+    for chunk in column.chunks:
+        try:
+            texts.append(to_json(chunk))
+        except CellError as error:
+            where = f"row {row + error.index:,}: column {name!r}"
+            raise ColumnError(f"{where} {error.problem}; write a .parquet file") from None
+        except ColumnError as error:
+            raise ColumnError(f"column {name!r} {error}, or write a .parquet file") from None
+        row += len(chunk)
+    return pa.chunked_array(texts, pa.large_string())
 
 
 def print_frame(frame: pd.DataFrame, columns: Sequence[str]) -> None:
-    """Print the first rows of some columns, as wide as the terminal allows."""
-    shown = frame[list(columns)].head(SHOWN_ROWS)
-    width = max(12, (shutil.get_terminal_size().columns - 40) // 2)
+    """Print the first rows of those columns that have something in them."""
+    shown = frame[list(columns)].head(SHOWN_ROWS).dropna(axis="columns", how="all")
     if len(shown):
-        click.echo(shown.to_string(index=False, max_colwidth=width))
+        click.echo(_fitted(shown.astype(object).where(shown.notna(), "")))
     left = len(frame) - len(shown)
     if left:
         click.echo(f"… and {left:,} more; -o table.csv writes them all")
+
+
+def _fitted(frame: pd.DataFrame) -> str:
+    """Shorten long values until a line fits the terminal, but not to nothing."""
+    width = shutil.get_terminal_size().columns
+    for longest in range(max(width, SHORTEST), SHORTEST - 1, -1):
+        text: str = frame.to_string(index=False, max_colwidth=longest)
+        if text.index("\n") <= width:
+            break
+    return text

@@ -293,3 +293,22 @@ def test_examples_of_the_help_work(server: BatchServer) -> None:
         type_in(name)
     Path("out/reviews.jobs.jsonl").unlink()
     type_in("run-local")
+
+
+def test_a_service_that_is_not_reached_is_one_line() -> None:
+    """Where nobody listens, a sentence says what to look at, and nothing is lost."""
+    save()
+    code, text = run("submit", "out/reviews-*.jsonl", "--base-url", "http://127.0.0.1:9/v1")
+    assert (code, text) == (
+        1,
+        "Error: the service is not reached (Connection error.); check the network, or --base-url; "
+        "what was done is noted\n",
+    )
+
+
+def test_a_run_with_unanswered_requests_ends_with_one(server: BatchServer) -> None:
+    """All was done, but not all is well."""
+    save()
+    server.settings.fail_every = 2
+    code, text = run("run", "out/reviews-*.jsonl", "--poll", "0.01")
+    assert (code, text.splitlines()[-1]) == (1, "2 ok, 2 http_error (2× server_error)")
