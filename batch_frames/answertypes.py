@@ -51,6 +51,7 @@ class Kind:
 
 
 ANYTHING = Kind("json", nullable=True)
+MOST_BACK = 3
 
 
 def answer_kind(schema: Mapping[str, Any]) -> Kind:
@@ -58,7 +59,8 @@ def answer_kind(schema: Mapping[str, Any]) -> Kind:
 
     Formats (``date``, ``date-time``) are read in the properties of the root only; deeper they are
     text. References, ``allOf`` of one and unions of one type and null are followed. What is left,
-    as several types, objects without named properties, and an object inside itself, is ``json``.
+    as several types, objects without named properties, an object inside itself, and one of several
+    that all refer to each other, is ``json``.
 
     Args:
         schema: A JSON schema whose root is an object.
@@ -151,7 +153,7 @@ def _settle(
             return node, nullable, seen
         rest = {name: value for name, value in node.items() if name != key}
         if key == "$ref":
-            if node[key] in seen:
+            if node[key] in seen or _is_entangled(node[key], root, seen):
                 break
             seen = (*seen, node[key])
             node = {**resolve(node[key], root), **rest}
@@ -162,6 +164,24 @@ def _settle(
         nullable = nullable or len(node[key]) > 1
         node = {**rest, **branches[0]}
     return {}, True, seen
+
+
+def _is_entangled(reference: Any, root: Mapping[str, Any], seen: tuple[Any, ...]) -> bool:
+    """Tell whether a part refers back to several on the way to it.
+
+    Written out, parts that all refer to each other would be as many as there are orders of them.
+    """
+    back = _references(resolve(reference, root)) & {one for one in seen if isinstance(one, str)}
+    return len(back) >= MOST_BACK
+
+
+def _references(node: Any) -> set[str]:
+    """Collect the references anywhere in a part of a schema."""
+    children = node.values() if isinstance(node, Mapping) else node
+    found = {node["$ref"]} if isinstance(node, Mapping) and "$ref" in node else set()
+    if isinstance(node, (Mapping, list)):
+        found |= {one for child in children for one in _references(child)}
+    return {one for one in found if isinstance(one, str)}
 
 
 def _is_null(node: Any) -> bool:

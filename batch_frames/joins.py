@@ -78,10 +78,11 @@ def join_results(
     found = pc.index_in(answered, value_set=ids, skip_nulls=True)
     positions = np.asarray(found.fill_null(NOWHERE)).astype(np.int64)
     left = answered.filter(pa.array(positions == NOWHERE)).drop_null()
-    if len(left) and len(ids):
-        counted = id_column is None and _only_counts(frame.index)
-        _tell_of_left(left, ids, is_counted=counted, is_all=(positions == NOWHERE).all())
     best = best_rows(positions, ranks, len(ids))
+    if len(left) and len(ids):
+        # Where some rows have no result and some results no row, counting them was no id.
+        counted = id_column is None and _only_counts(frame.index) and NOWHERE in best
+        _tell_of_left(left, ids, is_counted=counted, is_all=(best == NOWHERE).all())
     picked = _picked(results[columns], best).set_axis(frame.index)
     joined: pd.DataFrame = pd.concat([frame, picked.add_prefix(prefix)], axis=1)
     return joined
@@ -172,8 +173,8 @@ def _tell_of_left(left: pa.Array, ids: pa.Array, *, is_counted: bool, is_all: bo
     more = ", …" if len(left) > NAMED else ""
     count = "1 result has" if len(left) == 1 else f"{len(left):,} results have"
     if is_counted:
-        problem = f"{count} no row: {named}{more}; the index only counts the rows, pass id_column="
-        raise ColumnError(problem)
+        advice = "the index only counts the rows; pass id_column=, or name it"
+        raise ColumnError(f"{count} no row: {named}{more}; {advice}")
     if is_all:
         ours, theirs = ids[0].as_py(), left[0].as_py()
         problem = f"the frame's ids are like {ours!r}, those of the results like {theirs!r}"

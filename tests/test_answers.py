@@ -785,3 +785,21 @@ class TestRefused:
             f"json_schema: the reference {reference!r} leads nowhere; it must name a part of the "
             "schema, as in '#/$defs/Item'"
         )
+
+
+def test_objects_that_all_refer_to_each_other_stay_few() -> None:
+    """Written out in all orders, a dozen of them would be half a billion; they become JSON text."""
+    names = [f"M{number}" for number in range(12)]
+    schema = {
+        "$ref": "#/$defs/M0",
+        "$defs": {
+            name: {
+                "type": "object",
+                "properties": {other: {"$ref": f"#/$defs/{other}"} for other in names},
+            }
+            for name in names
+        },
+    }
+    types = [str(type_) for type_ in Answers(schema).types]
+    assert len(types) == len(names)
+    assert sum(map(len, types)) < 100_000

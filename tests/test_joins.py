@@ -612,8 +612,16 @@ def test_an_index_that_only_counts_is_no_id() -> None:
     with pytest.raises(bf.ColumnError) as caught:
         bf.join_results(frame, results_of(("1", "ok", "x"), ("2", "ok", "y")))
     assert str(caught.value) == (
-        "1 result has no row: '2'; the index only counts the rows, pass id_column="
+        "1 result has no row: '2'; the index only counts the rows; pass id_column=, or name it"
     )
+
+
+def test_the_first_rows_of_a_counted_frame_can_be_joined() -> None:
+    """Where the ids are the index that counts, results of rows that are not there only warn."""
+    results = results_of(*((str(n), "ok", f"{n}!") for n in range(4)))
+    with pytest.warns(UserWarning, match="2 results have no row: '2', '3'; check id_column="):
+        joined = bf.join_results(pd.DataFrame({"review": ["x", "y"]}), results)
+    assert joined["content"].tolist() == ["0!", "1!"]
 
 
 def test_a_moment_is_written_as_in_its_request() -> None:
