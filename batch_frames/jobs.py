@@ -132,6 +132,12 @@ class Job:
         return self.tried_at is not None and self.status != "failed" and not was_called_off
 
     @property
+    def is_awaited(self) -> bool:
+        """Tell whether there may be answers that have not been downloaded."""
+        has_files = self.output_file_id is not None or self.error_file_id is not None
+        return self.may_be_paid and (not self.has_ended or (has_files and not self.files))
+
+    @property
     def is_unsent(self) -> bool:
         """Tell whether no batch is known of, and one is wanted."""
         return self.batch_id is None and self.status == WAITING

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -16,7 +17,9 @@ import pyarrow.compute as pc
 from batch_frames.answers import Answers
 from batch_frames.errors import RequestError
 from batch_frames.files import LEDGER, Paths
+from batch_frames.jobs import Job
 from batch_frames.joins import result_ids, result_ranks
+from batch_frames.ledger import Ledgers
 from batch_frames.limits import Limits
 from batch_frames.lines import Lines
 from batch_frames.matching import NOWHERE, best_rows
@@ -48,7 +51,9 @@ def retry_requests(
     """Copy the requests that still lack a usable answer, byte for byte, into new request files.
 
     Of several results of a request the best one counts, so that requests and results of earlier
-    rounds may all be given together. Memory does not grow with the files but for the ids.
+    rounds may all be given together. Memory does not grow with the files but for the ids. Requests
+    that the ledgers beside the files have in flight, or ended but not yet downloaded, are left out
+    with a warning: they are paid.
 
     Args:
         requests: The request files; results that a glob catches are passed over.
@@ -82,10 +87,20 @@ def retry_requests(
     else:
         sources = result_files(results)
         names = list(map(str, sources))
-        ids, ranks = _read(sources, _answers(files) if {"ok", "invalid_json"} & set(statuses) else None)
-    lines = _unanswered(files, _best(ids, ranks), wanted)
+        ids, ranks = _read(
+            sources, _answers(files) if {"ok", "invalid_json"} & set(statuses) else None
+        )
+    best = _best(ids, ranks)
+    running = _running(files)
+    lines = _unanswered(files, best, wanted, _coming(running, best[0]))
     target = _next_round(files[0]) if path is None else Path(path)
     shards = _save(lines, target, [*files, *sources], limits)
+    if path is None and not shards:
+        return _last_round(files[0], running)
+    if running:
+        listed = ", ".join(f"'{job.path}'" for job in running)
+        problem = f"what {listed} may still answer is left out; wait for it, and download it"
+        warnings.warn(problem, stacklevel=2)
     return _reused(shards, files, names) if path is None else shards
 
 
@@ -113,10 +128,10 @@ def _unanswered(
     files: Sequence[Path],
     best: tuple[pa.Array, npt.NDArray[np.int8]],
     wanted: Sequence[int],
+    given: set[str],
 ) -> Iterator[Lines]:
-    """Give the lines whose best status is a wanted one, each id once."""
+    """Give the lines whose best status is a wanted one, each id once, but those given already."""
     known, ranks = best
-    given: set[str] = set()
     for lines, ids in lines_with_ids(files):
         index = pc.index_in(ids, value_set=known, skip_nulls=True)
         found = pa.array(ranks).take(index).fill_null(RANKS["missing"])
@@ -168,6 +183,34 @@ def _round_name(request_file: Path) -> tuple[str, re.Pattern[str]]:
     return stem, re.compile(
         rf"{re.escape(stem)}\.retry-([0-9]+)(-[0-9]{{5}})?\.(jsonl|jobs\.jsonl)"
     )
+
+
+def _running(files: Sequence[Path]) -> list[Job]:
+    """List the jobs, of all rounds, whose batches may bring answers yet."""
+    rounds = [path for paths in _rounds(files[0]).values() for path in paths]
+    requests = [path for path in rounds if not path.name.endswith(LEDGER)]
+    ledgers = Ledgers()
+    jobs = map(ledgers.job_of, dict.fromkeys([*files, *requests]))
+    return [job for job in jobs if job and job.is_awaited]
+
+
+def _coming(running: Sequence[Job], known: pa.Array) -> set[str]:
+    """Collect the ids of requests that may be answered yet, and are paid."""
+    flying = [job.path for job in running if not job.has_ended]
+    ended = [job.path for job in running if job.has_ended]
+    ids = {one for _, ids in lines_with_ids(flying) for one in ids.to_pylist()}
+    for _, more in lines_with_ids(ended):
+        # Whoever has results of an ended batch has them from elsewhere than `download`.
+        ids.update(more.filter(pc.invert(pc.is_in(more, value_set=known))).to_pylist())
+    return ids
+
+
+def _last_round(request_file: Path, running: Sequence[Job]) -> list[Shard]:
+    """Give the files of the last round again, where they are all that is still to come."""
+    rounds = _rounds(request_file)
+    last = rounds.get(max(rounds, default=0), [])
+    jobs = [job for job in running if job.path in last]
+    return [Shard(job.path, job.requests, job.nbytes) for job in jobs]
 
 
 def _rounds(request_file: Path) -> dict[int, list[Path]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from batch_server import BatchServer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -295,7 +297,6 @@ def test_a_round_is_over_once_it_has_results(tmp_path: Path, as_frame: bool) -> 
     """A round that was sent stays the round until there are results of it; then comes the next."""
     requests, results = three(tmp_path)
     (first,) = bf.retry_requests(requests, results)
-    write(tmp_path / "reviews.retry-1.jobs.jsonl", ['{"event": "submitted"}\n'])
     assert bf.retry_requests(requests, results) == [first]
     write(tmp_path / "reviews.retry-1.errors.jsonl", [results.read_text("utf-8").splitlines()[-1]])
     both = [results, tmp_path / "reviews.retry-1.errors.jsonl"]
@@ -514,3 +515,52 @@ def test_globs_may_catch_request_files_and_results(tmp_path: Path) -> None:
     assert second.path.read_bytes() == first.path.read_bytes()
     found = bf.read_results(output, requests=tmp_path / "reviews*.jsonl")
     assert found["custom_id"].tolist() == bf.read_requests(requests)["custom_id"].tolist()
+
+
+def test_what_is_still_coming_is_not_paid_again(tmp_path: Path) -> None:
+    """Requests in flight are left out, of the first round and of later ones, until they have ended."""
+    creator = bf.BatchCreator("m", None, system_prompt=None)
+    for key in "abcd":
+        creator.add_entry(key, "hi")
+    shards = creator.save_to_file(tmp_path / "reviews.jsonl", limits=bf.Limits(requests=2))
+    with BatchServer(fail_every=2, endings={"reviews-00002.jsonl": "expired"}, done=0) as server:
+        client = server.client()
+        jobs = bf.submit(shards, client=client)
+        first = bf.download(bf.wait(jobs[:1], client=client, poll=0.01), client=client)
+        left_out = (
+            f"what '{shards[1].path}' may still answer is left out; wait for it, and download it"
+        )
+        with pytest.warns(UserWarning, match=f"^{re.escape(left_out)}$"):
+            (again,) = bf.retry_requests(shards, first)
+        assert lines(again.path) == lines(shards[0].path)[1:]
+        (retried,) = bf.submit([again], client=client)
+        both = [*first, *bf.download(bf.wait(jobs, client=client, poll=0.01), client=client)]
+        with pytest.warns(UserWarning, match="is left out"):
+            (second,) = bf.retry_requests([*shards, again], both)
+        assert (second.path.name, lines(second.path)) == (
+            "reviews.retry-2.jsonl",
+            lines(shards[1].path),
+        )
+        assert retried.batch_id == server.batches[2].id
+
+
+def test_a_round_in_flight_is_given_again(tmp_path: Path) -> None:
+    """A cell that writes and submits a round may be run twice: the second time changes nothing."""
+    creator = bf.BatchCreator("m", None, system_prompt=None)
+    for key in "abcd":
+        creator.add_entry(key, "hi")
+    shards = creator.save_to_file(tmp_path / "reviews.jsonl")
+    with BatchServer(fail_every=2) as server:
+        client = server.client()
+        jobs = bf.wait(bf.submit(shards, client=client), client=client, poll=0.01)
+        results = bf.read_results(bf.download(jobs, client=client), requests=shards)
+        rounds = [bf.retry_requests(shards, results) for _ in range(2)]
+        sent = [bf.submit(bf.retry_requests(shards, results), client=client) for _ in range(2)]
+        assert rounds[0] == rounds[1]
+        assert [job.path for job in sent[0]] == [shard.path for shard in rounds[0]]
+        assert len(server.batches) == 2
+
+
+def lines(path: Path) -> list[str]:
+    """Read the lines of a file."""
+    return path.read_text("utf-8").splitlines()
