@@ -518,7 +518,7 @@ def test_globs_may_catch_request_files_and_results(tmp_path: Path) -> None:
 
 
 def test_what_is_still_coming_is_not_paid_again(tmp_path: Path) -> None:
-    """Requests in flight are left out, of the first round and of later ones, until they have ended."""
+    """Requests in flight are left out, of the first round and of later ones."""
     creator = bf.BatchCreator("m", None, system_prompt=None)
     for key in "abcd":
         creator.add_entry(key, "hi")
