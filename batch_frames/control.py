@@ -17,7 +17,7 @@ from batch_frames.finding import settled_batch
 from batch_frames.jobs import ENDED, Job, Jobs
 from batch_frames.ledger import Ledger, Ledgers, ledger_path
 from batch_frames.rejections import failure_text, failures
-from batch_frames.service import Service, batch_facts
+from batch_frames.service import NoBatchError, Service, batch_facts
 from batch_frames.shardfiles import RESULT_ENDINGS
 
 if TYPE_CHECKING:
@@ -102,16 +102,21 @@ def fresh(service: Service, jobs: Iterable[Job]) -> list[Job]:
     asked: dict[str, dict[str, Any]] = {}
     listed = list(jobs)
     for job in listed:
-        if job.in_flight and job.token not in asked:
+        if (job.in_flight or job.lacks_files) and job.token not in asked:
             asked[job.token] = retrieve(service, job)
     return [replace(job, **asked.get(job.token, {})) for job in listed]
 
 
 def retrieve(service: Service, job: Job, **how: Any) -> dict[str, Any]:
     """Ask for one batch, as ``Service.call`` does, and give what a job knows of it."""
-    facts = batch_facts(
-        service.call(lambda api: api.batches.retrieve(job.batch_id), is_quick=True, **how)
-    )
+
+    def ask(api: Any) -> dict[str, Any]:
+        facts = batch_facts(api.batches.retrieve(job.batch_id))
+        if facts["batch_id"] != job.batch_id:
+            raise NoBatchError(f"asked for {job.batch_id}, the service answers {facts['batch_id']}")
+        return facts
+
+    facts = service.call(ask, is_quick=True, **how)
     return {**facts, "errors": tuple(facts["errors"])}
 
 

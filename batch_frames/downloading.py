@@ -59,6 +59,7 @@ def download(
     )  # fmt: skip
     paths: dict[Path, None] = {}
     going: list[Job] = []
+    unnamed: list[Job] = []
     told = how_to_go_on("finished files are kept; to go on, download again")
     with Service(client, "download") as service, told, bar:
         for path, listed in by_ledger.items():
@@ -66,6 +67,15 @@ def download(
                 for job in _as_they_stand(service, ledger, listed):
                     paths |= dict.fromkeys(_fetch_all(service, ledger, job, bar.update))
                     going += [] if job.has_ended else [job]
+                    unnamed += [job] if job.lacks_files else []
+    if unnamed:
+        first = unnamed[0]
+        raise JobError(
+            f"'{first.path}' is {first.status}, but the service names no result file of "
+            f"{first.batch_id} yet; download it again later",
+            batch_id=first.batch_id,
+            status=first.status,
+        )
     if going:
         raise JobError(_not_ended(going), batch_id=going[0].batch_id, status=going[0].status)
     return list(paths)

@@ -50,14 +50,17 @@ def find_batch(service: Service, ledger: Ledger, job: Job) -> Any:
     oldest -= CLOCKS
     known = ledger.batch_ids
     page = service.call(lambda api: api.batches.list(limit=PAGE), is_quick=True)
+    seen: set[str] = set()
     while page.data:
+        new = {batch.id for batch in page.data} - seen
+        seen |= new
         for batch in page.data:
             by_token = (batch.metadata or {}).get(TOKEN_KEY) == job.token
             if by_token or (batch.input_file_id == job.file_id and batch.id not in known):
                 return batch
         times = [batch.created_at for batch in page.data if batch.created_at] or [oldest]
         # Older ones follow only where the newest come first.
-        if (times[0] >= times[-1] < oldest) or not page.has_next_page():
+        if (times[0] > times[-1] < oldest) or not page.has_next_page() or not new:
             return None
         page = service.call(partial(_next_page, page))
     return None

@@ -132,10 +132,17 @@ class Job:
         return self.tried_at is not None and self.status != "failed" and not was_called_off
 
     @property
+    def lacks_files(self) -> bool:
+        """Tell whether the service counts answers of an ended batch, but has named no file yet."""
+        named = self.output_file_id or self.error_file_id
+        return self.has_ended and bool(self.completed or self.failed) and not named
+
+    @property
     def is_awaited(self) -> bool:
         """Tell whether there may be answers that have not been downloaded."""
         has_files = self.output_file_id is not None or self.error_file_id is not None
-        return self.may_be_paid and (not self.has_ended or (has_files and not self.files))
+        is_brought = self.has_ended and not self.lacks_files and (self.files or not has_files)
+        return self.may_be_paid and not is_brought
 
     @property
     def is_unsent(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
-import time
+import threading
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -62,6 +62,7 @@ class Asker:
         if client is not None and base_url is not None:
             raise TypeError("pass client or base_url, not both")
         self._service = Service(client, "run_local", base_url=base_url)
+        self._stopped = threading.Event()
 
     def __enter__(self) -> Asker:
         self._service.__enter__()
@@ -94,8 +95,13 @@ class Asker:
                     raise
                 if asked is None or not left or is_unreached or _is_unpaid(error):
                     return _failure(request, response, error)
-                time.sleep(max(asked, pause))
+                if self._stopped.wait(max(asked, pause)):
+                    return _failure(request, response, error)
         raise AssertionError
+
+    def stop(self) -> None:
+        """Let requests that wait to be sent again be given up."""
+        self._stopped.set()
 
 
 def _post(request: Request, api: Any) -> Any:
@@ -125,7 +131,16 @@ def _answer(request: Request, reply: Any, error: Exception | None) -> Answer:
     }
     response = _dumps(head)[:-1] + b',"body":' + _one_line(reply.content) + b"}"
     line = _line(request, response, b"null")
-    return Answer(request, line, 200 <= status < 300, status, error)
+    is_good = 200 <= status < 300 and not _holds_error(reply.content)
+    return Answer(request, line, is_good, status, error)
+
+
+def _holds_error(content: bytes) -> bool:
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(body, dict) and bool(body.get("error"))
 
 
 def _line(request: Request, response: bytes, error: bytes) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -55,6 +56,10 @@ def requests_of(path: Path) -> Iterator[Request]:
             except (KeyError, TypeError, ValueError):
                 problem = "not a request with 'custom_id', 'url' and 'body'"
                 raise LineError(problem, path=path, line=number) from None
+            if isinstance(url, str) and not re.match(r"/[^/]", url):
+                # Elsewhere the SDK would send the key there.
+                problem = f"'url' is {url!r}, not a path of the API such as '/v1/chat/completions'"
+                raise LineError(problem, path=path, line=number)
             if not (isinstance(custom_id, str) and isinstance(url, str) and isinstance(body, dict)):
                 problem = "'custom_id' and 'url' must be text, 'body' an object"
                 raise LineError(problem, path=path, line=number)

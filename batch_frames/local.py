@@ -142,6 +142,13 @@ class LiveRun:
             while going:
                 came, going = wait(going, return_when=FIRST_COMPLETED)
                 yield from (answer.result() for answer in came)
+        except KeyboardInterrupt:
+            # What has come is paid, and kept.
+            self._asker.stop()
+            pool.shutdown(cancel_futures=True)
+            came = {one for one in going if not one.cancelled() and one.exception() is None}
+            yield from (answer.result() for answer in came)
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -95,8 +95,13 @@ def _requests_before(job: Job) -> int | None:
         ledger = Ledger(ledger_path(job.path))
     except (LineError, OSError):
         return None
-    counts = [_requests(ledger, job.path.with_name(f"{name}-{n:05}.jsonl")) for n in range(1, own)]
-    return None if None in counts else sum(filter(None, counts))
+    before = 0
+    for number in range(1, own):
+        count = _requests(ledger, job.path.with_name(f"{name}-{number:05}.jsonl"))
+        if count is None:
+            return None
+        before += count
+    return before
 
 
 def _requests(ledger: Ledger, shard: Path) -> int | None:

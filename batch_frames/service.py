@@ -27,6 +27,10 @@ NO_KEY = "no key"
 HTTP_LIBRARIES = ("httpx", "httpx2")
 
 
+class NoBatchError(JobError):
+    """Say that a reply lacks what every batch has."""
+
+
 class Service:
     """Hold a client, made when it is first needed, and call it.
 
@@ -116,7 +120,7 @@ def retry_pause(error: Exception, sdk: Any) -> float | None:
         if error.status_code not in RETRIED and error.status_code < 500:
             return None
         return _asked_pause(error.response.headers)
-    if isinstance(error, sdk.APIConnectionError):
+    if isinstance(error, (sdk.APIConnectionError, NoBatchError)):
         return 0.0
     # In the middle of a streamed body, the HTTP library's own errors come through.
     return 0.0 if any(map(_is_transport, type(error).__mro__)) else None
@@ -160,6 +164,13 @@ def _sdk(verb: str) -> Any:
 
 def batch_facts(batch: Any) -> dict[str, Any]:
     """Take what a job knows out of the service's batch, whatever is null or missing there."""
+    if not (
+        isinstance(getattr(batch, "id", None), str)
+        and isinstance(getattr(batch, "status", None), str)
+    ):
+        raise NoBatchError(
+            "the service answers with something that is no batch; check the base URL"
+        )
     counts, usage = getattr(batch, "request_counts", None), getattr(batch, "usage", None)
     errors = getattr(getattr(batch, "errors", None), "data", None) or []
     names = ("code", "line", "message", "param")

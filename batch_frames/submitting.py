@@ -258,6 +258,7 @@ def _create(service: Service, ledger: Ledger, job: Job) -> Job:
             job = ledger.note("creating", job)
             try:
                 batch = service.call(partial(_create_call, job), tries=1)
+                batch_facts(batch)
             except Exception as error:
                 asked = service.retry_pause(error)
                 if asked is None or not left:

@@ -189,7 +189,11 @@ class Watch:
         job = self._ledger.job_of(path.name)
         if job is None:
             raise BatchFramesError(f"'{self._ledger.path}' knows nothing of '{path}'; submit it")
-        return replace(job, path=path, **self._told.get(job.token, {}))
+        told = self._told.get(job.token, {})
+        # Another process may have heard of its end, or made it anew.
+        if job.has_ended or told.get("batch_id") != job.batch_id:
+            told = {}
+        return replace(job, path=path, **told)
 
     def jobs(self) -> list[Job]:
         """Give all jobs that are followed."""

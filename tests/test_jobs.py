@@ -1113,3 +1113,37 @@ def test_an_empty_error_file(server: BatchServer) -> None:
     assert names(paths) == ["reviews.output.jsonl", "reviews.errors.jsonl"]
     assert [path.stat().st_size > 0 for path in paths] == [True, False]
     assert list(bf.read_results(paths, requests="reviews.jsonl")["status"]) == ["ok"] * 6
+
+
+@pytest.mark.parametrize("route", ["GET /batches/{id}", "POST /batches"])
+def test_a_reply_that_is_no_batch_is_asked_for_again(server: BatchServer, route: str) -> None:
+    """A 200 with something else in it neither loses a batch nor makes a second one."""
+    server.when(route, "done", reply(200), times=1)
+    jobs = wait(bf.submit(save(), client=server.client()), server)
+    assert [job.status for job in jobs] == ["completed"] * 3
+    assert [job.batch_id for job in jobs] == [batch.id for batch in server.batches]
+
+
+def test_files_that_are_named_late_are_waited_for(server: BatchServer) -> None:
+    """A batch that is completed before its file is named is asked for again, and not given up."""
+    jobs = bf.submit(save(per_shard=6), client=server.client())
+    server.finish()
+    (batch,) = server.batches
+    named, batch.output_file_id = batch.output_file_id, None
+    jobs = wait(jobs, server)
+    with pytest.raises(bf.JobError) as caught:
+        bf.download(jobs, client=server.client())
+    assert str(caught.value) == (
+        f"'reviews.jsonl' is completed, but the service names no result file of {batch.id} yet; "
+        "download it again later"
+    )
+    batch.output_file_id = named
+    assert names(bf.download(jobs, client=server.client())) == ["reviews.output.jsonl"]
+
+
+def test_a_name_that_ends_in_a_date_is_no_number_of_millions(server: BatchServer) -> None:
+    """A fault in such a shard is told at once, without a look for all shards before it."""
+    shard = save_lines("reviews-20261125.jsonl", {}, {"body": {"model": "m"}})
+    with pytest.raises(bf.JobError) as caught:
+        wait(bf.submit(shard, client=server.client()), server)
+    assert caught.value.errors[0]["line"] == 2

@@ -361,3 +361,26 @@ def test_an_answer_to_another_prompt_is_not_kept(server: BatchServer) -> None:
         f"You said: Say {'again ' * (number % 2)}{number}." for number in range(6)
     ]
     assert len(server.bodies) == 5 + 1 + 2
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/v1/chat/completions", "//host/v1", "v1/chat"])
+def test_a_url_elsewhere_is_refused(server: BatchServer, url: str) -> None:
+    """The key goes to the endpoint that was named, and to no host that a request file names."""
+    save(1)
+    request = json.loads(Path("reviews.jsonl").read_text("utf-8"))
+    Path("reviews.jsonl").write_text(json.dumps({**request, "url": url}), encoding="utf-8")
+    with pytest.raises(bf.LineError) as caught:
+        bf.run_local("reviews.jsonl", base_url=server.url)
+    assert str(caught.value) == (
+        f"reviews.jsonl, line 1: 'url' is {url!r}, not a path of the API such as "
+        "'/v1/chat/completions'"
+    )
+    assert server.requests_log == []
+
+
+def test_an_error_with_status_200_is_no_answer(server: BatchServer) -> None:
+    """What says that it failed goes to the error file, and is asked again the next time."""
+    save(1)
+    server.when(CHAT, "asked", reply(200), times=1)
+    assert bf.run_local("reviews.jsonl", base_url=server.url) == [Path("reviews.errors.jsonl")]
+    assert bf.run_local("reviews.jsonl", base_url=server.url) == [Path("reviews.output.jsonl")]
