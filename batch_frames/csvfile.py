@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,16 @@ class _CsvBytes(io.RawIOBase):
         self._kept = b""
         self._ended = False
         self._last = b""
+        self._reading = threading.Lock()
+
+    def stop(self) -> None:
+        """Give nothing more, once a read that goes on elsewhere is done.
+
+        Arrow reads ahead in a thread of its own. Were the file closed under it, it could read from
+        whatever is opened next.
+        """
+        with self._reading:
+            self._ended, self._kept, self._last = True, b"", b"\n"
 
     def readable(self) -> bool:
         """Tell that this can be read."""
@@ -73,6 +84,10 @@ class _CsvBytes(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         """Read a part; a carriage return at its end waits for what follows."""
+        with self._reading:
+            return self._part(size)
+
+    def _part(self, size: int) -> bytes:
         data = b""
         while not data and not self._ended:
             # UTF-16 may grow by half when it becomes UTF-8.
@@ -142,9 +157,13 @@ class CsvFile:
         )
         try:
             with pa.input_stream(str(self._path), compression="detect") as stream:
-                file = pa.PythonFile(_CsvBytes(stream, self._encoding), "r")
-                with pacsv.open_csv(file, reading, parsing, self._conversion()) as reader:
-                    yield from reader
+                source = _CsvBytes(stream, self._encoding)
+                file = pa.PythonFile(source, "r")
+                try:
+                    with pacsv.open_csv(file, reading, parsing, self._conversion()) as reader:
+                        yield from reader
+                finally:
+                    source.stop()
         except (OSError, UnicodeError) as error:
             raise BatchFramesError(f"'{self._path}' is damaged: {error}") from None
         except pa.ArrowInvalid:
