@@ -23,7 +23,7 @@ from batch_frames.shardfiles import RESULT_ENDINGS
 if TYPE_CHECKING:
     from openai import OpenAI
 
-__all__ = ["cancel", "fresh", "job_list", "load_jobs", "retrieve", "status"]
+__all__ = ["cancel", "fresh", "job_list", "load_jobs", "may_name_more", "retrieve", "status"]
 
 STATUS_COLUMNS = [
     "shard",
@@ -102,22 +102,33 @@ def fresh(service: Service, jobs: Iterable[Job]) -> list[Job]:
     asked: dict[str, dict[str, Any]] = {}
     listed = list(jobs)
     for job in listed:
-        if (job.in_flight or job.lacks_files) and job.token not in asked:
+        if (job.in_flight or may_name_more(job)) and job.token not in asked:
             asked[job.token] = retrieve(service, job)
     return [replace(job, **asked.get(job.token, {})) for job in listed]
 
 
+def may_name_more(job: Job) -> bool:
+    """Tell whether the service counts what should be in a file that it has not named so far."""
+    lacks_output = bool(job.completed) and job.output_file_id is None
+    lacks_errors = bool(job.failed) and job.error_file_id is None
+    return job.has_ended and job.batch_id is not None and (lacks_output or lacks_errors)
+
+
 def retrieve(service: Service, job: Job, **how: Any) -> dict[str, Any]:
     """Ask for one batch, as ``Service.call`` does, and give what a job knows of it."""
-
-    def ask(api: Any) -> dict[str, Any]:
-        facts = batch_facts(api.batches.retrieve(job.batch_id))
-        if facts["batch_id"] != job.batch_id:
-            raise NoBatchError(f"asked for {job.batch_id}, the service answers {facts['batch_id']}")
-        return facts
-
-    facts = service.call(ask, is_quick=True, **how)
+    facts = service.call(
+        lambda api: _facts_of(job.batch_id, api.batches.retrieve(job.batch_id)),
+        is_quick=True,
+        **how,
+    )
     return {**facts, "errors": tuple(facts["errors"])}
+
+
+def _facts_of(batch_id: str | None, batch: Any) -> dict[str, Any]:
+    facts = batch_facts(batch)
+    if facts["batch_id"] != batch_id:
+        raise NoBatchError(f"asked for {batch_id}, the service answers {facts['batch_id']}")
+    return facts
 
 
 def status(jobs: Job | Iterable[Job], *, client: OpenAI | None = None) -> pd.DataFrame:
@@ -205,19 +216,19 @@ def _cancel(service: Service, ledger: Ledger, job: Job, path: Path) -> Job:
         job = ledger.note("status", job, status="cancelled", batch_id=None, errors=[])
     [job] = fresh(service, [job])
     if job.in_flight and job.status != "cancelling":
-        batch = service.call(lambda api: _cancel_call(api, job.batch_id))
-        job = ledger.note("status", job, **batch_facts(batch))
+        facts = service.call(lambda api: _cancel_call(api, job.batch_id))
+        job = ledger.note("status", job, **facts)
     return replace(job, path=path)
 
 
-def _cancel_call(api: Any, batch_id: str | None) -> Any:
+def _cancel_call(api: Any, batch_id: str | None) -> dict[str, Any]:
     """Cancel a batch, unless it has ended meanwhile, which the service answers with an error."""
     try:
-        return api.batches.cancel(batch_id)
+        return _facts_of(batch_id, api.batches.cancel(batch_id))
     except Exception as error:
         if getattr(error, "status_code", None) not in (400, 409):
             raise
-        batch = api.batches.retrieve(batch_id)
-        if str(batch.status).lower() not in ENDED:
+        facts = _facts_of(batch_id, api.batches.retrieve(batch_id))
+        if facts["status"] not in ENDED:
             raise
-        return batch
+        return facts

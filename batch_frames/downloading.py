@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import warnings
 from collections.abc import Callable, Iterable
@@ -46,7 +47,7 @@ def download(
 
     Raises:
         JobError: If a batch has not ended, once the files of the others are there; or if a file
-            has not the size that the service tells.
+            has not the size that the service tells or, if it tells none, too few lines.
         BatchFramesError: If another process is at work on the ledger.
         openai.APIError: As the SDK says it.
     """
@@ -117,14 +118,25 @@ def _fetch_all(
         names = [name for name in job.files if name.endswith(ending)]
         path = job.path.with_name(names[0] if names else stem + ending)
         if not (path.is_file() and path.stat().st_size == job.files.get(path.name)):
-            size = _fetch(service, file_id, path, progress)
+            least = job.completed or 0 if ending == RESULT_ENDINGS[0] else 0
+            size = _fetch(service, file_id, path, least, progress)
             job = ledger.note("downloaded", job, name=path.name, size=size)
         found.append(path)
     return found
 
 
-def _fetch(service: Service, file_id: str, path: Path, progress: Callable[[int], object]) -> int:
-    """Fetch one file to a temporary name, and rename it once it has its size."""
+def _fetch(
+    service: Service, file_id: str, path: Path, least: int, progress: Callable[[int], object]
+) -> int:
+    """Fetch one file to a temporary name, and rename it once it is whole.
+
+    Args:
+        service: Where from.
+        file_id: What the file is called there.
+        path: The name that it gets.
+        least: How many lines it has at least, as a check where the service tells no size.
+        progress: Gets the number of bytes that have come.
+    """
     told = _told_size(service, file_id)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -138,10 +150,29 @@ def _fetch(service: Service, file_id: str, path: Path, progress: Callable[[int],
                 f"'{path.name}': {size:,} bytes came of {told:,} that the service tells; "
                 "download it again"
             )
+        if told is None:
+            _check_lines(temporary, path.name, least)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     return size
+
+
+def _check_lines(file: Path, name: str, least: int) -> None:
+    """Look whether a file of unknown size can be what a batch has left."""
+    lines, start, last = 0, b"", b"\n"
+    with file.open("rb") as opened:
+        while block := opened.read(BLOCK):
+            lines += block.count(b"\n")
+            start, last = start or block.removeprefix(codecs.BOM_UTF8).lstrip(), block[-1:]
+    lines += last != b"\n"
+    if start and not start.startswith(b"{"):
+        raise JobError(f"{name!r}: what came does not begin with '{{'; download it again")
+    if lines < least:
+        came = counted(lines, "line", "lines")
+        raise JobError(
+            f"{name!r}: {came} came of {least:,} that the service counts; download it again"
+        )
 
 
 def _told_size(service: Service, file_id: str) -> int | None:

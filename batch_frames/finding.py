@@ -9,7 +9,7 @@ from typing import Any
 
 from batch_frames.jobs import Job
 from batch_frames.ledger import Ledger
-from batch_frames.service import Service
+from batch_frames.service import NoBatchError, Service
 
 __all__ = ["TOKEN_KEY", "settled_batch"]
 
@@ -49,7 +49,7 @@ def find_batch(service: Service, ledger: Ledger, job: Job) -> Any:
     oldest = job.uploaded_at or datetime.fromisoformat(job.tried_at).timestamp()
     oldest -= CLOCKS
     known = ledger.batch_ids
-    page = service.call(lambda api: api.batches.list(limit=PAGE), is_quick=True)
+    page = service.call(_first_page, is_quick=True)
     seen: set[str] = set()
     while page.data:
         new = {batch.id for batch in page.data} - seen
@@ -66,5 +66,19 @@ def find_batch(service: Service, ledger: Ledger, job: Job) -> Any:
     return None
 
 
+def _first_page(api: Any) -> Any:
+    return _checked(api.batches.list(limit=PAGE))
+
+
 def _next_page(page: Any, api: Any) -> Any:
-    return page.get_next_page()
+    return _checked(page.get_next_page())
+
+
+def _checked(page: Any) -> Any:
+    # An empty list may be null; anything else without one does not say that there is no batch.
+    is_list = isinstance(getattr(page, "data", None), list)
+    if not is_list and getattr(page, "object", None) != "list":
+        raise NoBatchError(
+            "the service answers with something that is no list of batches; check the base URL"
+        )
+    return page

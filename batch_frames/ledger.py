@@ -22,7 +22,9 @@ from batch_frames.locks import lock_owner, release_lock, take_lock
 
 __all__ = ["Ledger", "Ledgers", "ledger_path", "set_name"]
 
-NUMBERED = re.compile(r"(.+)-([0-9]{5,})")
+NUMBERED = re.compile(r"(.+)-([0-9]{5}|[1-9][0-9]{5,6})")
+"""Shards are numbered in five digits, and in more from 100,000 on; eight are a date."""
+
 FACTS = frozenset(field.name for field in fields(Job)) - {"path", "token", "settings", "files"}
 SETTINGS = frozenset(field.name for field in fields(Settings))
 PATIENCE = 1.0
@@ -91,7 +93,7 @@ class Ledger:
         for number, raw in enumerate(_whole_lines(self.path), 1):
             try:
                 self._apply(json.loads(raw))
-            except (KeyError, TypeError, ValueError):
+            except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
                 problem = "not an event of a ledger; take the line out, or bring the file back"
                 raise LineError(problem, path=self.path, line=number) from None
 

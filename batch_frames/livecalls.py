@@ -20,6 +20,9 @@ UNREACHED_TRIES = 3
 REFUSED_FOR_ALL = (401, 403)
 """What an endpoint says to a wrong key, whatever the request."""
 
+OVERLOADED = (429, 503)
+"""What an endpoint says that has no time, whatever the request."""
+
 NO_CONNECTION, TIMED_OUT = "connection_error", "timeout"
 
 
@@ -48,6 +51,11 @@ class Answer:
         """Tell whether every other request would be refused for the same reason."""
         no_key = self.status in REFUSED_FOR_ALL
         return no_key or (self.error is not None and _is_unpaid(self.error))
+
+    @property
+    def is_turned_away(self) -> bool:
+        """Tell whether the endpoint did not even look at the request."""
+        return self.is_unreached or self.status in OVERLOADED
 
 
 class Asker:
@@ -131,16 +139,17 @@ def _answer(request: Request, reply: Any, error: Exception | None) -> Answer:
     }
     response = _dumps(head)[:-1] + b',"body":' + _one_line(reply.content) + b"}"
     line = _line(request, response, b"null")
-    is_good = 200 <= status < 300 and not _holds_error(reply.content)
+    is_good = 200 <= status < 300 and _is_answer(reply.content)
     return Answer(request, line, is_good, status, error)
 
 
-def _holds_error(content: bytes) -> bool:
+def _is_answer(content: bytes) -> bool:
+    """Tell an answer from the error, or the web page, that some endpoints send with status 200."""
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):
         return False
-    return isinstance(body, dict) and bool(body.get("error"))
+    return isinstance(body, dict) and not body.get("error")
 
 
 def _line(request: Request, response: bytes, error: bytes) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
@@ -20,6 +20,11 @@ from batch_frames.shardfiles import RESULT_ENDINGS
 __all__ = ["LiveFiles", "Request", "requests_of"]
 
 MARK = "local-"
+OLD = ".old"
+"""What the name of the answers to earlier prompts ends with; hidden, it is in no glob's results."""
+
+PATH = re.compile(r"(/[\w~:-][\w.~:-]*)+", re.ASCII)
+"""A path that stays below the address of the client, however the SDK joins the two."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +61,12 @@ def requests_of(path: Path) -> Iterator[Request]:
             except (KeyError, TypeError, ValueError):
                 problem = "not a request with 'custom_id', 'url' and 'body'"
                 raise LineError(problem, path=path, line=number) from None
-            if isinstance(url, str) and not re.match(r"/[^/]", url):
-                # Elsewhere the SDK would send the key there.
-                problem = f"'url' is {url!r}, not a path of the API such as '/v1/chat/completions'"
-                raise LineError(problem, path=path, line=number)
             if not (isinstance(custom_id, str) and isinstance(url, str) and isinstance(body, dict)):
                 problem = "'custom_id' and 'url' must be text, 'body' an object"
+                raise LineError(problem, path=path, line=number)
+            if not PATH.fullmatch(url):
+                # Elsewhere the SDK would send the key there.
+                problem = f"'url' is {url!r}, not a path of the API such as '/v1/chat/completions'"
                 raise LineError(problem, path=path, line=number)
             yield Request(
                 custom_id, url, body, MARK + blake2b(raw.strip(), digest_size=8).hexdigest()
@@ -84,6 +89,7 @@ class LiveFiles:
     def __init__(self, shard: Path) -> None:
         stem = shard.name.removesuffix(".jsonl")
         self.output, self.errors = (shard.with_name(stem + end) for end in RESULT_ENDINGS)
+        self._old = self.output.with_name(f".{self.output.name}{OLD}")
         self._lock_path = self.output.with_name(f".{self.output.name}.lock")
         try:
             self._lock = take_lock(self._lock_path)
@@ -111,23 +117,48 @@ class LiveFiles:
         """Collect the ids that have an answer, without answers to what was asked before.
 
         What a crash left behind the last line is cut off. Answers to other prompts under the same
-        ids are taken out, and so are the errors of all that is asked again.
+        ids are put aside, and those put aside before come back where they are asked for again.
+        The errors of all that is asked again, or has its answer back, are taken out.
 
         Args:
             requests: What the shard asks now.
             most: How many of them, the first ones, are to be answered; None for all.
         """
-        _cut_torn(self.output)
-        _cut_torn(self.errors)
+        for path in (self.output, self.errors, self._old):
+            _cut_torn(path)
         marks = dict(_answers(self.output))
-        if not marks and not self.errors.exists():
+        if not marks and not self.errors.exists() and not self._old.exists():
             return set()
         asked = {request.custom_id: request.mark for request in requests}
         stale = {key for key, mark in marks.items() if _is_other(mark, asked.get(key))}
-        _forget(self.output, stale)
+        self._put_aside(stale)
         answered = marks.keys() - stale
-        _forget(self.errors, set(islice(asked, most)) - answered)
-        return answered
+        back = self._take_back(asked, answered)
+        _forget(self.errors, (set(islice(asked, most)) - answered) | back)
+        return answered | back
+
+    def _put_aside(self, ids: set[str]) -> None:
+        """Move answers to a file of their own, where each stands once: they were paid."""
+        if not ids:
+            return
+        kept = set(_answers(self._old))
+        with self.output.open("rb") as file, self._old.open("ab") as old:
+            for line in file:
+                if (key := _answer(line))[0] in ids and key not in kept:
+                    old.write(line)
+        _forget(self.output, ids)
+
+    def _take_back(self, asked: Mapping[str, str], answered: Set[str]) -> set[str]:
+        """Copy the answers to what is asked by now out of those that were put aside."""
+        back: set[str] = set()
+        if self._old.exists():
+            with self._old.open("rb") as file:
+                for line in file:
+                    key, mark = _answer(line)
+                    if key and asked.get(key) == mark and key not in answered and key not in back:
+                        back.add(key)
+                        self.append(line, is_good=True)
+        return back
 
     def append(self, line: bytes, *, is_good: bool) -> None:
         """Write one line to the output or the error file."""
@@ -135,8 +166,15 @@ class LiveFiles:
         if path not in self._handles:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
             self._handles[path] = os.open(path, flags, 0o666)
-        while line:
-            line = line[os.write(self._handles[path], line) :]
+        handle = self._handles[path]
+        size = os.fstat(handle).st_size
+        try:
+            while line:
+                line = line[os.write(handle, line) :]
+        except BaseException:
+            # Half a line would spoil the one that is written next.
+            os.ftruncate(handle, size)
+            raise
 
 
 def _cut_torn(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,8 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = ["run_local"]
 
-UNREACHED = 4
-"""After how many requests without any connection, one after the other, to give up at least."""
+TURNED_AWAY = 4
+"""After how many requests that were turned away, one after the other, to give up at least."""
+
+PATIENCE = 10.0
+"""How many seconds a run that ends early waits for the answers on their way."""
 
 
 def run_local(
@@ -42,7 +46,11 @@ def run_local(
     Any endpoint that speaks OpenAI's language will do: Ollama, llama.cpp, vLLM, or OpenAI itself,
     for the first five rows before fifty thousand are paid. Each answer is on the disk as soon as it
     has come. Run again, requests that have an answer are passed over; those that failed, or that
-    ask something else by now, are sent again.
+    ask something else by now, are sent again. Answers to what was asked before are kept in
+    ``.reviews.output.jsonl.old``, and taken back from there when the same is asked again.
+
+    Interrupted, it sends nothing more, waits ten seconds at most for the answers on their way, and
+    writes what has come; interrupted once more, it does not wait.
 
     Args:
         shards: What ``save_to_file`` returned, or paths or globs of request files.
@@ -58,7 +66,9 @@ def run_local(
 
     Raises:
         MissingExtra: If the openai SDK is not installed.
-        JobError: If the endpoint is not reached; what was answered before is kept.
+        JobError: If the endpoint is not reached, or has no time for any request (429 or 503);
+            what was answered before is kept.
+        LineError: If a line is no request, or its ``url`` is no path of the API.
         BatchFramesError: If a shard has a batch already.
         openai.APIError: As the SDK says it, when the endpoint refuses the key.
     """
@@ -103,7 +113,7 @@ class LiveRun:
         self._asker = asker
         self._concurrency = concurrency
         self._answered = 0
-        self._unreached: list[Answer] = []
+        self._turned_away: list[Answer] = []
 
     def answer(
         self, path: Path, most: int | None, files: LiveFiles, progress: Callable[[], object]
@@ -122,65 +132,98 @@ class LiveRun:
                     done.add(request.custom_id)
                     yield request
 
-        for answer in self._answers(lacking()):
-            self._take(answer, files)
-            progress()
+        self._ask(lacking(), files, progress)
         self._keep(files)
         return count
 
-    def _answers(self, requests: Iterable[Request]) -> Iterator[Answer]:
-        """Ask with a few requests on the way at once, and give the answers as they come."""
+    def _ask(
+        self, requests: Iterable[Request], files: LiveFiles, progress: Callable[[], object]
+    ) -> None:
+        """Ask with a few requests on the way at once, and write the answers as they come."""
         pool = ThreadPoolExecutor(self._concurrency)
         going: set[Future[Answer]] = set()
+
+        def take() -> None:
+            for one in wait(going, return_when=FIRST_COMPLETED).done:
+                self._take(one.result(), files)
+                going.discard(one)
+                progress()
+
         try:
             for request in requests:
                 self._asker.prepare()
-                going.add(pool.submit(self._asker.ask, request))
+                # Known before it begins, so that no interruption comes in between.
+                one: Future[Answer] = Future()
+                going.add(one)
+                pool.submit(self._fill, one, request)
                 if len(going) >= self._concurrency:
-                    came, going = wait(going, return_when=FIRST_COMPLETED)
-                    yield from (answer.result() for answer in came)
+                    take()
             while going:
-                came, going = wait(going, return_when=FIRST_COMPLETED)
-                yield from (answer.result() for answer in came)
-        except KeyboardInterrupt:
-            # What has come is paid, and kept.
-            self._asker.stop()
-            pool.shutdown(cancel_futures=True)
-            came = {one for one in going if not one.cancelled() and one.exception() is None}
-            yield from (answer.result() for answer in came)
+                take()
+        except BaseException:
+            self._rescue(going, files)
             raise
         finally:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _fill(self, one: Future[Answer], request: Request) -> None:
+        if one.set_running_or_notify_cancel():
+            try:
+                one.set_result(self._asker.ask(request))
+            except BaseException as error:
+                one.set_exception(error)
+
+    def _rescue(self, going: Iterable[Future[Answer]], files: LiveFiles) -> None:
+        """Write what has come, and what comes in a moment: it is paid, whatever ends the run."""
+        # Who interrupts again will not wait, but what has come is kept.
+        with suppress(KeyboardInterrupt):
+            self._asker.stop()
+            wait([one for one in going if not one.cancel()], PATIENCE)
+        done = [one for one in going if one.done() and not one.cancelled()]
+        came = [one.result() for one in done if one.exception() is None]
+        for answer in came:
+            if not (answer.is_turned_away or self._is_for_all(answer)):
+                files.append(answer.line, is_good=answer.is_good)
+
+    def _is_for_all(self, answer: Answer) -> bool:
+        """Tell whether all others would fail as this one did."""
+        return answer.is_refused_for_all or (answer.status == 404 and not self._answered)
 
     def _take(self, answer: Answer, files: LiveFiles) -> None:
         """Write an answer, or give up when all others would fail as this one did.
 
         Raises:
-            JobError: If the endpoint is not reached by one request after the other.
+            JobError: If the endpoint turns away one request after the other.
         """
-        if answer.is_refused_for_all or (answer.status == 404 and not self._answered):
+        if self._is_for_all(answer):
             assert answer.error is not None
             raise answer.error
-        if answer.is_unreached:
-            self._unreached.append(answer)
-            if len(self._unreached) >= max(self._concurrency, UNREACHED):
+        if answer.is_turned_away:
+            self._turned_away.append(answer)
+            if len(self._turned_away) >= max(self._concurrency, TURNED_AWAY):
                 raise self._gone()
             return
-        self._answered += 1
         self._keep(files)
         files.append(answer.line, is_good=answer.is_good)
+        self._answered += 1
 
     def _keep(self, files: LiveFiles) -> None:
         """Write that requests were not answered, now that others were, or all have been tried."""
-        if self._unreached and not self._answered:
+        if self._turned_away and not self._answered:
             raise self._gone()
-        for answer in self._unreached:
+        for answer in self._turned_away:
             files.append(answer.line, is_good=False)
-        self._unreached = []
+        self._turned_away = []
 
     def _gone(self) -> JobError:
+        last = self._turned_away[-1]
         before = counted(self._answered, "request was", "requests were")
+        if not last.is_unreached:
+            return JobError(
+                f"{self._asker.place} answers {last.status} to one request after the other, and "
+                f"{before} answered before; wait, or lower concurrency, and run again"
+            )
         return JobError(
-            f"{self._asker.place} is not reached ({self._unreached[-1].error}) and {before} "
+            f"{self._asker.place} is not reached ({last.error}) and {before} "
             "answered before; start it, or correct base_url, and run again"
         )

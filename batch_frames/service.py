@@ -21,6 +21,9 @@ LONGEST_PAUSE = 60.0
 LONGEST_ASKED_PAUSE = 120.0
 QUICK = 60.0
 RETRIED = (408, 409, 425, 429)
+ALSO_CALLED = {"canceled": "cancelled", "succeeded": "completed"}
+"""How else services spell the ends of a batch."""
+
 NO_KEY = "no key"
 """What is sent to a server that asks for none; the SDK wants something."""
 
@@ -164,10 +167,8 @@ def _sdk(verb: str) -> Any:
 
 def batch_facts(batch: Any) -> dict[str, Any]:
     """Take what a job knows out of the service's batch, whatever is null or missing there."""
-    if not (
-        isinstance(getattr(batch, "id", None), str)
-        and isinstance(getattr(batch, "status", None), str)
-    ):
+    named, status = getattr(batch, "id", None), getattr(batch, "status", None)
+    if not (isinstance(named, str) and named and isinstance(status, str)):
         raise NoBatchError(
             "the service answers with something that is no batch; check the base URL"
         )
@@ -175,8 +176,8 @@ def batch_facts(batch: Any) -> dict[str, Any]:
     errors = getattr(getattr(batch, "errors", None), "data", None) or []
     names = ("code", "line", "message", "param")
     return {
-        "status": str(batch.status).lower(),
-        "batch_id": batch.id,
+        "status": ALSO_CALLED.get(status.lower(), status.lower()),
+        "batch_id": named,
         "total": getattr(counts, "total", None),
         "completed": getattr(counts, "completed", None),
         "failed": getattr(counts, "failed", None),

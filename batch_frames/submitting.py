@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -16,12 +16,13 @@ from tqdm import tqdm
 from batch_frames.errors import BatchFramesError
 from batch_frames.files import Paths
 from batch_frames.finding import TOKEN_KEY, settled_batch
-from batch_frames.jobs import Job, Jobs, Settings
+from batch_frames.jobs import Job, Jobs, Settings, counted
 from batch_frames.ledger import Ledger, ledger_path
 from batch_frames.notes import how_to_go_on
 from batch_frames.rejections import job_error
 from batch_frames.service import TRIES, Service, batch_facts, pauses
 from batch_frames.shardfiles import RequestFile, find_shards, read_shard
+from batch_frames.shards import Shard
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -72,14 +73,16 @@ def submit(
         MissingExtra: If the openai SDK is not installed.
         FileNotFoundError: If there is no such file.
         LineError: If a file holds no requests.
-        BatchFramesError: If a shard has changed since it was submitted, or another process is
-            at work on the same ledger.
+        BatchFramesError: If a shard has changed since it was saved or submitted, or another process
+            is at work on the same ledger.
         JobError: If a shard failed at validation before, and has not changed since.
         openai.APIError: As the SDK says it; what was done is noted, and ``submit`` goes on from it.
     """
     settings = Settings(metadata, completion_window, output_expires_after, max_enqueued_tokens)
     _check_settings(settings)
-    files = [read_shard(path) for path in find_shards(shards)]
+    # A generator of shards can be gone through once only.
+    given = list(shards) if isinstance(shards, Iterator) else shards
+    files = [read_shard(path) for path in find_shards(given)]
     by_path = {path: Ledger(path) for path in dict.fromkeys(ledger_path(f.path) for f in files)}
     pairs = [(by_path[ledger_path(file.path)], file) for file in files]
     with ExitStack() as stack:
@@ -88,6 +91,7 @@ def submit(
             stack.enter_context(ledger.locked())
         for ledger, file in pairs:
             _check_unchanged(ledger, file)
+        _check_as_saved(given, files)
         stack.enter_context(how_to_go_on("what was sent is noted; to go on, submit again"))
         for ledger, file in pairs:
             _plan(ledger, file, settings)
@@ -148,6 +152,26 @@ def _check_unchanged(ledger: Ledger, file: RequestFile) -> None:
         f"'{file.path}' has changed since it was submitted{batch}; save it under another name "
         f"(bf.download(bf.load_jobs('{ledger.path}')) brings what it was answered)"
     )
+
+
+def _check_as_saved(given: Paths, files: Iterable[RequestFile]) -> None:
+    """Compare what ``save_to_file`` said of its files with what stands there now."""
+    listed = given if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+    found = {file.path.resolve(): file for file in files}
+    for shard in listed:
+        if not isinstance(shard, Shard):
+            continue
+        file = found[shard.path.resolve()]
+        if (shard.nbytes, shard.requests) != (file.nbytes, file.requests):
+            raise BatchFramesError(
+                f"'{shard.path}' has changed since it was saved, from {_sizes(shard)} to "
+                f"{_sizes(file)}; save it again, or pass its path to send what is there now"
+            )
+
+
+def _sizes(file: Shard | RequestFile) -> str:
+    requests = counted(file.requests, "request", "requests")
+    return f"{requests} in {counted(file.nbytes, 'byte', 'bytes')}"
 
 
 def _plan(ledger: Ledger, file: RequestFile, settings: Settings) -> None:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from batch_frames.control import job_list, retrieve
-from batch_frames.errors import BatchFramesError, WaitTimeout
+from batch_frames.control import job_list, may_name_more, retrieve
+from batch_frames.errors import BatchFramesError, JobError, WaitTimeout
 from batch_frames.jobs import Job, Jobs, counted
 from batch_frames.ledger import Ledger, ledger_path
 from batch_frames.notes import how_to_go_on
-from batch_frames.rejections import job_error
+from batch_frames.rejections import failure_text, failures, job_error
 from batch_frames.service import Service, pauses
 from batch_frames.submitting import send_anew, send_waiting
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["wait"]
 
 FIRST_POLL, LONGEST_POLL, POLL_GROWTH = 3.0, 60.0, 1.3
-LONGEST_REFUSED = 600.0
+REFUSALS, REFUSED_GROWTH, LONGEST_REFUSED = 5, 4, 600.0
 NOTED = ("status", "output_file_id", "error_file_id", "errors")
 
 
@@ -58,6 +58,7 @@ def wait(
     Raises:
         JobError: If batches failed at validation, once all the others have ended. It names shard,
             line, ``custom_id`` and row of what the service found wrong, and ``errors`` lists all.
+            Or if one is refused for its tokens again and again while no other is under way.
         WaitTimeout: If they have not ended in time; they go on.
         openai.APIError: As the SDK says it, when asking again is no use.
         ValueError: If ``poll`` is not above 0.
@@ -150,6 +151,10 @@ class Clock:
             raise self._timed_out() from None
         time.sleep(min(seconds, left))
 
+    def is_flying(self) -> bool:
+        """Tell whether the service has a batch of any ledger."""
+        return any(job.in_flight for job in self._jobs())
+
     def _jobs(self) -> list[Job]:
         return [job for watch in self._watches for job in watch.jobs()]
 
@@ -182,6 +187,7 @@ class Watch:
         self._refused: set[str] = set()
         self._room: int | None = None
         self._refused_pause = clock.first_pause
+        self._refusals = 0
         self._not_before = 0.0
 
     def job(self, path: Path) -> Job:
@@ -189,11 +195,13 @@ class Watch:
         job = self._ledger.job_of(path.name)
         if job is None:
             raise BatchFramesError(f"'{self._ledger.path}' knows nothing of '{path}'; submit it")
+        return replace(job, path=path, **self._news_of(job))
+
+    def _news_of(self, job: Job) -> dict[str, Any]:
         told = self._told.get(job.token, {})
-        # Another process may have heard of its end, or made it anew.
-        if job.has_ended or told.get("batch_id") != job.batch_id:
-            told = {}
-        return replace(job, path=path, **told)
+        # Another process may have heard of its end, cancelled it, or made it anew.
+        is_over = job.has_ended and not may_name_more(job)
+        return {} if is_over or told.get("batch_id") != job.batch_id else told
 
     def jobs(self) -> list[Job]:
         """Give all jobs that are followed."""
@@ -203,7 +211,7 @@ class Watch:
         """Ask for each batch that has not ended; note what is new, and send what waits."""
         self._ledger.reload()
         for job in {job.token: job for job in self.jobs()}.values():
-            if job.in_flight:
+            if job.in_flight or may_name_more(job):
                 self._ask(job)
         self._learn_room()
         waiting = any(job.is_unsent or job.is_refused for job in self.jobs())
@@ -245,31 +253,51 @@ class Watch:
             if not flying:
                 # Batches that are not ours have the room: nothing tells when they end.
                 self._not_before = time.monotonic() + self._refused_pause
-                self._refused_pause = min(2 * self._refused_pause, LONGEST_REFUSED)
+                self._refused_pause = min(REFUSED_GROWTH * self._refused_pause, LONGEST_REFUSED)
+                self._refusals += 1
+            if self._clock.is_flying():
+                self._refusals = 0
         elif self._room is not None and all(job.status != "validating" for job in jobs):
             self._room = max(self._room, flying)
             if flying:
                 self._refused_pause = self._clock.first_pause
+                self._refusals = 0
 
     def _note(self) -> None:
         for job in self._ledger.jobs:
-            if job.token in self._new:
-                self._ledger.note("status", job, **self._told[job.token])
+            if job.token in self._new and (news := self._news_of(job)):
+                self._ledger.note("status", job, **news)
         self._new.clear()
 
     def _send(self) -> None:
+        jobs = self._ledger.jobs_of(self._shards)
+        # The smallest first, so that one that is never taken holds up no other.
+        refused = sorted((j for j in jobs if j.is_refused), key=lambda job: job.estimated_tokens)
+        if refused and self._refusals >= REFUSALS:
+            raise self._given_up(refused)
         if time.monotonic() < self._not_before:
             return
         try:
-            for job in self._ledger.jobs_of(self._shards):
-                if job.is_refused and self._has_room(job):
+            self._send_unsent()
+            for job in refused:
+                if self._has_room(job):
                     send_anew(self._ledger, job)
                     self._send_unsent()
-            self._send_unsent()
         except Exception as error:
             # The next look tries again.
             if self._service.retry_pause(error) is None:
                 raise
+
+    def _given_up(self, refused: list[Job]) -> JobError:
+        errors = [error for job in refused for error in failures(job)]
+        return JobError(
+            f"refused {self._refusals:,} times with none of these batches under way: "
+            f"{failure_text(errors[0])}; wait again once others have ended, "
+            "or save smaller files with limits=bf.Limits(nbytes=…)",
+            batch_id=refused[0].batch_id,
+            status=refused[0].status,
+            errors=errors,
+        )
 
     def _send_unsent(self) -> None:
         send_waiting(

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,7 @@ import pytest
 from batch_server import BatchServer, drop, reply
 
 import batch_frames as bf
-from batch_frames import livecalls
+from batch_frames import livecalls, local
 
 CHAT = "POST /chat/completions"
 
@@ -290,6 +294,7 @@ def test_a_line_that_is_no_request(server: BatchServer, line: str, text: str) ->
     with pytest.raises(bf.LineError) as caught:
         bf.run_local(shard, client=server.client())
     assert str(caught.value) == text
+    assert ids(Path("reviews.output.jsonl")) == Counter(["r0"])
 
 
 @pytest.mark.parametrize(
@@ -363,7 +368,22 @@ def test_an_answer_to_another_prompt_is_not_kept(server: BatchServer) -> None:
     assert len(server.bodies) == 5 + 1 + 2
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:9/v1/chat/completions", "//host/v1", "v1/chat"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:9/v1/chat/completions",
+        "//host/v1",
+        "/v1//host/chat",
+        "/\\host/v1",
+        "/v1/../../chat",
+        "/v1/%2e%2e/chat",
+        "/v1/chat/completions\n",
+        "/v1/\x00",
+        "http://[::1",
+        "v1/chat",
+        "",
+    ],
+)
 def test_a_url_elsewhere_is_refused(server: BatchServer, url: str) -> None:
     """The key goes to the endpoint that was named, and to no host that a request file names."""
     save(1)
@@ -381,6 +401,221 @@ def test_a_url_elsewhere_is_refused(server: BatchServer, url: str) -> None:
 def test_an_error_with_status_200_is_no_answer(server: BatchServer) -> None:
     """What says that it failed goes to the error file, and is asked again the next time."""
     save(1)
-    server.when(CHAT, "asked", reply(200), times=1)
+    said = {"error": {"message": "Overloaded."}}
+    server.settings.answer = lambda body: (200, said)
     assert bf.run_local("reviews.jsonl", base_url=server.url) == [Path("reviews.errors.jsonl")]
+    [row] = rows("reviews.errors.jsonl")
+    assert row["response"]["status_code"] == 200
+    assert row["response"]["body"] == said
+    server.settings.answer = None
     assert bf.run_local("reviews.jsonl", base_url=server.url) == [Path("reviews.output.jsonl")]
+    assert len(server.bodies) == 2
+
+
+@pytest.mark.parametrize("said", [b"<html>", b"", b"null", b"[]"])
+def test_what_is_no_object_is_no_answer(said: bytes) -> None:
+    """The page of a login, sent with status 200, goes to the error file."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(said)))
+            self.end_headers()
+            self.wfile.write(said)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    save(1)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as page:
+        threading.Thread(target=page.serve_forever).start()
+        try:
+            found = bf.run_local("reviews.jsonl", base_url=f"http://127.0.0.1:{page.server_port}")
+        finally:
+            page.shutdown()
+    assert found == [Path("reviews.errors.jsonl")]
+
+
+def interrupt() -> None:
+    """Do what Ctrl-C does."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+def when_stopped(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -> None:
+    """Do something as soon as a run has taken notice of Ctrl-C."""
+    stop = livecalls.Asker.stop
+
+    def stop_and_act(asker: livecalls.Asker) -> None:
+        stop(asker)
+        action()
+
+    monkeypatch.setattr(livecalls.Asker, "stop", stop_and_act)
+
+
+def test_ctrl_c_keeps_what_is_on_the_way(
+    server: BatchServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers that come just after it are written, and no other request is begun."""
+    stopped = threading.Event()
+    when_stopped(monkeypatch, stopped.set)
+    monkeypatch.setattr(local, "PATIENCE", 600.0)
+    all_there = threading.Barrier(4, interrupt)
+
+    def hold() -> None:
+        all_there.wait()
+        stopped.wait()
+
+    server.when(CHAT, "asked", hold, times=None)
+    with pytest.raises(KeyboardInterrupt):
+        bf.run_local(save(40), client=server.client(), concurrency=4)
+    assert ids(Path("reviews.output.jsonl")) == Counter(["r0", "r1", "r2", "r3"])
+    assert len(server.requests_log) == 4
+
+
+def test_ctrl_c_twice_does_not_wait(server: BatchServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second leaves at once what is on the way; what came before is there."""
+    over = threading.Event()
+    when_stopped(monkeypatch, interrupt)
+    monkeypatch.setattr(local, "PATIENCE", 600.0)
+    both_held = threading.Barrier(2, interrupt)
+
+    def hold() -> None:
+        both_held.wait()
+        over.wait()
+
+    server.when(CHAT, "asked", hold, times=None, after=6)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            bf.run_local(save(40), client=server.client(), concurrency=2)
+    finally:
+        over.set()
+    assert sum(ids(Path("reviews.output.jsonl")).values()) == 6
+
+
+def test_ctrl_c_while_a_request_is_begun(
+    server: BatchServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request is known before it is sent: its answer is kept, whenever the interruption comes."""
+    begun = []
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, *args: Any, **options: Any) -> Any:
+            begun.append(super().submit(*args, **options))
+            if len(begun) == 3:
+                raise KeyboardInterrupt
+            return begun[-1]
+
+    monkeypatch.setattr(local, "ThreadPoolExecutor", Pool)
+    asked = threading.Event()
+    when_stopped(monkeypatch, asked.wait)
+    server.when(CHAT, "asked", asked.set, after=2)
+    with pytest.raises(KeyboardInterrupt):
+        bf.run_local(save(40), client=server.client())
+    assert ids(Path("reviews.output.jsonl")) == Counter(["r0", "r1", "r2"])
+
+
+def test_ctrl_c_ends_the_asking_again(server: BatchServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests that an endpoint put off are not sent once more, and are no failures."""
+    monkeypatch.setattr(local, "PATIENCE", 600.0)
+    all_there = threading.Barrier(4, interrupt)
+    put_off = reply(429, Retry_After="1")
+
+    def refuse() -> None:
+        all_there.wait()
+        put_off()
+
+    server.when(CHAT, "asked", refuse, times=4)
+    server.when(CHAT, "asked", put_off, times=None)
+    with pytest.raises(KeyboardInterrupt):
+        bf.run_local(save(40), client=server.client(), concurrency=4)
+    assert len(server.requests_log) == 4
+    assert [path.name for path in Path().iterdir()] == ["reviews.jsonl"]
+
+
+def test_an_end_with_an_error_keeps_what_is_on_the_way(
+    server: BatchServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answers beside a refused key are written before the error is told."""
+    stopped = threading.Event()
+    when_stopped(monkeypatch, stopped.set)
+    all_there = threading.Barrier(4)
+
+    def answer(body: dict[str, Any]) -> tuple[int, Any]:
+        all_there.wait()
+        if body["messages"][0]["content"] == "Say 2.":
+            return 401, {"error": {"message": "No."}}
+        stopped.wait()
+        return 200, {"choices": []}
+
+    server.settings.answer = answer
+    with pytest.raises(openai.AuthenticationError):
+        bf.run_local(save(40), client=server.client(), concurrency=4)
+    assert ids(Path("reviews.output.jsonl")) == Counter(["r0", "r1", "r3"])
+    assert not Path("reviews.errors.jsonl").exists()
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_an_endpoint_that_has_no_time_for_anything(server: BatchServer, status: int) -> None:
+    """When one request after the other is put off to the last, the run ends and says so."""
+    server.when(CHAT, "asked", reply(status), times=None, after=3)
+    with pytest.raises(bf.JobError) as caught:
+        bf.run_local(save(100), client=server.client(), concurrency=1)
+    assert str(caught.value) == (
+        f"{server.url} answers {status} to one request after the other, and 3 requests were "
+        "answered before; wait, or lower concurrency, and run again"
+    )
+    assert ids(Path("reviews.output.jsonl")) == Counter(["r0", "r1", "r2"])
+    assert len(server.requests_log) == 3 + 4 * 6
+
+
+def test_a_trial_of_another_prompt_costs_no_answer(server: BatchServer) -> None:
+    """Answers to the first prompt are put aside, stand in no result, and need not be paid again."""
+    first = save(20)[0].path.read_text("utf-8")
+    output, old = Path("reviews.output.jsonl"), Path(".reviews.output.jsonl.old")
+    bf.run_local("reviews.jsonl", client=server.client())
+    paid = Counter(output.read_bytes().splitlines())
+    second = first.replace("Say", "Sing")
+    for _ in range(2):
+        Path("reviews.jsonl").write_text(second, encoding="utf-8")
+        bf.run_local("reviews.jsonl", client=server.client(), limit=5)
+        assert ids(output) == Counter(f"r{n}" for n in range(5))
+        results = bf.read_results("reviews.o*", requests="reviews.jsonl")
+        assert list(results["content"][:5]) == [f"You said: Sing {n}." for n in range(5)]
+        assert list(results["status"][5:]) == ["missing"] * 15
+        Path("reviews.jsonl").write_text(first, encoding="utf-8")
+        bf.run_local("reviews.jsonl", client=server.client())
+        assert Counter(output.read_bytes().splitlines()) == paid
+        assert len(server.bodies) == 20 + 5
+    assert ids(old) == Counter({f"r{n}": 1 + (n < 5) for n in range(20)})
+
+
+def test_an_answer_that_is_back_replaces_the_error(server: BatchServer) -> None:
+    """What failed under another prompt is no error any more under the one it was answered to."""
+    first = save(2)[0].path.read_text("utf-8")
+    bf.run_local("reviews.jsonl", client=server.client())
+    Path("reviews.jsonl").write_text(first.replace("Say", "Sing"), encoding="utf-8")
+    server.settings.answer = lambda body: (400, {"error": {"message": "No."}})
+    [errors] = bf.run_local("reviews.jsonl", client=server.client())
+    assert errors == Path("reviews.errors.jsonl")
+    Path("reviews.jsonl").write_text(first, encoding="utf-8")
+    [output] = bf.run_local("reviews.jsonl", client=server.client(), limit=0)
+    assert ids(output) == Counter(["r0", "r1"])
+
+
+def test_half_a_line_is_taken_back() -> None:
+    """On a full disk, what does not fit is not left half."""
+    from batch_frames.livefiles import LiveFiles
+
+    [shard] = save(1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with LiveFiles(shard.path) as files:
+        files.append(b"a" * 9_999 + b"\n", is_good=True)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, hard))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                files.append(b"b" * 9_999 + b"\n", is_good=True)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        files.append(b"c\n", is_good=True)
+    assert files.output.read_bytes() == b"a" * 9_999 + b"\nc\n"
