@@ -11,7 +11,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -496,7 +496,7 @@ def test_ctrl_c_twice_does_not_wait(server: BatchServer, monkeypatch: pytest.Mon
 def test_ctrl_c_while_a_request_is_begun(
     server: BatchServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A request is known before it is sent: its answer is kept, whenever the interruption comes."""
+    """A request is known before it is sent: its answer is kept, even if Ctrl-C comes twice."""
     begun = []
 
     class Pool(ThreadPoolExecutor):
@@ -507,9 +507,12 @@ def test_ctrl_c_while_a_request_is_begun(
             return begun[-1]
 
     monkeypatch.setattr(local, "ThreadPoolExecutor", Pool)
-    asked = threading.Event()
-    when_stopped(monkeypatch, asked.wait)
-    server.when(CHAT, "asked", asked.set, after=2)
+
+    def come_and_interrupt() -> None:
+        wait(begun)
+        interrupt()
+
+    when_stopped(monkeypatch, come_and_interrupt)
     with pytest.raises(KeyboardInterrupt):
         bf.run_local(save(40), client=server.client())
     assert ids(Path("reviews.output.jsonl")) == Counter(["r0", "r1", "r2"])
