@@ -23,7 +23,7 @@ from batch_frames.shardfiles import RESULT_ENDINGS
 if TYPE_CHECKING:
     from openai import OpenAI
 
-__all__ = ["cancel", "fresh", "job_list", "load_jobs", "may_name_more", "retrieve", "status"]
+__all__ = ["cancel", "fresh", "job_list", "load_jobs", "retrieve", "status"]
 
 STATUS_COLUMNS = [
     "shard",
@@ -102,12 +102,12 @@ def fresh(service: Service, jobs: Iterable[Job]) -> list[Job]:
     asked: dict[str, dict[str, Any]] = {}
     listed = list(jobs)
     for job in listed:
-        if (job.in_flight or may_name_more(job)) and job.token not in asked:
+        if (job.in_flight or _may_name_more(job)) and job.token not in asked:
             asked[job.token] = retrieve(service, job)
     return [replace(job, **asked.get(job.token, {})) for job in listed]
 
 
-def may_name_more(job: Job) -> bool:
+def _may_name_more(job: Job) -> bool:
     """Tell whether the service counts what should be in a file that it has not named so far."""
     lacks_output = bool(job.completed) and job.output_file_id is None
     lacks_errors = bool(job.failed) and job.error_file_id is None

@@ -118,11 +118,18 @@ def _fetch_all(
         names = [name for name in job.files if name.endswith(ending)]
         path = job.path.with_name(names[0] if names else stem + ending)
         if not (path.is_file() and path.stat().st_size == job.files.get(path.name)):
-            least = job.completed or 0 if ending == RESULT_ENDINGS[0] else 0
+            least = _least_lines(job) if ending == RESULT_ENDINGS[0] else 0
             size = _fetch(service, file_id, path, least, progress)
             job = ledger.note("downloaded", job, name=path.name, size=size)
         found.append(path)
     return found
+
+
+def _least_lines(job: Job) -> int:
+    """Tell how many lines an output file has at least."""
+    completed = job.completed or 0
+    # There are services that count what failed among what is completed.
+    return completed if job.total is None else min(completed, job.total - (job.failed or 0))
 
 
 def _fetch(

@@ -133,8 +133,8 @@ class Job:
 
     @property
     def lacks_files(self) -> bool:
-        """Tell whether the service counts answers of an ended batch, but has named no file yet."""
-        named = self.output_file_id or self.error_file_id
+        """Tell whether the service counts answers of an ended batch, but names no file of them."""
+        named = self.output_file_id or (self.error_file_id and not self.completed)
         return self.has_ended and bool(self.completed or self.failed) and not named
 
     @property

@@ -156,13 +156,11 @@ def _check_unchanged(ledger: Ledger, file: RequestFile) -> None:
 
 def _check_as_saved(given: Paths, files: Iterable[RequestFile]) -> None:
     """Compare what ``save_to_file`` said of its files with what stands there now."""
-    listed = given if isinstance(given, Iterable) and not isinstance(given, str) else [given]
     found = {file.path.resolve(): file for file in files}
-    for shard in listed:
-        if not isinstance(shard, Shard):
-            continue
-        file = found[shard.path.resolve()]
-        if (shard.nbytes, shard.requests) != (file.nbytes, file.requests):
+    listed = given if isinstance(given, Iterable) else [given]
+    for shard in (one for one in listed if isinstance(one, Shard)):
+        file = found.get(shard.path.resolve())
+        if file and (shard.nbytes, shard.requests) != (file.nbytes, file.requests):
             raise BatchFramesError(
                 f"'{shard.path}' has changed since it was saved, from {_sizes(shard)} to "
                 f"{_sizes(file)}; save it again, or pass its path to send what is there now"

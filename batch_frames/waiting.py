@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from batch_frames.control import job_list, may_name_more, retrieve
+from batch_frames.control import job_list, retrieve
 from batch_frames.errors import BatchFramesError, JobError, WaitTimeout
 from batch_frames.jobs import Job, Jobs, counted
 from batch_frames.ledger import Ledger, ledger_path
@@ -187,7 +187,7 @@ class Watch:
         self._refused: set[str] = set()
         self._room: int | None = None
         self._refused_pause = clock.first_pause
-        self._refusals = 0
+        self._refusals = self._ended = 0
         self._not_before = 0.0
 
     def job(self, path: Path) -> Job:
@@ -200,7 +200,7 @@ class Watch:
     def _news_of(self, job: Job) -> dict[str, Any]:
         told = self._told.get(job.token, {})
         # Another process may have heard of its end, cancelled it, or made it anew.
-        is_over = job.has_ended and not may_name_more(job)
+        is_over = job.has_ended and not job.lacks_files
         return {} if is_over or told.get("batch_id") != job.batch_id else told
 
     def jobs(self) -> list[Job]:
@@ -211,7 +211,7 @@ class Watch:
         """Ask for each batch that has not ended; note what is new, and send what waits."""
         self._ledger.reload()
         for job in {job.token: job for job in self.jobs()}.values():
-            if job.in_flight or may_name_more(job):
+            if job.in_flight or job.lacks_files:
                 self._ask(job)
         self._learn_room()
         waiting = any(job.is_unsent or job.is_refused for job in self.jobs())
@@ -247,6 +247,9 @@ class Watch:
         jobs = {job.token: job for job in self.jobs()}.values()
         flying = self._flying()
         refused = {job.token for job in jobs if job.is_refused}
+        ended = sum(job.has_ended for job in jobs)
+        if ended != self._ended:
+            self._ended, self._refusals = ended, 0
         if refused - self._refused:
             self._refused = refused
             self._room = flying
@@ -254,9 +257,7 @@ class Watch:
                 # Batches that are not ours have the room: nothing tells when they end.
                 self._not_before = time.monotonic() + self._refused_pause
                 self._refused_pause = min(REFUSED_GROWTH * self._refused_pause, LONGEST_REFUSED)
-                self._refusals += 1
-            if self._clock.is_flying():
-                self._refusals = 0
+            self._refusals = 0 if self._clock.is_flying() else self._refusals + 1
         elif self._room is not None and all(job.status != "validating" for job in jobs):
             self._room = max(self._room, flying)
             if flying:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
@@ -9,22 +10,28 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import openai
 import pandas as pd
 import pytest
 from batch_server import BatchServer, drop, reply
+from batch_values import OnDisk, Refusal
 
 import batch_frames as bf
 from batch_frames import finding, service
 from batch_frames.jobs import Jobs
+from batch_frames.ledger import Ledger
+from batch_frames.service import batch_facts
 
 ENDS = ("output.jsonl", "errors.jsonl")
+ODD: list[dict[str, Any]] = [{}, {"error": {"message": "no"}}, {"id": "", "status": "completed"}]
+"""What proxies answer with 200, and no service that speaks of batches does."""
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +72,17 @@ def save_lines(name: str, *changes: dict[str, Any]) -> Path:
         lines.append(json.dumps({**request, "body": body, **change}) + "\n")
     path.write_text("".join(lines), encoding="utf-8")
     return path
+
+
+def instead(body: dict[str, Any]) -> Callable[[], None]:
+    """Make an action that answers with 200 and something of the test's own."""
+
+    def action() -> NoReturn:
+        refusal = Refusal(200, "")
+        refusal.body = body
+        raise refusal
+
+    return action
 
 
 def wait(jobs: Any, server: BatchServer, **options: Any) -> list[bf.Job]:
@@ -1115,10 +1133,13 @@ def test_an_empty_error_file(server: BatchServer) -> None:
     assert list(bf.read_results(paths, requests="reviews.jsonl")["status"]) == ["ok"] * 6
 
 
+@pytest.mark.parametrize("body", ODD)
 @pytest.mark.parametrize("route", ["GET /batches/{id}", "POST /batches"])
-def test_a_reply_that_is_no_batch_is_asked_for_again(server: BatchServer, route: str) -> None:
+def test_a_reply_that_is_no_batch_is_asked_for_again(
+    server: BatchServer, route: str, body: dict[str, Any]
+) -> None:
     """A 200 with something else in it neither loses a batch nor makes a second one."""
-    server.when(route, "done", reply(200), times=1)
+    server.when(route, "done", instead(body))
     jobs = wait(bf.submit(save(), client=server.client()), server)
     assert [job.status for job in jobs] == ["completed"] * 3
     assert [job.batch_id for job in jobs] == [batch.id for batch in server.batches]
@@ -1142,8 +1163,249 @@ def test_files_that_are_named_late_are_waited_for(server: BatchServer) -> None:
 
 
 def test_a_name_that_ends_in_a_date_is_no_number_of_millions(server: BatchServer) -> None:
-    """A fault in such a shard is told at once, without a look for all shards before it."""
+    """A fault in such a shard is told with its row, as it is the only one of its set."""
     shard = save_lines("reviews-20261125.jsonl", {}, {"body": {"model": "m"}})
     with pytest.raises(bf.JobError) as caught:
         wait(bf.submit(shard, client=server.client()), server)
-    assert caught.value.errors[0]["line"] == 2
+    said = server.batches[0].errors[0]["message"]
+    assert str(caught.value) == (
+        "1 batch failed at validation: reviews-20261125.jsonl, line 2 (custom_id 'r1', row 1): "
+        f"{said} [missing_required_parameter]; correct the requests, save and submit them again"
+    )
+
+
+def test_rows_are_unknown_where_a_number_counts_no_shards(server: BatchServer) -> None:
+    """The first of the millions of files before a shard that is missing ends the look for them."""
+    shard = save_lines("places-9999999.jsonl", {"body": {"model": "m"}})
+    with pytest.raises(bf.JobError) as caught:
+        wait(bf.submit(shard, client=server.client()), server)
+    assert [(e["line"], e["row"], e["custom_id"]) for e in caught.value.errors] == [(1, None, "r0")]
+
+
+@pytest.mark.parametrize("route", ["GET /batches/{id}", "POST /batches/{id}/cancel"])
+def test_another_batch_is_no_answer(server: BatchServer, route: str) -> None:
+    """What a service tells of another batch than was asked for is not taken for this one's."""
+    jobs = bf.submit(save(count=4), client=server.client())
+    [asked, other] = server.batches
+    server.when(route, "asked", instead(other.shown(server.settings)), times=service.TRIES)
+    with pytest.raises(bf.JobError) as caught:
+        bf.cancel(jobs[0], client=server.client())
+    assert str(caught.value) == f"asked for {asked.id}, the service answers {other.id}"
+    assert bf.load_jobs("reviews.jsonl") == jobs
+    assert [job.batch_id for job in wait(jobs, server)] == [asked.id, other.id]
+
+
+@pytest.mark.parametrize("body", ODD)
+def test_an_odd_list_does_not_say_that_there_is_no_batch(
+    server: BatchServer, body: dict[str, Any]
+) -> None:
+    """A batch whose making was not confirmed is looked for until there is a list."""
+    server.when("POST /batches", "done", drop, times=2)
+    server.when("GET /batches", "asked", instead(body), times=2)
+    [job] = bf.submit(save(per_shard=6), client=server.client())
+    assert [batch.id for batch in server.batches] == [job.batch_id]
+    server.when("GET /batches", "asked", instead(body), times=None)
+    with pytest.raises(bf.JobError) as caught:
+        bf.submit(save("b.jsonl", per_shard=6), client=server.client())
+    assert str(caught.value) == (
+        "the service answers with something that is no list of batches; check the base URL"
+    )
+    assert len(server.batches) == 2
+
+
+def test_a_list_without_batches_may_be_null(server: BatchServer) -> None:
+    """Where an empty list is null, there is no batch, and one is made."""
+    server.when("POST /batches", "asked", drop)
+    server.when("GET /batches", "asked", instead({"object": "list", "data": None}), times=None)
+    bf.submit(save(per_shard=6), client=server.client())
+    assert len(server.batches) == 1
+
+
+def test_a_list_that_cannot_be_turned_over(server: BatchServer) -> None:
+    """A service that gives the same page again and again is not asked for ever."""
+    bf.submit(save("a.jsonl", per_shard=6), client=server.client())
+    page = {"object": "list", "data": [server.batches[0].shown(server.settings)], "has_more": True}
+    server.when("GET /batches", "asked", instead(page), times=None)
+    server.when("POST /batches", "asked", drop)
+    bf.submit(save("b.jsonl", per_shard=6), client=server.client())
+    assert len(server.batches) == 2
+    assert server.requests_log.count("GET /batches") == 4, "two looks, of two pages each"
+
+
+def test_a_list_of_one_moment_is_read_to_its_end(
+    server: BatchServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Old batches of the same second do not tell that older ones follow."""
+    monkeypatch.setattr(finding, "SETTLE", 0.0)
+    bf.submit(save("a.jsonl", per_shard=6), client=server.client())
+    old = {**server.batches[0].shown(server.settings), "created_at": 1_000}
+    page = {"object": "list", "data": [{**old, "id": "x"}, {**old, "id": "y"}], "has_more": True}
+
+    def turn() -> None:
+        shown = [batch.shown(server.settings) for batch in server.batches]
+        instead({"object": "list", "data": shown, "has_more": False})()
+
+    server.when("POST /batches", "done", drop)
+    server.when("GET /batches", "asked", instead(page))
+    server.when("GET /batches", "asked", turn)
+    [job] = bf.submit(save("b.jsonl", per_shard=6), client=server.client())
+    assert [batch.id for batch in server.batches][1:] == [job.batch_id]
+
+
+@pytest.mark.parametrize("late", ["output_file_id", "error_file_id"])
+def test_a_second_file_that_is_named_late_is_fetched_too(server: BatchServer, late: str) -> None:
+    """Where the counts tell of answers and of failures, both files are asked for."""
+    server.settings.fail_every = 2
+    jobs = bf.submit(save(per_shard=6), client=server.client())
+    server.finish()
+    [batch] = server.batches
+    named = getattr(batch, late)
+    setattr(batch, late, None)
+    jobs = wait(jobs, server)
+    setattr(batch, late, named)
+    if late == "output_file_id":
+        assert wait(jobs, server)[0].output_file_id == named, "paid answers are asked for at once"
+    paths = bf.download(jobs, client=server.client())
+    assert names(paths) == ["reviews.output.jsonl", "reviews.errors.jsonl"]
+
+
+def test_a_service_without_error_files(server: BatchServer) -> None:
+    """Failures that are in no file keep nobody from the answers."""
+    server.settings.fail_every = 2
+    jobs = bf.submit(save(per_shard=6), client=server.client())
+    server.finish()
+    server.batches[0].error_file_id = None
+    paths = bf.download(wait(jobs, server), client=server.client())
+    assert names(paths) == ["reviews.output.jsonl"]
+
+
+def test_what_another_process_cancels_is_waited_for_no_more(server: BatchServer) -> None:
+    """A shard that was refused, and is cancelled elsewhere, ends a wait that goes on meanwhile."""
+    shards = save(count=4)
+    server.settings.endings["reviews-00001.jsonl"] = "in_progress"
+    server.settings.enqueued_tokens = shards[0].nbytes // 4 + 1
+    jobs = bf.submit(shards, client=server.client())
+    client = server.client()
+
+    def cancel() -> None:
+        while bf.load_jobs("reviews.jsonl")[1].status != "failed":
+            time.sleep(0.01)
+        for job in reversed(bf.load_jobs("reviews.jsonl")):
+            bf.cancel(job, client=client)
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    jobs = wait(jobs, server, timeout=60)
+    thread.join()
+    assert [job.status for job in jobs] == ["cancelled"] * 2
+    assert bf.load_jobs("reviews.jsonl")[1].status == "cancelled"
+
+
+def test_old_news_do_not_undo_what_another_process_noted(server: BatchServer) -> None:
+    """What was heard of a batch before another process cancelled its shard is not noted."""
+    [job] = bf.submit(save(per_shard=6), client=server.client())
+    server.settings.enqueued_tokens = 1
+    client = server.client()
+
+    def cancel() -> None:
+        facts = batch_facts(client.batches.retrieve(server.batches[0].id))
+        with Ledger(Path("reviews.jobs.jsonl")).locked() as ledger:
+            noted = ledger.note("status", job, **facts)
+            ledger.note("status", noted, status="cancelled", batch_id=None, errors=[])
+
+    server.when("GET /batches/{id}", "done", cancel)
+    [found] = wait(job, server, timeout=60)
+    assert found.status == "cancelled"
+    assert bf.load_jobs("reviews.jsonl") == [found]
+
+
+def test_a_shard_that_is_never_taken_is_given_up(server: BatchServer) -> None:
+    """Above the limit alone, a shard is tried some times, once all the others have ended."""
+    large = save_lines("reviews-00001.jsonl", *[{}] * 9)
+    others = [save_lines(f"reviews-0000{n}.jsonl", {"custom_id": f"x{n}"}) for n in (2, 3)]
+    server.settings.enqueued_tokens = 1
+    jobs = bf.submit([large, *others], client=server.client())
+
+    def raise_limit() -> None:
+        server.settings.enqueued_tokens = large.stat().st_size // 4 - 1
+
+    server.when("POST /batches", "asked", raise_limit)
+    with pytest.raises(bf.JobError) as caught:
+        wait(jobs, server, timeout=60)
+    last = server.batches[-1]
+    assert str(caught.value) == (
+        "refused 5 times with none of these batches under way: reviews-00001.jsonl: "
+        f"{last.errors[0]['message']} [token_limit_exceeded]; wait again once others have ended, "
+        "or save smaller files with limits=bf.Limits(nbytes=…)"
+    )
+    assert (caught.value.batch_id, caught.value.status) == (last.id, "failed")
+    assert [error["shard"] for error in caught.value.errors] == ["reviews-00001.jsonl"]
+    jobs = bf.load_jobs("reviews.jsonl")
+    assert [job.state for job in jobs] == ["waiting", "completed", "completed"]
+
+
+@pytest.mark.parametrize("one", [True, False])
+def test_a_shard_that_was_saved_over_is_not_sent_for_another(
+    server: BatchServer, one: bool
+) -> None:
+    """What save_to_file returned stands for what it wrote, and not for what came after."""
+    [shard] = save(per_shard=6)
+    [other] = save(count=1, per_shard=6)
+    with pytest.raises(bf.BatchFramesError) as caught:
+        bf.submit(shard if one else iter([shard]), client=server.client())
+    assert str(caught.value) == (
+        f"'reviews.jsonl' has changed since it was saved, from 6 requests in {shard.nbytes:,} "
+        f"bytes to 1 request in {other.nbytes:,} bytes; save it again, or pass its path to send "
+        "what is there now"
+    )
+    assert server.requests_log == []
+    assert bf.submit(shard.path, client=server.client())[0].requests == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"<html>", "what came does not begin with '{'; download it again"),
+        (b'{"error": "no"}', "1 line came of 6 that the service counts; download it again"),
+        (b"", "0 lines came of 6 that the service counts; download it again"),
+    ],
+)
+def test_a_body_of_unknown_size_is_looked_at(
+    server: BatchServer, content: bytes, problem: str
+) -> None:
+    """Where no size is told, an error page or a part of the lines is not kept."""
+    jobs = wait(bf.submit(save(per_shard=6), client=server.client()), server)
+    server.when("GET /files/{id}", "asked", reply(404), times=None)
+    stored = server.service.files[jobs[0].output_file_id or ""]
+    assert isinstance(stored.content, OnDisk)
+    path = stored.content.path
+    whole = codecs.BOM_UTF8 + b"\n" + path.read_bytes()
+    path.write_bytes(content)
+    stored.content = OnDisk(path, len(content))
+    with pytest.raises(bf.JobError) as caught:
+        bf.download(jobs, client=server.client())
+    assert str(caught.value) == f"'reviews.output.jsonl': {problem}"
+    assert names(sorted(Path().iterdir())) == ["reviews.jobs.jsonl", "reviews.jsonl"]
+    path.write_bytes(whole)
+    stored.content = OnDisk(path, len(whole))
+    assert bf.download(jobs, client=server.client())[0].read_bytes() == whole
+
+
+def test_failures_that_are_counted_as_completed(server: BatchServer) -> None:
+    """Where all that ended is called completed, the output may lack what failed."""
+    server.settings.fail_every = 3
+    jobs = bf.submit(save(per_shard=6), client=server.client())
+    server.finish()
+    server.batches[0].completed = 6
+    server.when("GET /files/{id}", "asked", reply(404), times=None)
+    paths = bf.download(wait(jobs, server), client=server.client())
+    assert [sum(ids([path]).values()) for path in paths] == [4, 2]
+
+
+def test_the_ends_of_batches_are_known_by_other_spellings(server: BatchServer) -> None:
+    """A batch that succeeded is completed, and one that is canceled is cancelled."""
+    server.settings.renamed = {"completed": "Succeeded", "cancelled": "canceled"}
+    first, second = bf.submit(save(count=4), client=server.client())
+    bf.cancel(second, client=server.client())
+    jobs = wait([first, second], server, timeout=60)
+    assert [job.status for job in jobs] == ["completed", "cancelled"]

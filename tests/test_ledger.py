@@ -64,6 +64,8 @@ def holder(path: Path) -> Iterator[subprocess.Popen[str]]:
         ("reviews-00041.jsonl", "reviews.jobs.jsonl"),
         ("reviews-123456.jsonl", "reviews.jobs.jsonl"),
         ("reviews-2026.jsonl", "reviews-2026.jobs.jsonl"),
+        ("reviews-20261125.jsonl", "reviews-20261125.jobs.jsonl"),
+        ("reviews-012345.jsonl", "reviews-012345.jobs.jsonl"),
         ("reviews.retry-1.jsonl", "reviews.retry-1.jobs.jsonl"),
         ("a.b-00001.jsonl", "a.b.jobs.jsonl"),
     ],
@@ -132,7 +134,19 @@ def test_a_ledger_cut_at_any_byte_is_read_to_its_last_whole_line(path: Path) -> 
         assert json.loads(written[-1])["status"] == "last"
 
 
-@pytest.mark.parametrize("line", ["{", "null", "[]", '{"event":"created","token":"x"}', "\x00"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "null",
+        "[]",
+        '{"event":"created","token":"x"}',
+        "\x00",
+        '{"event":"intent","token":"x","shard":"a.jsonl","settings":null}',
+        "[" * 100_000,
+    ],
+    ids=["cut", "null", "list", "unknown token", "zero", "no settings", "deep"],
+)
 def test_a_line_that_is_no_event_is_an_error(path: Path, line: str) -> None:
     """A damaged ledger is not taken for one that knows less: that could pay twice."""
     with Ledger(path).locked() as ledger:
