@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ __all__ = ["CsvFile"]
 
 BLOCK = 4 << 20
 LARGEST_BLOCK = 1 << 30
+LONGEST_RELEASE = 5.0
 HEADER = 1 << 20
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -70,11 +72,7 @@ class _CsvBytes(io.RawIOBase):
         self._reading = threading.Lock()
 
     def stop(self) -> None:
-        """Give nothing more, once a read that goes on elsewhere is done.
-
-        Arrow reads ahead in a thread of its own. Were the file closed under it, it could read from
-        whatever is opened next.
-        """
+        """Give nothing more, once a read that goes on in another thread is done."""
         with self._reading:
             self._ended, self._kept, self._last = True, b"", b"\n"
 
@@ -157,13 +155,7 @@ class CsvFile:
         )
         try:
             with pa.input_stream(str(self._path), compression="detect") as stream:
-                source = _CsvBytes(stream, self._encoding)
-                file = pa.PythonFile(source, "r")
-                try:
-                    with pacsv.open_csv(file, reading, parsing, self._conversion()) as reader:
-                        yield from reader
-                finally:
-                    source.stop()
+                yield from self._parsed(_CsvBytes(stream, self._encoding), reading, parsing)
         except (OSError, UnicodeError) as error:
             raise BatchFramesError(f"'{self._path}' is damaged: {error}") from None
         except pa.ArrowInvalid:
@@ -173,6 +165,29 @@ class CsvFile:
             fields = f"{bad.actual_columns} fields, and the header has {bad.expected_columns}"
             problem = f"it has {fields}; quote the fields that hold {self._separator!r}"
             raise self._error(bad.number - 2, problem) from None
+
+    def _parsed(
+        self, source: _CsvBytes, reading: pacsv.ReadOptions, parsing: pacsv.ParseOptions
+    ) -> Iterator[pa.RecordBatch]:
+        """Let Arrow parse, and wait until its thread that reads ahead has let go of the source.
+
+        Were the stream closed under that thread, it could read from whatever is opened next; and
+        were it in Python code when the interpreter ends, the process would be aborted.
+        """
+        is_free = threading.Event()
+        weakref.finalize(source, is_free.set)
+        file, reader = pa.PythonFile(source, "r"), None
+        try:
+            reader = pacsv.open_csv(file, reading, parsing, self._conversion())
+            yield from reader
+        except (OSError, UnicodeError):
+            # The error of a read holds the source, and is the last that its thread does.
+            is_free.set()
+            raise
+        finally:
+            source.stop()
+            del source, file, reader
+            is_free.wait(LONGEST_RELEASE)
 
     def _ends_inside(self, value: bytes) -> bool:
         """Tell whether the file ends in a value whose quote was opened and not closed."""

@@ -1064,3 +1064,25 @@ def test_memory_does_not_grow_with_the_rows(kind: str, few: int, many: int) -> N
     """Many more rows take hardly more memory, far less than what they are themselves."""
     grown = peak_memory(kind, many) - peak_memory(kind, few)
     assert grown < 0.75 * 340 * (many - few)
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from batch_frames import csvfile
+
+read = csvfile._CsvBytes.read
+csvfile._CsvBytes.read = lambda self, size=-1: time.sleep(0.2) or read(self, size)
+batches = csvfile.CsvFile(Path(sys.argv[1]), ["id"]).batches()
+print(next(batches).num_rows > 0)
+batches.close()
+"""
+
+
+def test_a_process_may_end_before_the_file_does(tmp_path: Path) -> None:
+    """Whoever stops reading can leave: nothing goes on in a thread that the end would abort."""
+    path = tmp_path / "large.csv"
+    path.write_text("id,p\n" + "".join(f"{n},{'x' * 90}\n" for n in range(150_000)), "utf-8")
+    script = [sys.executable, "-c", SLOW, str(path)]
+    done = subprocess.run(script, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
