@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -174,20 +175,22 @@ class CsvFile:
         Were the stream closed under that thread, it could read from whatever is opened next; and
         were it in Python code when the interpreter ends, the process would be aborted.
         """
-        is_free = threading.Event()
-        weakref.finalize(source, is_free.set)
+        lent, patience = weakref.ref(source), LONGEST_RELEASE
         file, reader = pa.PythonFile(source, "r"), None
         try:
             reader = pacsv.open_csv(file, reading, parsing, self._conversion())
             yield from reader
         except (OSError, UnicodeError):
             # The error of a read holds the source, and is the last that its thread does.
-            is_free.set()
+            patience = 0.0
             raise
         finally:
             source.stop()
             del source, file, reader
-            is_free.wait(LONGEST_RELEASE)
+            until = time.monotonic() + patience
+            # No event could say so: the thread would still be in Python when it is heard.
+            while lent() is not None and time.monotonic() < until:
+                time.sleep(0.001)
 
     def _ends_inside(self, value: bytes) -> bool:
         """Tell whether the file ends in a value whose quote was opened and not closed."""
