@@ -184,6 +184,7 @@ def retry(
     if shards:
         print_shards(shards)
     else:
-        lacking = f"no request is {' or '.join(statuses)}"
-        answered = set(statuses) >= set(UNANSWERED)
-        click.echo(f"nothing to retry: {'every request has an answer' if answered else lacking}")
+        none = f"no request is {' or '.join(statuses)}"
+        if set(statuses) >= set(UNANSWERED):
+            none = "every request has an answer or waits for one"
+        click.echo(f"nothing to retry: {none}")

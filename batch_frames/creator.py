@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,19 +24,19 @@ from batch_frames.inflight import spare_in_flight
 from batch_frames.limits import Limits
 from batch_frames.schema import to_schema
 from batch_frames.shards import Shard, ShardWriter
+from batch_frames.skipped import Skipped, warn_of
 from batch_frames.stores import open_store
 from batch_frames.tables import TableRequests
 from batch_frames.template import Rendered, Template
 from batch_frames.text import TEXT, bytes_of
 
-__all__ = ["BatchCreator", "warn_of"]
+__all__ = ["BatchCreator"]
 
 CHAT = "/v1/chat/completions"
 MODEL, EFFORT, SEED = DefaultText("o4-mini"), DefaultText("medium"), DefaultNumber(334)
 LIMITS = Limits()
 ENTRY = "\0entry"
 ENTRY_ROWS = 2_048
-NAMED = 5
 
 
 class BatchCreator:
@@ -299,29 +297,3 @@ def _check_entry(number: int, index: str, user_prompt: str) -> None:
         except UnicodeEncodeError:
             problem = f"{place}: {name} holds a lone surrogate, which is not text"
             raise RequestError(problem, row=number, column=name) from None
-
-
-@dataclass
-class Skipped:
-    """Count rows that were skipped, and name the first."""
-
-    rows: int = 0
-    places: list[str] = field(default_factory=list)
-
-    def add(self, rows: int, places: Sequence[str]) -> None:
-        """Count more of them."""
-        self.rows += rows
-        self.places += places[: NAMED - len(self.places)]
-
-    def __str__(self) -> str:
-        rows = "1 row" if self.rows == 1 else f"{self.rows:,} rows"
-        more = ", …" if self.rows > len(self.places) else ""
-        return f"skipped {rows} without a prompt: {', '.join(self.places)}{more}"
-
-
-def warn_of(requests: int, skipped: Skipped) -> None:
-    """Warn the caller of who calls this of rows that were skipped, and of an empty file."""
-    if skipped.rows:
-        warnings.warn(str(skipped), stacklevel=3)
-    if not requests:
-        warnings.warn("there are no requests: the file is empty", stacklevel=3)

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch_frames.byhand import CANCELLED, EXPIRED
 from batch_frames.lines import extract
 from batch_frames.masks import Mask, is_text, is_true, non_empty, spread, where
-from batch_frames.oddlines import CANCELLED, EXPIRED
 from batch_frames.statuses import RANKS
 from batch_frames.text import TEXT
 

@@ -182,16 +182,14 @@ def _cut(path: Path) -> Iterator[Block]:
                 is_new = np.empty(len(data) + BLOCK // 8, np.bool_)
             np.equal(data, NEWLINE, out=is_new[: len(data)])
             ends = np.flatnonzero(is_new[: len(data)]) + 1
-            if not size:
-                if len(data):
-                    yield (
-                        data,
-                        ends if len(ends) and ends[-1] == len(data) else np.append(ends, len(data)),
-                    )
-                return
             cut = int(ends[-1]) if len(ends) else 0
+            if not size and cut < len(data):
+                cut = len(data)
+                ends = np.append(ends, cut)
             if cut:
                 yield data[:cut], ends
+            if not size:
+                return
             rest = data[cut:].copy()
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch_frames.byhand import CUT
 from batch_frames.failures import PLACES, read_failures
 from batch_frames.lines import Lines, extract, select
 from batch_frames.masks import (
@@ -22,12 +23,13 @@ from batch_frames.masks import (
     spread,
     where,
 )
-from batch_frames.oddlines import CUT, explain
+from batch_frames.oddlines import explain
 from batch_frames.outputs import VECTORS, Outputs, read_embeddings, read_responses, whole_numbers
 from batch_frames.statuses import RANKS
 from batch_frames.text import TEXT
 
 __all__ = ["COLUMNS", "TOKENS", "read_outcomes"]
+
 Columns = dict[str, pa.Array]
 
 COLUMNS: Mapping[str, pa.DataType] = {

@@ -55,7 +55,7 @@ def read_responses(text: pa.Array, connection: duckdb.DuckDBPyConnection) -> Out
     """Read outputs that are one message of one text, with or without a reasoning item before it.
 
     Args:
-        text: Lines whose body is a ``response`` without an error.
+        text: Lines whose body is a ``response``.
         connection: Where the query runs.
     """
     table = extract(text, PATHS, connection=connection)

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from batch_frames.answers import Answers
 from batch_frames.files import Paths
 from batch_frames.frames import to_dataframe
+from batch_frames.masks import is_true, spread
 from batch_frames.matching import match
 from batch_frames.outcomes import TOKENS
 from batch_frames.pieces import answer_field, empty_piece, read_pieces
@@ -118,6 +119,10 @@ def _arranged(table: pa.Table, names: tuple[str, ...], *, usage: bool, raw: bool
     if "embedding" in there:
         columns["embedding"] = _vectors(table["embedding"])
     shown = _answer_names(names)
+    renamed = [f"{name!r} is column {free!r}" for name, free in shown.items() if name != free]
+    if renamed:
+        why = "results have columns of these names themselves"
+        warnings.warn(f"of the answers, {', '.join(renamed)}: {why}", stacklevel=3)
     answers = {shown[name]: table[answer_field(name)] for name in names}
     order = [*FIRST, *answers, *others[len(FIRST) :]]
     return pa.table({name: {**columns, **answers}[name] for name in order})
@@ -131,10 +136,6 @@ def _answer_names(names: tuple[str, ...]) -> dict[str, str]:
         while free in (*FIRST, *THEN, *SOMETIMES) or (free != name and free in names):
             free += "_answer"
         columns[name] = free
-    renamed = [f"{name!r} is column {free!r}" for name, free in columns.items() if name != free]
-    if renamed:
-        why = "results have columns of these names themselves"
-        warnings.warn(f"of the answers, {', '.join(renamed)}: {why}", stacklevel=4)
     return columns
 
 
@@ -154,9 +155,7 @@ def _vectors(column: pa.ChunkedArray) -> pa.ChunkedArray:
     lists = column.combine_chunks()
     if pc.max(pc.list_value_length(lists)).as_py() > 1:
         return pa.chunked_array([lists])
-    # Each list that is not null has one vector: the running number of such rows finds it.
-    there = np.asarray(pc.equal(pc.list_value_length(lists), 1).fill_null(False))
-    vectors = lists.flatten().take(pa.array(np.cumsum(there) - 1, mask=~there))
+    vectors = spread(lists.flatten(), is_true(pc.equal(pc.list_value_length(lists), 1)))
     sizes = pc.unique(pc.list_value_length(vectors).drop_null())
     if len(sizes) == 1:
         vectors = vectors.cast(pa.list_(pa.float32(), sizes[0].as_py()))

@@ -95,8 +95,8 @@ def retry_requests(
     lines = _unanswered(files, best, wanted, _coming(running, best[0]))
     target = _next_round(files[0]) if path is None else Path(path)
     shards = _save(lines, target, [*files, *sources], limits)
-    if path is None and not shards:
-        return _last_round(files[0], running)
+    if path is None and not shards and (again := _last_round(files[0], running)):
+        return again
     if running:
         listed = ", ".join(f"'{job.path}'" for job in running)
         problem = f"what {listed} may still answer is left out; wait for it, and download it"

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from batch_frames.columns import Value
-from batch_frames.creator import LIMITS, warn_of
+from batch_frames.creator import LIMITS
 from batch_frames.downloading import download
 from batch_frames.errors import BatchFramesError, JobError
 from batch_frames.files import Paths
@@ -23,6 +23,7 @@ from batch_frames.limits import Limits
 from batch_frames.results import read_results, result_columns
 from batch_frames.rows import Options, from_dataframe
 from batch_frames.shardfiles import find_shards
+from batch_frames.skipped import warn_of
 from batch_frames.statuses import UNANSWERED
 from batch_frames.submitting import submit
 from batch_frames.summaries import summary_line
@@ -88,7 +89,9 @@ def run(
     waiting = {**both, "timeout": timeout, "poll": poll}
     schema = options.get("json_schema")
     if not _is_frame(frame_or_shards, path):
-        return _answers(find_shards(frame_or_shards), schema, sending, waiting)
+        results = _answers(find_shards(frame_or_shards), schema, sending, waiting)
+        _warn_of_unanswered(results)
+        return results
     assert path is not None
     frame = _lasting(frame_or_shards)
     _check_ahead(frame, Path(path), schema, prefix)

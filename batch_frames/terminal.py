@@ -43,6 +43,7 @@ OPTIONS = {
     'na="skip"': "--na skip",
     "pass model=": "pass --model",
     "overwrite=True": "--overwrite",
+    "retry_requests writes them": "batch-frames retry writes them",
     "correct base_url": "correct --base-url",
     'pass prefix="answer_", or columns= with those that you need': "pass --prefix answer_",
     "json_schema must be a dict or a pydantic model class": "a JSON schema must be an object",

@@ -1472,7 +1472,10 @@ def test_retry_goes_from_round_to_round() -> None:
     )
     put("round-2.jsonl", answer("b", "Now."))
     everything = retried("*.jsonl", "--requests", "sent.jsonl")
-    assert everything == (Done(0, "nothing to retry: every request has an answer\n", ""), {})
+    assert everything == (
+        Done(0, "nothing to retry: every request has an answer or waits for one\n", ""),
+        {},
+    )
 
 
 def test_retry_writes_to_the_file_it_is_given() -> None:
@@ -1521,10 +1524,10 @@ def test_statuses_say_what_is_sent_again(statuses: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ((), "every request has an answer"),
+        ((), "every request has an answer or waits for one"),
         (("--status", "filtered"), "no request is filtered"),
         (("--status", "refused", "--status", "ok"), "no request is refused or ok"),
-        (("-o", "new.jsonl"), "every request has an answer"),
+        (("-o", "new.jsonl"), "every request has an answer or waits for one"),
     ],
 )
 def test_nothing_to_retry_makes_no_file(options: tuple[str, ...], reason: str) -> None:

@@ -16,13 +16,13 @@ from batch_frames import errors
 PACKAGE = Path(bf.__file__).parent
 README = Path(__file__).parents[1] / "README.md"
 LAYERS = (
-    ("errors", "limits", "locks", "notes", "text"),
+    ("errors", "limits", "locks", "notes", "skipped", "text"),
     ("moments", "nested", "floats", "marks", "views", "columns", "endpoints", "schema", "statuses"),
     ("answertypes", "validation", "structures", "doubts"),
     ("jsontext",),
     ("chunks", "objects"),
     ("template", "lines", "parallel", "answers"),
-    ("bodies", "stores", "ids", "shards", "masks", "oddlines", "failures", "outputs"),
+    ("bodies", "stores", "ids", "shards", "masks", "byhand", "oddlines", "failures", "outputs"),
     ("outcomes", "matching"),
     ("frames", "card"),
     ("csvfile", "files", "tables"),

@@ -564,3 +564,18 @@ def test_a_round_in_flight_is_given_again(tmp_path: Path) -> None:
 def lines(path: Path) -> list[str]:
     """Read the lines of a file."""
     return path.read_text("utf-8").splitlines()
+
+
+def test_nothing_is_retried_silently_left_out(tmp_path: Path) -> None:
+    """Where all that lacks an answer is still with the service, a warning says so."""
+    creator = bf.BatchCreator("m", None, system_prompt=None)
+    for key in "ab":
+        creator.add_entry(key, "hi")
+    shards = creator.save_to_file(tmp_path / "reviews.jsonl", limits=bf.Limits(requests=1))
+    with BatchServer() as server:
+        client = server.client()
+        jobs = bf.submit(shards, client=client)
+        first = bf.download(bf.wait(jobs[:1], client=client, poll=0.01), client=client)
+        with pytest.warns(UserWarning, match="is left out; wait for it, and download it"):
+            assert bf.retry_requests(shards, first) == []
+    assert not list(tmp_path.glob("*.retry-*"))
