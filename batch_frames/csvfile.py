@@ -5,16 +5,13 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-import threading
-import time
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
+from batch_frames.csvbytes import CsvBytes, Loan
 from batch_frames.errors import BatchFramesError, ColumnError, RequestError
 from batch_frames.frames import find_columns
 
@@ -22,7 +19,6 @@ __all__ = ["CsvFile"]
 
 BLOCK = 4 << 20
 LARGEST_BLOCK = 1 << 30
-LONGEST_RELEASE = 5.0
 HEADER = 1 << 20
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -59,51 +55,6 @@ def _first_record(text: str, separator: str) -> list[str]:
         return next(csv.reader(io.StringIO(text, newline=""), delimiter=separator), [])
     except csv.Error:
         return []
-
-
-class _CsvBytes(io.RawIOBase):
-    """Give Arrow what it reads without slips: UTF-8, ended by a newline, no line end cut in two."""
-
-    def __init__(self, stream: Any, encoding: str) -> None:
-        self._stream = stream
-        self._decoder = codecs.getincrementaldecoder(encoding)() if encoding == "utf-16" else None
-        self._kept = b""
-        self._ended = False
-        self._last = b""
-        self._reading = threading.Lock()
-
-    def stop(self) -> None:
-        """Give nothing more, once a read that goes on in another thread is done."""
-        with self._reading:
-            self._ended, self._kept, self._last = True, b"", b"\n"
-
-    def readable(self) -> bool:
-        """Tell that this can be read."""
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        """Read a part; a carriage return at its end waits for what follows."""
-        with self._reading:
-            return self._part(size)
-
-    def _part(self, size: int) -> bytes:
-        data = b""
-        while not data and not self._ended:
-            # UTF-16 may grow by half when it becomes UTF-8.
-            raw = self._stream.read(max(size // 2 if self._decoder else size - 2, 1))
-            self._ended = not raw
-            data = self._kept + (self._decoded(raw) if self._decoder else raw)
-            self._kept = b""
-            if self._ended and not data:
-                data = b"" if self._last in b"\r\n" else b"\n"
-            elif data.endswith(b"\r") and not self._ended:
-                data, self._kept = data[:-1], b"\r"
-        self._last = data[-1:] or self._last
-        return data
-
-    def _decoded(self, raw: bytes) -> bytes:
-        assert self._decoder is not None
-        return self._decoder.decode(raw, final=not raw).encode()
 
 
 class CsvFile:
@@ -144,19 +95,9 @@ class CsvFile:
 
     def _open(self, block: int) -> Iterator[pa.RecordBatch]:
         bad_rows: list[pacsv.InvalidRow] = []
-
-        def refuse(row: pacsv.InvalidRow) -> str:
-            bad_rows.append(row)
-            return "error"
-
-        # Without threads, Arrow knows the numbers of the rows.
-        reading = pacsv.ReadOptions(block_size=block, use_threads=False)
-        parsing = pacsv.ParseOptions(
-            delimiter=self._separator, newlines_in_values=True, invalid_row_handler=refuse
-        )
         try:
             with pa.input_stream(str(self._path), compression="detect") as stream:
-                yield from self._parsed(_CsvBytes(stream, self._encoding), reading, parsing)
+                yield from self._lent(Loan(CsvBytes(stream, self._encoding)), block, bad_rows)
         except (OSError, UnicodeError) as error:
             raise BatchFramesError(f"'{self._path}' is damaged: {error}") from None
         except pa.ArrowInvalid:
@@ -167,37 +108,50 @@ class CsvFile:
             problem = f"it has {fields}; quote the fields that hold {self._separator!r}"
             raise self._error(bad.number - 2, problem) from None
 
-    def _parsed(
-        self, source: _CsvBytes, reading: pacsv.ReadOptions, parsing: pacsv.ParseOptions
+    def _lent(
+        self, loan: Loan, block: int, bad_rows: list[pacsv.InvalidRow]
     ) -> Iterator[pa.RecordBatch]:
-        """Let Arrow parse, and wait until its thread that reads ahead has let go of the source.
-
-        Were the stream closed under that thread, it could read from whatever is opened next; and
-        were it in Python code when the interpreter ends, the process would be aborted.
-        """
-        lent, patience = weakref.ref(source), LONGEST_RELEASE
-        file, reader = pa.PythonFile(source, "r"), None
+        """Let Arrow parse what is lent to it, until that is over for both."""
         try:
-            reader = pacsv.open_csv(file, reading, parsing, self._conversion())
-            yield from reader
-        except (OSError, UnicodeError):
-            # The error of a read holds the source, and is the last that its thread does.
-            patience = 0.0
-            raise
+            yield from self._parsed(loan, block, bad_rows)
+        except pa.ArrowInvalid:
+            # What was cut off by an error of the stream is seldom right.
+            if loan.error is None:
+                raise
         finally:
-            source.stop()
-            del source, file, reader
-            until = time.monotonic() + patience
-            # No event could say so: the thread would still be in Python when it is heard.
-            while lent() is not None and time.monotonic() < until:
-                time.sleep(0.001)
+            loan.end()
+        if loan.error is not None:
+            raise loan.error
+
+    def _parsed(
+        self, loan: Loan, block: int, bad_rows: list[pacsv.InvalidRow]
+    ) -> pacsv.CSVStreamingReader:
+        # A variable would keep what is lent for as long as the traceback of an error lives.
+        return pacsv.open_csv(
+            pa.PythonFile(loan.file(), "r"),
+            # Without threads, Arrow knows the numbers of the rows.
+            pacsv.ReadOptions(block_size=block, use_threads=False),
+            self._parsing(loan, bad_rows),
+            self._conversion(),
+        )
+
+    def _parsing(self, loan: Loan, bad_rows: list[pacsv.InvalidRow]) -> pacsv.ParseOptions:
+        def refuse(row: pacsv.InvalidRow) -> str:
+            bad_rows.append(row)
+            return "error"
+
+        return pacsv.ParseOptions(
+            delimiter=self._separator,
+            newlines_in_values=True,
+            invalid_row_handler=loan.lend(refuse),
+        )
 
     def _ends_inside(self, value: bytes) -> bool:
         """Tell whether the file ends in a value whose quote was opened and not closed."""
         opened = self._separator.encode() + b'"' + value.replace(b'"', b'""')
         tail = b""
         with pa.input_stream(str(self._path), compression="detect") as stream:
-            file = _CsvBytes(stream, self._encoding)
+            file = CsvBytes(stream, self._encoding)
             while data := file.read(BLOCK):
                 tail = (tail + data)[-len(opened) :]
         return tail == opened

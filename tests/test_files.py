@@ -1069,20 +1069,38 @@ def test_memory_does_not_grow_with_the_rows(kind: str, few: int, many: int) -> N
 SLOW = """
 import sys, time
 from pathlib import Path
-from batch_frames import csvfile
+from batch_frames.csvbytes import CsvBytes
+from batch_frames.csvfile import CsvFile
+from batch_frames.errors import BatchFramesError
 
-read = csvfile._CsvBytes.read
-csvfile._CsvBytes.read = lambda self, size=-1: time.sleep(0.2) or read(self, size)
-batches = csvfile.CsvFile(Path(sys.argv[1]), ["id"]).batches()
-print(next(batches).num_rows > 0)
+read = CsvBytes.read
+CsvBytes.read = lambda self, size: time.sleep(0.2) or read(self, size)
+batches = CsvFile(Path(sys.argv[1]), ["id"]).batches()
+try:
+    print(next(batches).num_rows > 0)
+except BatchFramesError:
+    print("refused")
 batches.close()
 """
+ROWS = "".join(f"{n},{'x' * 90}\n" for n in range(150_000)).encode()
 
 
-def test_a_process_may_end_before_the_file_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("a.csv", b"id,p\n" + ROWS, "True\n"),
+        ("a.csv", b"id,p\n1,2,3\n" + ROWS, "refused\n"),
+        ("a.csv.gz", gzip.compress(b"id,p\n" + ROWS, 1)[:-100_000], "True\n"),
+        ("a.csv.gz", gzip.compress(b"id,p\n" + ROWS, 1)[:60_000], "refused\n"),
+    ],
+    ids=["whole", "bad row", "cut late", "cut early"],
+)
+def test_a_process_may_end_before_the_file_does(
+    tmp_path: Path, name: str, data: bytes, said: str
+) -> None:
     """Whoever stops reading can leave: nothing goes on in a thread that the end would abort."""
-    path = tmp_path / "large.csv"
-    path.write_text("id,p\n" + "".join(f"{n},{'x' * 90}\n" for n in range(150_000)), "utf-8")
+    path = tmp_path / name
+    path.write_bytes(data)
     script = [sys.executable, "-c", SLOW, str(path)]
     done = subprocess.run(script, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, said, "")

@@ -16,7 +16,7 @@ from batch_frames import errors
 PACKAGE = Path(bf.__file__).parent
 README = Path(__file__).parents[1] / "README.md"
 LAYERS = (
-    ("errors", "limits", "locks", "notes", "skipped", "text"),
+    ("csvbytes", "errors", "limits", "locks", "notes", "skipped", "text"),
     ("moments", "nested", "floats", "marks", "views", "columns", "endpoints", "schema", "statuses"),
     ("answertypes", "validation", "structures", "doubts"),
     ("jsontext",),
