@@ -94,8 +94,7 @@ class Answers:
         self, lines: pa.Array, connection: duckdb.DuckDBPyConnection
     ) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
         """Read all rows, and mark those whose values are not proven."""
-        found = select(connection, lines, expressions(self._kind)).columns
-        values, types, *arrays = (column.combine_chunks() for column in found)
+        values, types, *arrays = select(connection, lines, expressions(self._kind))
         if arrays:
             # Arrays can be compared element by element only where both readings have them.
             both = pc.and_(values.is_valid(), arrays[0].is_valid())

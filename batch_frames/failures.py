@@ -72,8 +72,7 @@ def read_failures(
         nothing = pa.nulls(len(text), TEXT)
         return Failures(there, there, nothing, nothing)
     rows = pa.array(there)
-    part = extract(text.filter(rows), [*MEMBERS, *TOKENS], TYPES, connection=connection)
-    columns = {name: part[name].combine_chunks() for name in part.column_names}
+    columns = extract(text.filter(rows), [*MEMBERS, *TOKENS], TYPES, connection=connection)
     own, of_body = (_read(found[p].filter(rows), columns, p) for p in PLACES)
     # A body that is a text may be JSON too, with a model and tokens in it.
     unusual = is_text(columns[f"type of {BODY}"], "VARCHAR")

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.text import NULL, TEXT, bytes_of, offsets_of
+from batch_frames.text import TEXT, bytes_of, offsets_of
 
 __all__ = [
     "Mask",
@@ -33,20 +33,24 @@ def is_true(condition: pa.Array) -> Mask:
 
 
 def is_text(column: pa.Array, *texts: str) -> Mask:
-    """Find the rows that hold one of some texts."""
-    return is_true(pc.is_in(column, value_set=pa.array(texts, TEXT)))
+    """Find the rows that hold one of some texts; only rows of their lengths are compared."""
+    found = np.isin(_lengths(column), [len(text.encode()) for text in texts])
+    if found.any():
+        rows = column.filter(pa.array(found))
+        found[found] = is_true(pc.is_in(rows, value_set=pa.array(texts, TEXT)))
+    return found
 
 
 def where(mask: Mask, column: pa.Array) -> pa.Array:
-    """Make null what a mask does not choose."""
-    if mask.all() or column.null_count == len(column):
+    """Make null what a mask does not choose; where it chooses all there is, nothing is copied."""
+    if not (is_true(column.is_valid()) & ~mask).any():
         return column
     return pc.if_else(pa.array(mask), column, pa.scalar(None, column.type))
 
 
 def non_empty(column: pa.Array) -> pa.Array:
     """Make empty texts null."""
-    return pc.if_else(pc.equal(column, ""), NULL, column)
+    return where(_lengths(column) > 0, column)
 
 
 def coalesce(columns: Sequence[pa.Array]) -> pa.Array:
@@ -61,7 +65,7 @@ def first_bytes(column: pa.Array) -> npt.NDArray[np.uint8]:
     """Take the first byte of each text, 0 where there is none."""
     first = np.zeros(len(column), np.uint8)
     offsets = offsets_of(column)
-    filled = np.flatnonzero(np.diff(offsets))
+    filled = np.flatnonzero(_lengths(column))
     first[filled] = bytes_of(column)[offsets[filled] - offsets[0]]
     return first
 
@@ -81,3 +85,7 @@ def spread(column: pa.Array, mask: Mask) -> pa.Array:
         [1, None, 2]
     """
     return column.take(pa.array(np.cumsum(mask) - 1, mask=~mask))
+
+
+def _lengths(column: pa.Array) -> npt.NDArray[np.int64]:
+    return np.diff(offsets_of(column))

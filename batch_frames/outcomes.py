@@ -136,15 +136,14 @@ def read_outcomes(
 
 def _found(text: pa.Array, connection: duckdb.DuckDBPyConnection) -> Columns:
     """Look for what most lines have, then for the rest where something is missing or unclear."""
-    table = extract(text, PATHS, connection=connection)
-    found = {path: table[path].combine_chunks() for path in PATHS}
+    found = extract(text, PATHS, connection=connection)
     lacking = first_bytes(found[CONTENT]) == ord("[")
     for path in (CONTENT, REQUEST_ID, CACHED):
         lacking |= is_true(found[path].is_null())
     if not lacking.any():
         return found | dict.fromkeys(MORE, pa.nulls(len(text), TEXT))
     more = extract(text.filter(pa.array(lacking)), MORE, connection=connection)
-    return found | {path: spread(more[path].combine_chunks(), lacking) for path in MORE}
+    return found | {path: spread(column, lacking) for path, column in more.items()}
 
 
 def _chat(found: Columns, mask: Mask) -> Outputs:
@@ -189,8 +188,8 @@ def _read(
 
 def _bodies(text: pa.Array, connection: duckdb.DuckDBPyConnection) -> Columns:
     """Take the bodies out as JSON; where that is a text, it may hold another one."""
-    body = select(connection, text, [f"TRY(json_extract(line, '{BODY}'))"]).column(0)
-    return {"body": where(~is_text(body, "null"), body.combine_chunks())}
+    (body,) = select(connection, text, [f"TRY(json_extract(line, '{BODY}'))"])
+    return {"body": where(~is_text(body, "null"), body)}
 
 
 def _common(found: Columns, codes: pa.Array) -> Columns:
@@ -218,9 +217,10 @@ def _by_hand(
     if not len(rows):
         return columns
     text = lines.text.take(pa.array(rows))
-    normal = select(connection, text, ["TRY(json_extract(line, '$'))"]).column(0).to_pylist()
+    (normal,) = select(connection, text, ["TRY(json_extract(line, '$'))"])
     read = [
-        explain(lines, int(row), found, raw=raw) for row, found in zip(rows, normal, strict=True)
+        explain(lines, int(row), found, raw=raw)
+        for row, found in zip(rows, normal.to_pylist(), strict=True)
     ]
     for row, custom_id in zip(read, columns["custom_id"].take(pa.array(rows)), strict=True):
         # Python reads a number beyond its floats as infinite, and one id as another.

@@ -58,8 +58,7 @@ def read_responses(text: pa.Array, connection: duckdb.DuckDBPyConnection) -> Out
         text: Lines whose body is a ``response``.
         connection: Where the query runs.
     """
-    table = extract(text, PATHS, connection=connection)
-    found = {path: table[path].combine_chunks() for path in PATHS}
+    found = extract(text, PATHS, connection=connection)
     state = found[STATE]
     alone = is_text(found[FIRST], "message") & is_true(found[NEXT].is_null())
     after = is_text(found[FIRST], "reasoning") & is_text(found[NEXT], "message")
@@ -95,12 +94,11 @@ def read_embeddings(text: pa.Array, connection: duckdb.DuckDBPyConnection) -> Ou
         f"CASE WHEN regexp_full_match(CAST(found[1] AS VARCHAR), '{BASE64}') THEN {packed} END",
         "found[2] IS NULL",
     ]
-    found = select(connection, text, columns, inner)
-    vectors = found.column(0).combine_chunks().cast(VECTORS.value_type)
-    blobs = found.column(1).combine_chunks().cast(pa.large_binary())
+    vectors, blobs, is_alone = select(connection, text, columns, inner)
+    vectors, blobs = vectors.cast(VECTORS.value_type), blobs.cast(pa.large_binary())
     if blobs.null_count < len(blobs):
         vectors = pc.coalesce(vectors, _unpacked(blobs))
-    usual = np.asarray(vectors.is_valid()) & np.asarray(found.column(2))
+    usual = np.asarray(vectors.is_valid()) & np.asarray(is_alone)
     if (gaps := _holders_of_null(vectors)) is not None:
         usual[gaps] = False
     return Outputs(

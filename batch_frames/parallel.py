@@ -28,7 +28,7 @@ def in_threads(
     A thread takes a piece through all its steps, so that the queries need no threads themselves.
     No more pieces are in memory than there are threads, and one that waits.
     """
-    # The C library keeps memory for the next piece once it has seen one large block freed.
+    # The C library keeps memory for the next piece once it has seen one larger block freed.
     np.empty(LARGE_BLOCK, np.uint8)
     with duckdb.connect() as database, ThreadPoolExecutor(THREADS) as pool:
         database.execute("SET threads = 1")

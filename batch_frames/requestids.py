@@ -61,7 +61,7 @@ def read_asked(paths: Paths) -> Asked:
     ids: list[pa.Array] = []
     schemas: set[str | None] = set()
     for found in in_threads(_found, _lines(request_files(paths))):
-        ids.append(found[ID].combine_chunks())
+        ids.append(found[ID])
         schema = pc.coalesce(*(found[path] for path in SCHEMAS))
         schemas |= set(schema.unique().to_pylist())
     unique = pa.chunked_array(ids, TEXT).unique()
@@ -76,7 +76,7 @@ def lines_with_ids(files: Iterable[Path]) -> Iterator[tuple[Lines, pa.Array]]:
     """
 
     def read(lines: Lines, connection: duckdb.DuckDBPyConnection) -> tuple[Lines, pa.Array]:
-        return lines, _found(lines, connection)[ID].combine_chunks()
+        return lines, _found(lines, connection)[ID]
 
     return in_threads(read, _lines(files))
 
@@ -108,7 +108,7 @@ def holds_requests(path: Path) -> bool | None:
     return None
 
 
-def _found(lines: Lines, connection: duckdb.DuckDBPyConnection) -> pa.Table:
+def _found(lines: Lines, connection: duckdb.DuckDBPyConnection) -> dict[str, pa.Array]:
     found = extract(lines.text, (ID, *SCHEMAS), (ID, BODY), connection=connection)
     known = pc.is_in(found[f"type of {ID}"], IDS)
     known = pc.and_(known, pc.equal(found[f"type of {BODY}"], "OBJECT").fill_null(False))
@@ -122,7 +122,7 @@ def _found(lines: Lines, connection: duckdb.DuckDBPyConnection) -> pa.Table:
         except ValueError as error:
             number = int(lines.numbers[row])
             raise LineError(str(error), path=lines.path, line=number) from None
-    return found.set_column(0, ID, pa.array([str(one) for one in ids], TEXT))
+    return {**found, ID: pa.array([str(one) for one in ids], TEXT)}
 
 
 def _only(schemas: set[str | None]) -> dict[str, Any] | None:

@@ -106,9 +106,9 @@ def _table(lines: Lines, errors: str, connection: duckdb.DuckDBPyConnection) -> 
     return pa.table(table)
 
 
-def _columns(found: pa.Table) -> dict[str, pa.ChunkedArray]:
+def _columns(found: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
     """Read the columns of the lines whose prompts are plain texts."""
-    found = pa.table({n: found[n].cast(TEXT) for n in found.column_names})
+    found = {name: column.cast(TEXT) for name, column in found.items()}
     is_system = pc.is_in(found[FIRST_ROLE], pa.array(SYSTEM_ROLES, TEXT))
     from_message = pc.if_else(is_system, found[FIRST_TEXT], pa.scalar(None, TEXT))
     return {
@@ -122,7 +122,7 @@ def _columns(found: pa.Table) -> dict[str, pa.ChunkedArray]:
     }
 
 
-def _irregular(found: pa.Table) -> list[int]:
+def _irregular(found: Mapping[str, pa.Array]) -> list[int]:
     """List the lines that are no requests, or whose prompts take more than a path to find."""
     ids = pc.is_in(found[f"type of {ID}"], pa.array(["VARCHAR", *NUMBERS]))
     regular = pc.and_(ids, pc.equal(found[f"type of {BODY}"], "OBJECT").fill_null(False))
@@ -227,11 +227,11 @@ def _text(value: Any) -> str | None:
 
 
 def _replaced(
-    column: pa.ChunkedArray, name: str, changed: Mapping[int, Mapping[str, str | None]]
-) -> pa.ChunkedArray:
+    column: pa.Array, name: str, changed: Mapping[int, Mapping[str, str | None]]
+) -> pa.Array:
     if not changed:
         return column
     mask = np.zeros(len(column), np.bool_)
     mask[list(changed)] = True
     values = pa.array([row[name] for row in changed.values()], TEXT)
-    return pc.replace_with_mask(column.combine_chunks(), pa.array(mask), values)
+    return pc.replace_with_mask(column, pa.array(mask), values)

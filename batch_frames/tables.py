@@ -108,7 +108,7 @@ class TableRequests:
                 raise BatchFramesError(f"{ONLY_ONCE}, and {gone}; {AGAIN}")
             for lines in read_lines(shard.path):
                 text = lines.text.slice(0, left)
-                ids = extract(text, ["$.custom_id"]).column(0).combine_chunks().cast(TEXT)
+                ids = extract(text, ["$.custom_id"])["$.custom_id"].cast(TEXT)
                 yield Rendered(text, ids, Chunk(ids, {}, position=Position(first)))
                 left, first = left - len(text), first + len(text)
 
