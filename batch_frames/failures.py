@@ -23,9 +23,10 @@ MEMBERS = [f"{place}.{name}" for place in PLACES for name in ("code", "message",
 TYPES = [BODY, *(f"{place}{name}" for place in PLACES for name in ("", ".code", ".type"))]
 USAGE = f"{BODY}.usage"
 TOKENS = [
-    *(f"{USAGE}.{name}" for name in ("input_tokens", "output_tokens")),
+    *(f"{USAGE}.{name}" for name in ("input_tokens", "output_tokens", "cached_tokens")),
     *(f"{USAGE}.{name}" for name in ("input_tokens_details", "output_tokens_details")),
 ]
+REQUEST_ID = f"{BODY}.request_id"
 NOTHING = ("", "{}")
 
 
@@ -38,12 +39,14 @@ class Failures:
         odd: Where it has to be read by hand.
         code: Its code, or its type where the code is only a number.
         message: Its message.
+        request_id: The id that the body gives to the request.
     """
 
     there: Mask
     odd: Mask
     code: pa.Array
     message: pa.Array
+    request_id: pa.Array
 
     def columns(self) -> dict[str, pa.Array]:
         """Give the columns of results that errors fill."""
@@ -70,9 +73,10 @@ def read_failures(
     there = outer | inner
     if not there.any():
         nothing = pa.nulls(len(text), TEXT)
-        return Failures(there, there, nothing, nothing)
+        return Failures(there, there, nothing, nothing, nothing)
     rows = pa.array(there)
-    columns = extract(text.filter(rows), [*MEMBERS, *TOKENS], TYPES, connection=connection)
+    paths = [*MEMBERS, *TOKENS, REQUEST_ID]
+    columns = extract(text.filter(rows), paths, TYPES, connection=connection)
     own, of_body = (_read(found[p].filter(rows), columns, p) for p in PLACES)
     # A body that is a text may be JSON too, with a model and tokens in it.
     unusual = is_text(columns[f"type of {BODY}"], "VARCHAR")
@@ -83,7 +87,7 @@ def read_failures(
     odd[there] = unusual
     is_own = pa.array(outer[there])
     code, message = (spread(pc.if_else(is_own, own[n], of_body[n]), there) for n in (1, 2))
-    return Failures(there, odd, code, message)
+    return Failures(there, odd, code, message, spread(columns[REQUEST_ID], there))
 
 
 def _read(

@@ -19,7 +19,7 @@ from batch_frames.text import TEXT, bytes_of
 
 __all__ = ["Lines", "extract", "load_line", "read_lines", "select"]
 
-BLOCK = 28 << 20
+BLOCK = 16 << 20
 ROWS = 50_000
 IN_CACHE, FEWEST = 256 << 10, 64
 BOM = b"\xef\xbb\xbf"
@@ -48,7 +48,7 @@ class Lines:
 
 
 def read_lines(path: Path) -> Iterator[Lines]:
-    """Read a file, plain or gzip, in pieces of at most 50,000 lines or about 28 MB.
+    """Read a file, plain or gzip, in pieces of at most 50,000 lines or about 16 MB.
 
     Only ``\\n`` ends a line: JSON strings may hold U+2028 and its like as they are.
 

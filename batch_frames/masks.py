@@ -34,7 +34,8 @@ def is_true(condition: pa.Array) -> Mask:
 
 def is_text(column: pa.Array, *texts: str) -> Mask:
     """Find the rows that hold one of some texts; only rows of their lengths are compared."""
-    found = np.isin(_lengths(column), [len(text.encode()) for text in texts])
+    lengths = _lengths(column)
+    found: Mask = np.logical_or.reduce([lengths == len(text.encode()) for text in texts])
     if found.any():
         rows = column.filter(pa.array(found))
         found[found] = is_true(pc.is_in(rows, value_set=pa.array(texts, TEXT)))

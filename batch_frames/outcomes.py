@@ -80,7 +80,7 @@ PATHS = (
 """What the lines of most files have; each path costs a hundredth of the time of all."""
 
 MORE = (OBJECT, PART, COMPLETION, BODY_REQUEST_ID, OTHER_CACHED)
-"""What is looked for in lines that lack some of it."""
+"""What is looked for in answers that lack some of it."""
 
 
 def read_outcomes(
@@ -88,8 +88,8 @@ def read_outcomes(
 ) -> pa.Table:
     """Say what became of each request that some lines tell of.
 
-    One query takes out what chat answers have; what else a line may hold is looked for only in
-    the lines that lack it.
+    One query takes out what chat answers have; what else an answer or an error may hold is looked
+    for only in the lines that lack it.
 
     Args:
         lines: The lines; each has its row.
@@ -104,26 +104,25 @@ def read_outcomes(
     """
     if not len(lines.text):
         return pa.table({name: pa.array([], kind) for name, kind in COLUMNS.items()})
-    found = _found(lines.text, connection)
+    found = extract(lines.text, PATHS, connection=connection)
     codes = mapped(found[CODE], _status_code, pa.int64())
     good = is_true(pc.and_(pc.greater_equal(codes, 200), pc.less(codes, 300)))
     failures = read_failures(lines.text, found, connection)
+    found |= _more(lines.text, found, ~failures.there, connection)
     odd = _is_odd_id(found[ID]) | failures.odd | ~(good | failures.there)
     body = _bodies(lines.text, connection) if raw else {}
     odd |= first_bytes(body["body"]) == ord('"') if raw else False
     answered = good & ~failures.there & ~odd
     chat = _chat(found, answered)
     responses = _read(read_responses, lines.text, is_text(found[OBJECT], "response"), connection)
-    # A response that failed has used tokens too, but has no answer.
-    said = {n: c if n in TOKENS else where(answered, c) for n, c in responses.columns.items()}
     lists = answered & ~chat.usual & is_text(found[OBJECT], "list")
     embeddings = _read(read_embeddings, lines.text, lists, connection)
     odd |= answered & ~chat.usual & ~responses.usual & ~embeddings.usual
     stages = (
-        _common(found, codes),
+        _common(found, codes, failures.request_id),
         failures.columns(),
         chat.columns,
-        said,
+        responses.columns,
         embeddings.columns,
         body,
     )
@@ -134,24 +133,37 @@ def read_outcomes(
     return pa.table(_by_hand(lines, odd, columns, connection, raw=raw))
 
 
-def _found(text: pa.Array, connection: duckdb.DuckDBPyConnection) -> Columns:
-    """Look for what most lines have, then for the rest where something is missing or unclear."""
-    found = extract(text, PATHS, connection=connection)
-    lacking = first_bytes(found[CONTENT]) == ord("[")
-    for path in (CONTENT, REQUEST_ID, CACHED):
+def _more(
+    text: pa.Array, found: Columns, mask: Mask, connection: duckdb.DuckDBPyConnection
+) -> Columns:
+    """Look for the rest in those of some lines where something is missing or unclear."""
+    lacking = ~_has_message(found) | (first_bytes(found[CONTENT]) == ord("["))
+    for path in (REQUEST_ID, CACHED):
         lacking |= is_true(found[path].is_null())
+    lacking &= mask
     if not lacking.any():
-        return found | dict.fromkeys(MORE, pa.nulls(len(text), TEXT))
+        return dict.fromkeys(MORE, pa.nulls(len(text), TEXT))
     more = extract(text.filter(pa.array(lacking)), MORE, connection=connection)
-    return found | {path: spread(column, lacking) for path, column in more.items()}
+    return {path: spread(column, lacking) for path, column in more.items()}
+
+
+def _has_message(found: Columns) -> Mask:
+    """Find what has the message of a chat answer: a text, a refusal or calls."""
+    refusal = non_empty(found[REFUSAL])
+    said = is_true(found[CONTENT].is_valid()) | is_true(refusal.is_valid())
+    return said | _has_calls(found[CALLS])
+
+
+def _has_calls(calls: pa.Array) -> Mask:
+    is_list: Mask = first_bytes(calls) == ord("[")
+    return is_list & ~is_text(calls, "[]")
 
 
 def _chat(found: Columns, mask: Mask) -> Outputs:
     """Read chat answers and completions of one choice."""
     content, refusal, calls = found[CONTENT], non_empty(found[REFUSAL]), found[CALLS]
-    no_calls = is_true(calls.is_null()) | is_text(calls, "[]")
-    has_calls = ~no_calls & (first_bytes(calls) == ord("["))
-    message = is_true(content.is_valid()) | is_true(refusal.is_valid()) | has_calls
+    no_calls, has_calls = is_true(calls.is_null()) | is_text(calls, "[]"), _has_calls(calls)
+    message = _has_message(found)
     chat = message & (has_calls | no_calls) & is_true(found[PART].is_null())
     chat &= ~is_text(content, "[]") & ~is_text(found[FINISH], "function_call")
     completion = is_true(found[COMPLETION].is_valid()) & ~message
@@ -192,13 +204,13 @@ def _bodies(text: pa.Array, connection: duckdb.DuckDBPyConnection) -> Columns:
     return {"body": where(~is_text(body, "null"), body)}
 
 
-def _common(found: Columns, codes: pa.Array) -> Columns:
+def _common(found: Columns, codes: pa.Array, of_failures: pa.Array) -> Columns:
     """Read what every kind of line has at the same place."""
-    request_ids = [non_empty(found[path]) for path in (REQUEST_ID, BODY_REQUEST_ID)]
+    request_ids = (found[REQUEST_ID], found[BODY_REQUEST_ID], of_failures)
     return {
         "custom_id": found[ID],
         "status_code": codes,
-        "request_id": coalesce(request_ids),
+        "request_id": coalesce([non_empty(column) for column in request_ids]),
         "model": non_empty(found[MODEL]),
         **{name: whole_numbers([found[path] for path in paths]) for name, paths in TOKENS.items()},
     }
