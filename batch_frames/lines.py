@@ -183,7 +183,8 @@ def _cut(path: Path) -> Iterator[Block]:
     is_first = True
     with pa.input_stream(str(path), compression="detect") as stream:
         while True:
-            data = np.empty(len(rest) + max(BLOCK, len(rest)), np.uint8)
+            # All of one size, so that the memory of one is that of another later.
+            data = np.empty(max(BLOCK, 2 * len(rest)), np.uint8)
             data[: len(rest)] = rest
             size = stream.readinto(data[len(rest) :].data)
             data = data[: len(rest) + size]
