@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import datetime as dt
 import gzip
@@ -11,6 +12,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +27,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import batch_frames as bf
+from batch_frames.csvbytes import Loan
+from batch_frames.csvfile import CsvFile
 
 DATA = Path(__file__).parents[1] / "data"
 BLOCK = 4 << 20
@@ -1085,16 +1089,15 @@ batches.close()
 ROWS = "".join(f"{n},{'x' * 90}\n" for n in range(150_000)).encode()
 
 
-@pytest.mark.parametrize(
-    ("name", "data", "said"),
-    [
-        ("a.csv", b"id,p\n" + ROWS, "True\n"),
-        ("a.csv", b"id,p\n1,2,3\n" + ROWS, "refused\n"),
-        ("a.csv.gz", gzip.compress(b"id,p\n" + ROWS, 1)[:-100_000], "True\n"),
-        ("a.csv.gz", gzip.compress(b"id,p\n" + ROWS, 1)[:60_000], "refused\n"),
-    ],
-    ids=["whole", "bad row", "cut late", "cut early"],
-)
+ENDS = {
+    "whole": ("a.csv", b"id,p\n" + ROWS, "True\n"),
+    "bad row": ("a.csv", b"id,p\n1,2,3\n" + ROWS, "refused\n"),
+    "cut late": ("a.csv.gz", gzip.compress(b"id,p\n" + ROWS, 1)[:-100_000], "True\n"),
+    "cut early": ("a.csv.gz", gzip.compress(b"id,p\n" + ROWS, 1)[:60_000], "refused\n"),
+}
+
+
+@pytest.mark.parametrize(("name", "data", "said"), ENDS.values(), ids=ENDS)
 def test_a_process_may_end_before_the_file_does(
     tmp_path: Path, name: str, data: bytes, said: str
 ) -> None:
@@ -1104,3 +1107,29 @@ def test_a_process_may_end_before_the_file_does(
     script = [sys.executable, "-c", SLOW, str(path)]
     done = subprocess.run(script, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
+
+
+@pytest.mark.parametrize("stop", [False, True], ids=["to the end", "stopped"])
+@pytest.mark.parametrize("end", ENDS)
+def test_arrow_gives_back_all_that_is_lent_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, stop: bool
+) -> None:
+    """However a reading ends, no thread still has the file, a part of it, or a function."""
+    name, data, _ = ENDS[end]
+    path = tmp_path / name
+    path.write_bytes(data)
+    things: list[weakref.ref[Any]] = []
+    lend = Loan.lend
+
+    def noted(loan: Loan, thing: Any) -> Any:
+        things.append(weakref.ref(thing))
+        return lend(loan, thing)
+
+    monkeypatch.setattr(Loan, "lend", noted)
+    batches = CsvFile(path, ["id"]).batches()
+    with contextlib.suppress(bf.BatchFramesError):
+        for _ in batches:
+            if stop:
+                batches.close()
+    assert len(things) > 2
+    assert [thing() for thing in things] == [None] * len(things)
