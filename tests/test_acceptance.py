@@ -6,7 +6,7 @@ import datetime as dt
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -72,13 +72,6 @@ def asked(path: Path) -> list[Row]:
 def statuses(frame: pd.DataFrame) -> dict[str, str]:
     """Say what became of each id."""
     return dict(zip(frame["custom_id"], frame["status"], strict=True))
-
-
-@pytest.fixture
-def server() -> Iterator[BatchServer]:
-    """Have a service."""
-    with BatchServer() as server:
-        yield server
 
 
 def served(paths: bf.Shard | list[bf.Shard], server: BatchServer) -> list[Path]:

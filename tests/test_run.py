@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +30,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     return tmp_path
-
-
-@pytest.fixture
-def server() -> Iterator[BatchServer]:
-    """Have a service."""
-    with BatchServer() as server:
-        yield server
 
 
 def test_a_frame_comes_back_with_its_answers(server: BatchServer) -> None:
