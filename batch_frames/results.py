@@ -19,7 +19,7 @@ from batch_frames.outcomes import TOKENS
 from batch_frames.pieces import answer_field, empty_piece, read_pieces
 from batch_frames.requestids import read_asked
 from batch_frames.schema import answer_schema
-from batch_frames.statuses import status_array
+from batch_frames.statuses import RANKS, status_array
 
 __all__ = ["read_results", "result_columns"]
 
@@ -51,7 +51,8 @@ def read_results(
 
     Args:
         paths: A path, a list of them, a glob or a folder; ``.jsonl``, also ``.jsonl.gz``. Output
-            and error files may come in any order: what a line is, it says itself.
+            and error files may come in any order: what a line is, it says itself. Of a file with
+            no results in several lines there is a warning.
         requests: The request files that were sent, given likewise; results that a glob catches
             are passed over.
         json_schema: The schema that answers follow, as given when writing: a pydantic model class
@@ -95,6 +96,8 @@ def read_results(
     table = pa.concat_tables([empty_piece(answers), *pieces])
     if asked:
         table = match(table, asked.ids)
+    else:
+        _warn_of_strangers(table)
     names = () if answers is None else answers.names
     return _frame(_arranged(table, names, usage=usage, raw=raw), dtype_backend)
 
@@ -103,6 +106,21 @@ def result_columns(json_schema: Any = None) -> list[str]:
     """List the columns that all results have, with those of answers that follow a schema."""
     names = () if json_schema is None else Answers(answer_schema(json_schema)).names
     return [*FIRST, *_answer_names(names).values(), *THEN]
+
+
+def _warn_of_strangers(table: pa.Table) -> None:
+    """Warn of files that hold no results at all, such as the table whose rows were sent."""
+    malformed = pc.equal(table["status"], RANKS["malformed"])
+    if not pc.any(malformed).as_py():
+        return
+    lines = pa.table({"file": table["file"], "malformed": malformed})
+    files = lines.group_by("file", use_threads=False).aggregate(
+        [("malformed", "all"), ("malformed", "count")]
+    )
+    for file in files.filter(files["malformed_all"]).to_pylist():
+        if (count := file["malformed_count"]) > 1:
+            problem = f"none of the {count:,} lines of '{file['file']}' is a result"
+            warnings.warn(f"{problem}; pass output and error files", stacklevel=3)
 
 
 def _arranged(table: pa.Table, names: tuple[str, ...], *, usage: bool, raw: bool) -> pa.Table:

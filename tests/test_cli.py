@@ -943,7 +943,7 @@ def test_results_without_an_id_are_rows_too() -> None:
     assert done == Done(
         0,
         "t.csv          5 results\n3 malformed, 1 http_error (1× rate_limit_exceeded), 1 expired\n",
-        "",
+        "Warning: none of the 3 lines of 'junk.jsonl' is a result; pass output and error files\n",
     )
     problems = (
         "not JSON: Expecting value at character 0",

@@ -1017,6 +1017,19 @@ def test_files_of_another_kind_are_refused(
         read(path.read_bytes())
 
 
+def test_a_file_without_results_is_warned_of(tmp_path: Path) -> None:
+    """A table that is taken for a result file has its rows, and a word on what it is not."""
+    table, torn, output = (tmp_path / name for name in ("a.csv", "b.jsonl", "c.jsonl"))
+    table.write_text("id,review\na,good\n\nb,bad\n", encoding="utf-8")
+    torn.write_bytes(GOOD[:-1])
+    output.write_bytes(GOOD + b"\nnull\n")
+    said = f"none of the 3 lines of '{table}' is a result; pass output and error files"
+    with pytest.warns(UserWarning, match=f"^{re.escape(said)}$") as caught:
+        frame = bf.read_results([output, table, torn])
+    assert [warning.filename for warning in caught] == [__file__]
+    assert list(frame["status"]) == ["ok", *["malformed"] * 5]
+
+
 PANDAS_TEXT = pd.Series(["a"]).dtype
 ARROW_TEXT = pd.ArrowDtype(pa.large_string())
 
