@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -30,6 +31,10 @@ TURNED_AWAY = 4
 
 PATIENCE = 10.0
 """How many seconds a run that ends early waits for the answers on their way."""
+
+LISTENING = 0.2
+"""How many seconds it waits at once. A library may have the system go on with a wait that a signal
+interrupted, as polars does; then Ctrl-C is heard only when the wait is over."""
 
 
 def run_local(
@@ -144,7 +149,10 @@ class LiveRun:
         going: set[Future[Answer]] = set()
 
         def take() -> None:
-            for one in wait(going, return_when=FIRST_COMPLETED).done:
+            done: set[Future[Answer]] = set()
+            while not done:
+                done = wait(going, LISTENING, FIRST_COMPLETED).done
+            for one in done:
                 self._take(one.result(), files)
                 going.discard(one)
                 progress()
@@ -178,7 +186,9 @@ class LiveRun:
         # Who interrupts again will not wait, but what has come is kept.
         with suppress(KeyboardInterrupt):
             self._asker.stop()
-            wait([one for one in going if not one.cancel()], PATIENCE)
+            left, until = {one for one in going if not one.cancel()}, time.monotonic() + PATIENCE
+            while left and time.monotonic() < until:
+                left = wait(left, LISTENING).not_done
         done = [one for one in going if one.done() and not one.cancelled()]
         came = [one.result() for one in done if one.exception() is None]
         for answer in came:

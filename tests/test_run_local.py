@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -446,6 +446,15 @@ def when_stopped(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) 
     monkeypatch.setattr(livecalls.Asker, "stop", stop_and_act)
 
 
+@pytest.fixture(params=[False, True], ids=["ended", "gone on with"])
+def waits(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Have the system end its waits for a signal, or go on with them, as polars wants it."""
+    signal.siginterrupt(signal.SIGINT, not request.param)
+    yield
+    signal.siginterrupt(signal.SIGINT, True)
+
+
+@pytest.mark.usefixtures("waits")
 def test_ctrl_c_keeps_what_is_on_the_way(
     server: BatchServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -466,6 +475,7 @@ def test_ctrl_c_keeps_what_is_on_the_way(
     assert len(server.requests_log) == 4
 
 
+@pytest.mark.usefixtures("waits")
 def test_ctrl_c_twice_does_not_wait(server: BatchServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second leaves at once what is on the way; what came before is there."""
     over = threading.Event()
@@ -511,6 +521,7 @@ def test_ctrl_c_while_a_request_is_begun(
     assert ids(Path("reviews.output.jsonl")) == Counter(["r0", "r1", "r2"])
 
 
+@pytest.mark.usefixtures("waits")
 def test_ctrl_c_ends_the_asking_again(server: BatchServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests that an endpoint put off are not sent once more, and are no failures."""
     monkeypatch.setattr(local, "PATIENCE", 600.0)
