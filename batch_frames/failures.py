@@ -26,6 +26,8 @@ TOKENS = [
     *(f"{USAGE}.{name}" for name in ("input_tokens", "output_tokens", "cached_tokens")),
     *(f"{USAGE}.{name}" for name in ("input_tokens_details", "output_tokens_details")),
 ]
+"""Tokens where chat does not have them; what failed may have used some too."""
+
 REQUEST_ID = f"{BODY}.request_id"
 NOTHING = ("", "{}")
 
@@ -54,7 +56,12 @@ class Failures:
         ranks[is_text(self.code, *EXPIRED)] = RANKS["expired"]
         ranks[is_text(self.code, *CANCELLED)] = RANKS["cancelled"]
         status = pa.array(ranks, pa.int8(), mask=~self.there)
-        return {"status": status, "error_code": self.code, "error_message": self.message}
+        return {
+            "status": status,
+            "error_code": self.code,
+            "error_message": self.message,
+            "request_id": non_empty(self.request_id),
+        }
 
 
 def read_failures(

@@ -17,7 +17,7 @@ import pyarrow as pa
 from batch_frames.errors import LineError
 from batch_frames.text import TEXT, bytes_of
 
-__all__ = ["Lines", "extract", "load_line", "read_lines", "select"]
+__all__ = ["Lines", "extract", "kind_of", "load_line", "read_lines", "select"]
 
 BLOCK = 16 << 20
 ROWS = 50_000
@@ -134,16 +134,32 @@ def load_line(raw: bytes) -> Any:
     beginning is passed over, as files that were put together have it.
 
     Raises:
-        ValueError: If it is not JSON, not UTF-8, or nested too deep.
+        ValueError: If it is not JSON, not UTF-8, or nested too deep; the message says which.
     """
-    raw = raw.removeprefix(BOM)
     try:
-        value = json.loads(raw.decode(), object_pairs_hook=_first_wins)
-        if not re.search(rb"\\u[dD][89a-fA-F]", raw):
-            return value
-        text = json.dumps(value, ensure_ascii=False)
+        return _loaded(raw.removeprefix(BOM))
+    except UnicodeDecodeError as error:
+        problem = f"not UTF-8 at byte {error.start:,}"
+    except json.JSONDecodeError as error:
+        problem = f"not JSON: {error.msg.removesuffix(' at')} at character {error.pos:,}"
     except RecursionError:
-        raise ValueError("nested too deep") from None
+        problem = "not JSON: nested too deep"
+    except ValueError as error:
+        problem = f"not JSON: {error}"
+    raise ValueError(problem)
+
+
+def kind_of(value: Any) -> str:
+    """Name what a parsed line is that is no object."""
+    names = {list: "an array", str: "text", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _loaded(raw: bytes) -> Any:
+    value = json.loads(raw.decode(), object_pairs_hook=_first_wins)
+    if not re.search(rb"\\u[dD][89a-fA-F]", raw):
+        return value
+    text = json.dumps(value, ensure_ascii=False)
     return json.loads(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
 
 
@@ -160,7 +176,7 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _in_batches(text: pa.Array) -> pa.Table:
-    """Cut lines so small that what DuckDB makes of a batch, ten times its size, stays in cache."""
+    """Cut lines so small that what DuckDB makes of a batch, which is larger, stays in cache."""
     size = bytes_of(text).nbytes
     rows = max(IN_CACHE * len(text) // max(size, 1), FEWEST)
     table = pa.table({"line": text})

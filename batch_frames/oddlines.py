@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from batch_frames.byhand import Row, members, read_result
 from batch_frames.errors import LineError
-from batch_frames.lines import Lines, load_line
+from batch_frames.lines import Lines, kind_of, load_line
 from batch_frames.statuses import RANKS
 
 __all__ = ["explain"]
@@ -33,12 +32,8 @@ def explain(lines: Lines, index: int, normal: str | None, *, raw: bool = False) 
     try:
         value = load_line(data if normal is None else normal.encode())
         problem = _no_result(value)
-    except UnicodeDecodeError as error:
-        problem = f"not UTF-8 at byte {error.start:,}"
-    except json.JSONDecodeError as error:
-        problem = f"not JSON: {error.msg.removesuffix(' at')} at character {error.pos:,}"
     except ValueError as error:
-        problem = f"not JSON: {error}"
+        problem = str(error)
     if problem:
         row: Row = {"status": RANKS["malformed"], "error_message": problem}
         return {**row, "body": data.decode("utf-8", "replace")} if raw else row
@@ -50,15 +45,10 @@ def explain(lines: Lines, index: int, normal: str | None, *, raw: bool = False) 
 
 def _no_result(value: Any) -> str | None:
     if not isinstance(value, dict):
-        return f"the line is {_kind(value)}, not an object"
+        return f"the line is {kind_of(value)}, not an object"
     if type(value.get("custom_id")) not in (str, int, float) and not _foreign(value):
         return "it has no 'custom_id'"
     return None
-
-
-def _kind(value: Any) -> str:
-    names = {list: "an array", str: "text", bool: "a boolean", type(None): "null"}
-    return names.get(type(value), "a number")
 
 
 def _foreign(value: Mapping[str, Any]) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,7 +15,7 @@ from batch_frames.errors import LineError
 from batch_frames.files import Paths, find_files
 from batch_frames.frames import to_dataframe
 from batch_frames.jsontext import dumps
-from batch_frames.lines import Lines, extract, load_line, read_lines
+from batch_frames.lines import Lines, extract, kind_of, load_line, read_lines
 from batch_frames.parallel import in_threads
 from batch_frames.text import TEXT
 
@@ -108,7 +107,6 @@ def _table(lines: Lines, errors: str, connection: duckdb.DuckDBPyConnection) -> 
 
 def _columns(found: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
     """Read the columns of the lines whose prompts are plain texts."""
-    found = {name: column.cast(TEXT) for name, column in found.items()}
     is_system = pc.is_in(found[FIRST_ROLE], pa.array(SYSTEM_ROLES, TEXT))
     from_message = pc.if_else(is_system, found[FIRST_TEXT], pa.scalar(None, TEXT))
     return {
@@ -159,7 +157,7 @@ def load_request(raw: bytes) -> dict[str, Any]:
     Raises:
         ValueError: If it is no request; the message says why.
     """
-    value = _loaded(raw)
+    value = load_line(raw)
     if problem := _problem(value):
         raise ValueError(problem)
     request: dict[str, Any] = value
@@ -168,7 +166,7 @@ def load_request(raw: bytes) -> dict[str, Any]:
 
 def _problem(value: Any) -> str | None:
     if not isinstance(value, dict):
-        return f"not a request: the line is {_kind(value)}, not an object"
+        return f"not a request: the line is {kind_of(value)}, not an object"
     if "body" not in value and ({"response", "error"} & value.keys()):
         return "a result, not a request; read the file with read_results"
     if type(value.get("custom_id")) not in (str, int, float):
@@ -176,23 +174,6 @@ def _problem(value: Any) -> str | None:
     if not isinstance(value.get("body"), dict):
         return "not a request: it has no 'body' that is an object"
     return None
-
-
-def _loaded(raw: bytes) -> Any:
-    try:
-        return load_line(raw)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"not UTF-8 at byte {error.start:,}") from None
-    except json.JSONDecodeError as error:
-        message = error.msg.removesuffix(" at")
-        raise ValueError(f"not JSON: {message} at character {error.pos:,}") from None
-    except ValueError as error:
-        raise ValueError(f"not JSON: {error}") from None
-
-
-def _kind(value: Any) -> str:
-    names = {list: "an array", str: "text", bool: "a boolean", type(None): "null"}
-    return names.get(type(value), "a number")
 
 
 def _messages(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

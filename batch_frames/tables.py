@@ -12,7 +12,6 @@ from batch_frames.frames import Source
 from batch_frames.lines import extract, read_lines
 from batch_frames.shards import Shard
 from batch_frames.template import Rendered, Template
-from batch_frames.text import TEXT
 
 __all__ = ["TableRequests"]
 
@@ -108,7 +107,7 @@ class TableRequests:
                 raise BatchFramesError(f"{ONLY_ONCE}, and {gone}; {AGAIN}")
             for lines in read_lines(shard.path):
                 text = lines.text.slice(0, left)
-                ids = extract(text, ["$.custom_id"])["$.custom_id"].cast(TEXT)
+                ids = extract(text, ["$.custom_id"])["$.custom_id"]
                 yield Rendered(text, ids, Chunk(ids, {}, position=Position(first)))
                 left, first = left - len(text), first + len(text)
 
