@@ -12,15 +12,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_frames.answertypes import Kind, answer_kind, column_type, plain_type
+from batch_frames.arrow import NULL, TEXT, constant, join, select
 from batch_frames.doubts import doubtful, trailing_comma
-from batch_frames.lines import select
 from batch_frames.structures import expressions, fits_duckdb
-from batch_frames.text import NULL, TEXT, constant, join
 from batch_frames.validation import read_answer
 
 __all__ = ["Answers"]
 
+
 WRAPPED = r"(?s)^\s*(?:[^`]*```[A-Za-z]*\s*)?(?P<inside>\{.*\})\s*(?:```[^`]*)?$"
+
 ZONE = r"(?:Z|[+-][0-9]{2}:?[0-9]{2})$"
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from batch_frames.arrow import TEXT
 from batch_frames.errors import TemplateError
 from batch_frames.schema import resolve
-from batch_frames.text import TEXT
 
-__all__ = ["Kind", "answer_kind", "column_type", "compact", "plain_type"]
+__all__ = ["INTEGERS", "Kind", "answer_kind", "column_type", "compact", "plain_type"]
+
 
 PLAIN = {
     "string": TEXT,
@@ -24,7 +25,9 @@ PLAIN = {
     "date": TEXT,
     "date-time": TEXT,
 }
+
 FORMATS = ("date", "date-time")
+
 INTEGERS = range(-(2**63), 2**63)
 
 
@@ -51,6 +54,7 @@ class Kind:
 
 
 ANYTHING = Kind("json", nullable=True)
+
 MOST_BACK = 3
 
 

@@ -13,6 +13,7 @@ from batch_frames.template import Template
 
 __all__ = ["DefaultNumber", "DefaultText", "build_template"]
 
+
 TEXTS = (Part.MODEL, Part.EFFORT, Part.SYSTEM, Part.PROMPT)
 
 

@@ -15,12 +15,17 @@ from batch_frames.lines import load_line
 
 __all__ = ["CANCELLED", "CUT", "EXPIRED", "Row", "members", "read_result"]
 
+
 Row = dict[str, Any]
 
 EXPIRED = ("batch_expired",)
+
 CANCELLED = ("batch_cancelled", "batch_canceled")
+
 CUT = ("length", "max_tokens", "model_length")
+
 LARGEST = 2**63
+
 CALLS = ("function_call", "custom_tool_call")
 
 

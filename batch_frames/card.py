@@ -7,9 +7,13 @@ from html import escape
 
 __all__ = ["bar_html", "card_html", "size_text"]
 
+
 BOX = "border:1px solid #8884;border-radius:6px;padding:8px 12px;max-width:60em"
+
 TEXT = "white-space:pre-wrap;overflow-wrap:anywhere;max-height:16em;overflow:auto;margin:6px 0 0"
+
 SHOWN = 4_000
+
 COLORS = {
     "completed": "#2a9d5c",
     "in_progress": "#3b82c4",

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from batch_frames.arrow import to_ids
 from batch_frames.errors import CellError, ColumnError, RequestError
-from batch_frames.jsontext import to_ids
 
 __all__ = ["Chunk", "Position"]
 

@@ -27,7 +27,9 @@ from batch_frames.waiting import wait
 
 __all__ = ["COMMANDS"]
 
+
 RESULT_COLUMNS = ("custom_id", "status", "content", "error_message")
+
 UNWELL = {"failed", *UNANSWERED}
 
 

@@ -30,6 +30,7 @@ from batch_frames.terminal import (
 
 __all__ = ["read", "retry"]
 
+
 REQUEST_COLUMNS = ("custom_id", "model", "system_prompt", "user_prompt")
 
 

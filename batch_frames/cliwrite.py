@@ -15,6 +15,7 @@ from batch_frames.terminal import PARQUET, json_file, plain_errors, print_shards
 
 __all__ = ["write"]
 
+
 LIMITS = Limits()
 
 

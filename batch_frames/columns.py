@@ -9,6 +9,7 @@ from batch_frames.errors import TemplateError
 
 __all__ = ["Col", "Fmt", "Value", "col", "fmt"]
 
+
 TYPES = ("number", "integer", "boolean")
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["cancel", "fresh", "job_list", "load_jobs", "retrieve", "status"]
 
+
 STATUS_COLUMNS = [
     "shard",
     "batch_id",

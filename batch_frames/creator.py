@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
+from batch_frames.arrow import TEXT, bytes_of
 from batch_frames.bodies import DefaultNumber, DefaultText, build_template
 from batch_frames.card import card_html, size_text
 from batch_frames.chunks import Chunk, Position
@@ -28,14 +29,18 @@ from batch_frames.skipped import Skipped, warn_of
 from batch_frames.stores import open_store
 from batch_frames.tables import TableRequests
 from batch_frames.template import Rendered, Template
-from batch_frames.text import TEXT, bytes_of
 
-__all__ = ["BatchCreator"]
+__all__ = ["CHAT", "LIMITS", "MODEL", "BatchCreator"]
+
 
 CHAT = "/v1/chat/completions"
+
 MODEL, EFFORT, SEED = DefaultText("o4-mini"), DefaultText("medium"), DefaultNumber(334)
+
 LIMITS = Limits()
+
 ENTRY = "\0entry"
+
 ENTRY_ROWS = 2_048
 
 

@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 
 __all__ = ["CsvBytes", "Loan"]
 
+
 LONGEST_RETURN = 5.0
+
 PAUSE = 0.001
 
 Thing = TypeVar("Thing")

@@ -17,9 +17,13 @@ from batch_frames.frames import find_columns
 
 __all__ = ["CsvFile"]
 
+
 BLOCK = 4 << 20
+
 LARGEST_BLOCK = 1 << 30
+
 HEADER = 1 << 20
+
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_frames.answertypes import Kind
+from batch_frames.arrow import bytes_of, offsets_of
 from batch_frames.structures import holds_arrays, paths
-from batch_frames.text import bytes_of, offsets_of
 
 __all__ = ["doubtful", "trailing_comma"]
+
 
 Marks = npt.NDArray[np.bool_]
 
@@ -29,10 +30,12 @@ SURE = {
     "date-time": f"^{DATE}T(?:[01][0-9]|2[0-3])(?::[0-5][0-9]){{2}}(?:\\.[0-9]{{1,6}})?"
     r"(?:Z|[+-](?:0[0-9]|1[0-4]):[0-5][0-9])?$",
 }
+
 NOT_FINITE = r"(?i)nan|inf|e\+?[0-9]{3}"
 """What stands in the JSON text of a number that is not finite, and in many other texts."""
 
 NULL = frozenset({"NULL"})
+
 TYPES = {
     "string": frozenset({"VARCHAR"}),
     "integer": frozenset({"UBIGINT", "BIGINT"}),
@@ -41,9 +44,13 @@ TYPES = {
     "array": frozenset({"ARRAY"}),
     "object": frozenset({"OBJECT"}),
 }
+
 TYPES["json"] = frozenset.union(*TYPES.values())
+
 COMMA, QUOTE, MINUS, POINT, ZERO, NINE, TRUE, FALSE = b',"-.09tf'
+
 SPACE, CLOSE, CASE = 0x20, 0x7D, 0x20
+
 LONGEST_BLANK = 64
 """So much white space before a bracket is passed over; with more, the text counts as doubtful."""
 

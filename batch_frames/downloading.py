@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["download"]
 
+
 BLOCK = 1 << 20
+
 NOT_THERE = (404, 405, 501)
 
 

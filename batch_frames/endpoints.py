@@ -65,6 +65,7 @@ CHAT = Endpoint(
     },
     prompt_key="messages",
 )
+
 RESPONSES = Endpoint(
     "/responses",
     {
@@ -76,19 +77,25 @@ RESPONSES = Endpoint(
     },
     prompt_key="input",
 )
+
 EMBEDDINGS = Endpoint(
     "/embeddings", {"model": Part.MODEL, "input": Part.PROMPT}, prompt_key="input"
 )
+
 COMPLETIONS = Endpoint(
     "/completions",
     {"model": Part.MODEL, "seed": Part.SEED, "prompt": Part.PROMPT},
     prompt_key="prompt",
 )
+
 MODERATIONS = Endpoint(
     "/moderations", {"model": Part.MODEL, "input": Part.PROMPT}, prompt_key="input"
 )
+
 OTHER = Endpoint("", {"model": Part.MODEL})
+
 ENDPOINTS = (CHAT, RESPONSES, EMBEDDINGS, COMPLETIONS, MODERATIONS)
+
 KNOWN = [f"/v1{endpoint.path}" for endpoint in ENDPOINTS]
 
 

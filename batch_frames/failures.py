@@ -9,19 +9,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch_frames.arrow import TEXT, Mask, extract, is_text, is_true, non_empty, spread, where
 from batch_frames.byhand import CANCELLED, EXPIRED
-from batch_frames.lines import extract
-from batch_frames.masks import Mask, is_text, is_true, non_empty, spread, where
 from batch_frames.statuses import RANKS
-from batch_frames.text import TEXT
 
 __all__ = ["PLACES", "Failures", "read_failures"]
 
+
 BODY = "$.response.body"
+
 PLACES = ("$.error", f"{BODY}.error")
+
 MEMBERS = [f"{place}.{name}" for place in PLACES for name in ("code", "message", "type", "error")]
+
 TYPES = [BODY, *(f"{place}{name}" for place in PLACES for name in ("", ".code", ".type"))]
+
 USAGE = f"{BODY}.usage"
+
 TOKENS = [
     *(f"{USAGE}.{name}" for name in ("input_tokens", "output_tokens", "cached_tokens")),
     *(f"{USAGE}.{name}" for name in ("input_tokens_details", "output_tokens_details")),
@@ -29,6 +33,7 @@ TOKENS = [
 """Tokens where chat does not have them; what failed may have used some too."""
 
 REQUEST_ID = f"{BODY}.request_id"
+
 NOTHING = ("", "{}")
 
 

@@ -9,17 +9,19 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batch_frames.arrow import TEXT
 from batch_frames.chunks import Chunk
 from batch_frames.csvfile import CsvFile
 from batch_frames.errors import BatchFramesError, ColumnError
 from batch_frames.frames import cut, find_columns
-from batch_frames.text import TEXT
 
 __all__ = ["LEDGER", "CsvSource", "ParquetSource", "Paths", "find_files", "read_table"]
+
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 LEDGER = ".jobs.jsonl"
+
 MOST_ROWS = 2_048
 
 
@@ -83,7 +85,7 @@ class ParquetSource:
 
     def __init__(self, paths: Paths, id_column: str | None, columns: Sequence[str]) -> None:
         self.paths = find_files(paths, [".parquet", ".pq"])
-        self._id_column = _needed_id(id_column, "Parquet")
+        self._id_column = needed_id(id_column, "Parquet")
         self._columns = columns
         self._rows = 0
         for path in self.paths:
@@ -106,7 +108,9 @@ class ParquetSource:
             with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
                 needed = list(dict.fromkeys([self._id_column, *self._columns]))
                 batches = _named(path, file.iter_batches(_batch_rows(file), columns=needed))
-                yield from cut(batches, self._id_column, self._columns, _origin(path, self.paths))
+                yield from cut(
+                    batches, self._id_column, self._columns, origin_name(path, self.paths)
+                )
 
 
 def _batch_rows(file: pq.ParquetFile) -> int:
@@ -139,7 +143,7 @@ class CsvSource:
 
     def __init__(self, paths: Paths, id_column: str | None, columns: Sequence[str]) -> None:
         self.paths = find_files(paths, [".csv", ".tsv", ".csv.gz", ".tsv.gz"])
-        self._id_column = _needed_id(id_column, "CSV")
+        self._id_column = needed_id(id_column, "CSV")
         self._columns = columns
         needed = list(dict.fromkeys([self._id_column, *columns]))
         self._files = [CsvFile(path, needed) for path in self.paths]
@@ -151,7 +155,7 @@ class CsvSource:
     def chunks(self) -> Iterator[Chunk]:
         """Read the rows from the first one on."""
         for path, file in zip(self.paths, self._files, strict=True):
-            origin = _origin(path, self.paths)
+            origin = origin_name(path, self.paths)
             yield from cut(file.batches(), self._id_column, self._columns, origin)
 
 
@@ -169,11 +173,11 @@ def read_table(path: Path, id_column: str) -> pa.Table:
     return pa.Table.from_batches(batches, pa.schema([(name, TEXT) for name in names]))
 
 
-def _needed_id(id_column: str | None, kind: str) -> str:
+def needed_id(id_column: str | None, kind: str) -> str:
     if id_column is None:
         raise ColumnError(f"a {kind} file has no index to take the ids from; pass id_column=")
     return id_column
 
 
-def _origin(path: Path, paths: Sequence[Path]) -> str:
+def origin_name(path: Path, paths: Sequence[Path]) -> str:
     return str(path) if len(paths) > 1 else ""

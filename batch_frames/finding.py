@@ -13,7 +13,9 @@ from batch_frames.service import NoBatchError, Service
 
 __all__ = ["TOKEN_KEY", "settled_batch"]
 
+
 TOKEN_KEY = "batch_frames"
+
 SETTLE = 5.0
 """Seconds after which a batch that was created stands in the service's list for certain."""
 
@@ -67,14 +69,14 @@ def find_batch(service: Service, ledger: Ledger, job: Job) -> Any:
 
 
 def _first_page(api: Any) -> Any:
-    return _checked(api.batches.list(limit=PAGE))
+    return _checked_page(api.batches.list(limit=PAGE))
 
 
 def _next_page(page: Any, api: Any) -> Any:
-    return _checked(page.get_next_page())
+    return _checked_page(page.get_next_page())
 
 
-def _checked(page: Any) -> Any:
+def _checked_page(page: Any) -> Any:
     # An empty list may be null; anything else without one does not say that there is no batch.
     is_list = isinstance(getattr(page, "data", None), list)
     if not is_list and getattr(page, "object", None) != "list":

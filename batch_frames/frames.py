@@ -28,6 +28,7 @@ __all__ = [
     "to_dataframe",
 ]
 
+
 CHUNK_BYTES = 768 << 10
 """Text of this size stays in a processor's cache from one step to the next."""
 
@@ -119,7 +120,7 @@ class PandasSource:
             stop = min(start + size, self._length)
             chunk = self._chunk(start, stop)
             yield chunk
-            size = _next_size([chunk.ids, *chunk.columns.values()])
+            size = next_size([chunk.ids, *chunk.columns.values()])
             start = stop
 
     def _chunk(self, start: int, stop: int) -> Chunk:
@@ -203,11 +204,11 @@ def cut(
         start = 0
         while start < len(table):
             part = table.slice(start, size)
-            arrays = {n: _one_array(part.column(n)) for n in needed}
+            arrays = {n: one_array(part.column(n)) for n in needed}
             others = {name: arrays[name] for name in columns}
             yield Chunk(arrays[id_column], others, id_column, Position(first, origin))
             start, first = start + len(part), first + len(part)
-            size = _next_size(arrays.values())
+            size = next_size(arrays.values())
 
 
 def to_dataframe(
@@ -261,10 +262,10 @@ def _readable(series: pd.Series[Any]) -> Any:
 def _block(column: Any, start: int, stop: int, *, whole_floats: bool = True) -> pa.Array:
     if isinstance(column, np.ndarray):
         return object_array(column[start:stop], whole_floats=whole_floats)
-    return _one_array(column.slice(start, stop - start))
+    return one_array(column.slice(start, stop - start))
 
 
-def _one_array(column: pa.ChunkedArray) -> pa.Array:
+def one_array(column: pa.ChunkedArray) -> pa.Array:
     try:
         array = column.combine_chunks()
     except pa.ArrowInvalid:  # dictionaries that have no room for each other's values
@@ -275,7 +276,7 @@ def _one_array(column: pa.ChunkedArray) -> pa.Array:
     return settled(array)
 
 
-def _next_size(arrays: Iterable[pa.Array]) -> int:
+def next_size(arrays: Iterable[pa.Array]) -> int:
     """Choose how many rows come next by how large the last ones were."""
     arrays = list(arrays)
     per_row = sum(_bytes_per_row(array) for array in arrays)

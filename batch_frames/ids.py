@@ -10,18 +10,23 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from batch_frames.arrow import hash_text
 from batch_frames.chunks import Position
 from batch_frames.errors import RequestError
-from batch_frames.text import hash_text
 
 __all__ = ["IdCheck"]
 
+
 ROWS = 1 << 16
+
 NAMED = 5
+
 SUSPECTS = 1_024
+
 PREFIX = len('{"custom_id":')
 
 Hashes = npt.NDArray[np.uint64]
+
 Twice = tuple[str, int, int]
 
 

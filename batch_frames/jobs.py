@@ -13,7 +13,9 @@ from batch_frames.card import bar_html, card_html
 
 __all__ = ["BATCH_FACTS", "ENDED", "Job", "Jobs", "Settings", "counted"]
 
+
 ENDED = ("completed", "failed", "expired", "cancelled")
+
 BATCH_FACTS = (
     "status",
     "batch_id",
@@ -31,8 +33,11 @@ BATCH_FACTS = (
 """What the service tells of a batch, by the names that a job has for it."""
 
 WAITING = "waiting"
+
 TOKEN_LIMIT = "token_limit_exceeded"
+
 BYTES_A_TOKEN = 4
+
 SHOWN = 20
 
 

@@ -12,16 +12,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch_frames.arrow import TEXT, to_ids
 from batch_frames.errors import CellError, ColumnError, RequestError
 from batch_frames.frames import find_columns, open_frame, to_dataframe
-from batch_frames.jsontext import to_ids
 from batch_frames.matching import NOWHERE, best_rows
 from batch_frames.statuses import RANKS, STATUSES
-from batch_frames.text import TEXT
 
 __all__ = ["join_results", "refuse_names_in_both", "result_ids", "result_ranks"]
 
+
 NAMED = 5
+
 RESULTS = "the table of results"
 
 

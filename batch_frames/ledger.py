@@ -22,11 +22,14 @@ from batch_frames.locks import lock_owner, release_lock, take_lock
 
 __all__ = ["Ledger", "Ledgers", "ledger_path", "set_name"]
 
+
 NUMBERED = re.compile(r"(.+)-([0-9]{5}|[1-9][0-9]{5,6})")
 """Shards are numbered in five digits, and in more from 100,000 on; eight are a date."""
 
 FACTS = frozenset(field.name for field in fields(Job)) - {"path", "token", "settings", "files"}
+
 SETTINGS = frozenset(field.name for field in fields(Settings))
+
 PATIENCE = 1.0
 
 

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from batch_frames.arrow import TEXT
 from batch_frames.errors import LineError
-from batch_frames.text import TEXT, bytes_of
 
-__all__ = ["Lines", "extract", "kind_of", "load_line", "read_lines", "select"]
+__all__ = ["Lines", "kind_of", "load_line", "read_lines"]
+
 
 BLOCK = 16 << 20
+
 ROWS = 50_000
-IN_CACHE, FEWEST = 256 << 10, 64
+
 BOM = b"\xef\xbb\xbf"
+
 NEWLINE = 0x0A
 
 Block = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
@@ -69,64 +71,6 @@ def read_lines(path: Path) -> Iterator[Lines]:
             yield _without_blanks(Lines(path, text, numbers), data, part)
 
 
-def select(
-    connection: duckdb.DuckDBPyConnection,
-    text: pa.Array,
-    columns: Sequence[str],
-    inner: Sequence[str] = (),
-) -> list[pa.Array]:
-    """Evaluate SQL expressions over a text column, which they call ``line``.
-
-    Args:
-        connection: Where the query runs; opening one costs more than a query.
-        text: ``large_string``, not validated.
-        columns: DuckDB expressions, one for each column wanted.
-        inner: Expressions with names (``… AS found``) that ``columns`` may use by them, and which
-            are evaluated only once for all.
-
-    Returns:
-        A column for each expression, in the order of ``text``; texts are ``large_string``.
-    """
-    connection.execute("SET arrow_large_buffer_size = true")
-    connection.register("lines", _in_batches(text))
-    try:
-        source = f"(SELECT {', '.join(['line', *inner])} FROM lines)"
-        query = f"SELECT {', '.join(columns)} FROM {source}"
-        return [_whole(column) for column in connection.sql(query).to_arrow_table().columns]
-    finally:
-        connection.unregister("lines")
-
-
-def extract(
-    text: pa.Array,
-    paths: Sequence[str],
-    types: Sequence[str] = (),
-    *,
-    connection: duckdb.DuckDBPyConnection | None = None,
-) -> dict[str, pa.Array]:
-    """Take what JSON paths find out of each line.
-
-    Args:
-        text: ``large_string``, one JSON document per row.
-        paths: DuckDB JSON paths whose values are wanted as text.
-        types: Such paths where the type is wanted: ``VARCHAR``, ``OBJECT``, ``NULL``, ….
-        connection: Where the query runs; None opens one.
-
-    Returns:
-        A text column for each path, by its name, then one for each type, by ``type of`` its name;
-        null where nothing is found or the line is not JSON.
-    """
-    if connection is None:
-        with duckdb.connect() as connection:
-            return extract(text, paths, types, connection=connection)
-    inner = [f"TRY(json_extract_string(line, {list(paths)}::VARCHAR[])) AS found"]
-    inner += [f"TRY(json_type(line, {list(types)}::VARCHAR[])) AS types"] if types else []
-    columns = [f"found[{n}]" for n in range(1, len(paths) + 1)]
-    columns += [f"types[{n}]" for n in range(1, len(types) + 1)]
-    names = [*paths, *(f"type of {path}" for path in types)]
-    return dict(zip(names, select(connection, text, columns, inner), strict=True))
-
-
 def load_line(raw: bytes) -> Any:
     """Parse one line with the standard library, but as DuckDB reads it where the two differ.
 
@@ -168,19 +112,6 @@ def _first_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         found |= dict(reversed(pairs))
     return found
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    """Give a column as one array; Arrow would copy even what is one."""
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
-def _in_batches(text: pa.Array) -> pa.Table:
-    """Cut lines so small that what DuckDB makes of a batch, which is larger, stays in cache."""
-    size = bytes_of(text).nbytes
-    rows = max(IN_CACHE * len(text) // max(size, 1), FEWEST)
-    table = pa.table({"line": text})
-    return pa.Table.from_batches(table.to_batches(max_chunksize=rows), table.schema)
 
 
 def _blocks(path: Path) -> Iterator[Block]:

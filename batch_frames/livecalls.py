@@ -15,8 +15,11 @@ from batch_frames.service import TRIES, Service, pauses
 
 __all__ = ["Answer", "Asker"]
 
+
 PAUSE = 0.5
+
 UNREACHED_TRIES = 3
+
 REFUSED_FOR_ALL = (401, 403)
 """What an endpoint says to a wrong key, whatever the request."""
 

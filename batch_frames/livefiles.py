@@ -19,7 +19,9 @@ from batch_frames.shardfiles import RESULT_ENDINGS
 
 __all__ = ["LiveFiles", "Request", "requests_of"]
 
+
 MARK = "local-"
+
 OLD = ".old"
 """What the name of the answers to earlier prompts ends with; hidden, it is in no glob's results."""
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run_local"]
 
+
 TURNED_AWAY = 4
 """After how many requests that were turned away, one after the other, to give up at least."""
 

@@ -7,10 +7,11 @@ import os
 import sys
 from pathlib import Path
 
+__all__ = ["lock_owner", "release_lock", "take_lock"]
+
+
 if sys.platform != "win32":
     import fcntl
-
-__all__ = ["lock_owner", "release_lock", "take_lock"]
 
 
 def take_lock(path: Path) -> int:

@@ -11,11 +11,13 @@ import pyarrow.compute as pc
 
 from batch_frames.statuses import RANKS
 
-__all__ = ["best_rows", "match"]
+__all__ = ["NOWHERE", "best_rows", "match"]
+
 
 Places = npt.NDArray[np.int64]
 
 NAMED = 5
+
 NOWHERE = -1
 
 

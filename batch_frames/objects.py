@@ -14,15 +14,14 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from batch_frames.arrow import INT64_END, TEXT, JsonText, PythonText, to_json
 from batch_frames.errors import CellError
-from batch_frames.floats import INT64_END
-from batch_frames.jsontext import to_json
-from batch_frames.marks import JsonText, PythonText
-from batch_frames.text import TEXT
 
 __all__ = ["object_array"]
 
+
 ARROW_UNITS = ("D", "s", "ms", "us", "ns")
+
 PLAIN = {
     "string",
     "empty",

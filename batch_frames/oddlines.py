@@ -12,6 +12,7 @@ from batch_frames.statuses import RANKS
 
 __all__ = ["explain"]
 
+
 OURS = "not of the OpenAI Batch API"
 
 

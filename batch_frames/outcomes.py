@@ -9,28 +9,32 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.byhand import CUT
-from batch_frames.failures import PLACES, read_failures
-from batch_frames.lines import Lines, extract, select
-from batch_frames.masks import (
+from batch_frames.arrow import (
+    TEXT,
     Mask,
     coalesce,
+    extract,
     first_bytes,
     is_text,
     is_true,
     mapped,
     non_empty,
+    select,
     spread,
     where,
 )
+from batch_frames.byhand import CUT
+from batch_frames.failures import PLACES, read_failures
+from batch_frames.lines import Lines
 from batch_frames.oddlines import explain
 from batch_frames.outputs import VECTORS, Outputs, read_embeddings, read_responses, whole_numbers
 from batch_frames.statuses import RANKS
-from batch_frames.text import TEXT
 
 __all__ = ["COLUMNS", "TOKENS", "read_outcomes"]
 
+
 Columns = dict[str, pa.Array]
+
 
 COLUMNS: Mapping[str, pa.DataType] = {
     "custom_id": TEXT,
@@ -59,20 +63,31 @@ COLUMNS: Mapping[str, pa.DataType] = {
 """What may be known of a line. The status is its rank; one choice alone is in ``content`` only."""
 
 BODY = "$.response.body"
+
 ID, CODE, OBJECT, MODEL = "$.custom_id", "$.response.status_code", f"{BODY}.object", f"{BODY}.model"
+
 REQUEST_ID, BODY_REQUEST_ID = "$.response.request_id", f"{BODY}.request_id"
+
 CHOICE = f"{BODY}.choices[0]"
+
 CONTENT, PART = f"{CHOICE}.message.content", f"{CHOICE}.message.content[0]"
+
 REFUSAL, CALLS = f"{CHOICE}.message.refusal", f"{CHOICE}.message.tool_calls"
+
 FINISH, SECOND, COMPLETION = f"{CHOICE}.finish_reason", f"{BODY}.choices[1]", f"{CHOICE}.text"
+
 USAGE = f"{BODY}.usage"
+
+
 TOKENS: Mapping[str, tuple[str, ...]] = {
     "input_tokens": (f"{USAGE}.prompt_tokens",),
     "cached_tokens": (f"{USAGE}.prompt_tokens_details.cached_tokens", f"{USAGE}.cached_tokens"),
     "output_tokens": (f"{USAGE}.completion_tokens",),
     "reasoning_tokens": (f"{USAGE}.completion_tokens_details.reasoning_tokens",),
 }
+
 CACHED, OTHER_CACHED = TOKENS["cached_tokens"]
+
 PATHS = (
     *(ID, CODE, MODEL, REQUEST_ID, *PLACES, CONTENT, REFUSAL, CALLS, FINISH, SECOND),
     *(paths[0] for paths in TOKENS.values()),

@@ -11,30 +11,50 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.lines import extract, select
-from batch_frames.masks import Mask, coalesce, is_text, is_true, spread, where
+from batch_frames.arrow import (
+    NULL,
+    TEXT,
+    Mask,
+    bytes_of,
+    coalesce,
+    extract,
+    is_text,
+    is_true,
+    offsets_of,
+    select,
+    spread,
+    where,
+)
 from batch_frames.statuses import RANKS
-from batch_frames.text import NULL, TEXT, bytes_of, offsets_of
 
 __all__ = ["VECTORS", "Outputs", "read_embeddings", "read_responses", "whole_numbers"]
+
 
 VECTORS = pa.large_list(pa.large_list(pa.float32()))
 
 BODY = "$.response.body"
+
 STATE, REASON = f"{BODY}.status", f"{BODY}.incomplete_details.reason"
+
 FIRST, NEXT, THIRD = (f"{BODY}.output[{n}].type" for n in range(3))
+
 LAST = f"{BODY}.output[#-1]"
+
 KIND, SAID, MORE = f"{LAST}.content[0].type", f"{LAST}.content[0].text", f"{LAST}.content[1].type"
+
 USAGE = f"{BODY}.usage"
+
 TOKENS = {
     "input_tokens": f"{USAGE}.input_tokens",
     "cached_tokens": f"{USAGE}.input_tokens_details.cached_tokens",
     "output_tokens": f"{USAGE}.output_tokens",
     "reasoning_tokens": f"{USAGE}.output_tokens_details.reasoning_tokens",
 }
+
 PATHS = (STATE, REASON, FIRST, NEXT, THIRD, KIND, SAID, MORE, *TOKENS.values())
 
 BASE64 = '"[A-Za-z0-9+/]+={0,2}"'
+
 VECTOR, SECOND = f"{BODY}.data[0].embedding", f"{BODY}.data[1]"
 
 

@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_frames.answers import Answers
+from batch_frames.arrow import NULL, TEXT, constant, in_threads
 from batch_frames.files import Paths, find_files
 from batch_frames.lines import Lines, read_lines
 from batch_frames.outcomes import COLUMNS, read_outcomes
-from batch_frames.parallel import in_threads
 from batch_frames.statuses import RANKS
-from batch_frames.text import NULL, TEXT, constant
 
 __all__ = ["FIELDS", "answer_field", "empty_piece", "read_pieces"]
+
 
 FIELDS = {**COLUMNS, "file": TEXT, "line": pa.int64()}
 

@@ -14,7 +14,9 @@ from batch_frames.shardfiles import file_hash
 
 __all__ = ["failure_text", "failures", "job_error"]
 
+
 NAMED = 3
+
 BLOCK = 1 << 20
 
 

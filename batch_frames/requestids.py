@@ -15,12 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch_frames.arrow import TEXT, extract, in_threads
 from batch_frames.errors import LineError
 from batch_frames.files import Paths, find_files
-from batch_frames.lines import Lines, extract, load_line, read_lines
-from batch_frames.parallel import in_threads
+from batch_frames.lines import Lines, load_line, read_lines
 from batch_frames.requests import load_request
-from batch_frames.text import TEXT
 
 __all__ = [
     "ENDINGS",
@@ -32,9 +31,13 @@ __all__ = [
     "result_files",
 ]
 
+
 ENDINGS = (".jsonl", ".jsonl.gz")
+
 ID, BODY = "$.custom_id", "$.body"
+
 SCHEMAS = ("$.body.response_format.json_schema.schema", "$.body.text.format.schema")
+
 IDS = pa.array(["VARCHAR", "UBIGINT", "BIGINT", "HUGEINT", "UHUGEINT", "DOUBLE"], TEXT)
 
 

@@ -11,15 +11,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch_frames.arrow import TEXT, dumps, extract, in_threads
 from batch_frames.errors import LineError
 from batch_frames.files import Paths, find_files
 from batch_frames.frames import to_dataframe
-from batch_frames.jsontext import dumps
-from batch_frames.lines import Lines, extract, kind_of, load_line, read_lines
-from batch_frames.parallel import in_threads
-from batch_frames.text import TEXT
+from batch_frames.lines import Lines, kind_of, load_line, read_lines
 
 __all__ = ["load_request", "read_requests"]
+
 
 TEXT_COLUMNS = (
     "custom_id",
@@ -30,17 +29,27 @@ TEXT_COLUMNS = (
     "reasoning_effort",
     "body",
 )
+
 SYSTEM_ROLES = ("system", "developer")
+
 NUMBERS = ["UBIGINT", "BIGINT", "HUGEINT", "UHUGEINT", "DOUBLE"]
 
 ID, BODY, RESPONSE, ERROR = "$.custom_id", "$.body", "$.response", "$.error"
+
 FIRST_ROLE, FIRST_TEXT = "$.body.messages[0].role", "$.body.messages[0].content"
+
 MESSAGES = "$.body.messages"
+
 LAST_ROLE, LAST_TEXT = "$.body.messages[#-1].role", "$.body.messages[#-1].content"
+
 SYSTEM = "$.body.instructions"
+
 INPUT, PROMPT = "$.body.input", "$.body.prompt"
+
 EFFORT, INNER_EFFORT = "$.body.reasoning_effort", "$.body.reasoning.effort"
+
 PROMPTS = (FIRST_TEXT, LAST_TEXT, SYSTEM, INPUT, PROMPT)
+
 PATHS = (ID, BODY, "$.url", "$.body.model", EFFORT, INNER_EFFORT, FIRST_ROLE, LAST_ROLE, *PROMPTS)
 
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_frames.answers import Answers
+from batch_frames.arrow import is_true, spread
 from batch_frames.files import Paths
 from batch_frames.frames import to_dataframe
-from batch_frames.masks import is_true, spread
 from batch_frames.matching import match
 from batch_frames.outcomes import TOKENS
 from batch_frames.pieces import answer_field, empty_piece, read_pieces
@@ -23,12 +23,15 @@ from batch_frames.statuses import RANKS, status_array
 
 __all__ = ["read_results", "result_columns"]
 
+
 FIRST = ("custom_id", "status", "content")
+
 THEN = (
     *("finish_reason", "refusal", "error_code", "error_message", "status_code"),
     *TOKENS,
     *("model", "request_id", "file", "line"),
 )
+
 SOMETIMES = (
     *("tool_calls", "choices", "embedding", "flagged", "categories", "category_scores", "body"),
 )

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_frames.answers import Answers
+from batch_frames.arrow import bytes_of, constant, join
 from batch_frames.errors import RequestError
 from batch_frames.files import LEDGER, Paths
 from batch_frames.jobs import Job
@@ -24,18 +25,13 @@ from batch_frames.limits import Limits
 from batch_frames.lines import Lines
 from batch_frames.matching import NOWHERE, best_rows
 from batch_frames.pieces import empty_piece, read_pieces
-from batch_frames.requestids import (
-    lines_with_ids,
-    read_asked,
-    request_files,
-    result_files,
-)
+from batch_frames.requestids import lines_with_ids, read_asked, request_files, result_files
 from batch_frames.shards import Shard, ShardWriter
 from batch_frames.statuses import RANKS, STATUSES, UNANSWERED
 from batch_frames.stores import open_store
-from batch_frames.text import bytes_of, constant, join
 
 __all__ = ["retry_requests"]
+
 
 LIMITS = Limits()
 

@@ -11,6 +11,7 @@ from batch_frames.errors import TemplateError
 
 __all__ = ["answer_schema", "resolve", "to_schema"]
 
+
 BARE = {"type", "properties", "$ref", "anyOf", "oneOf", "allOf"}
 """What a JSON schema has one of, so that a dict without any is none."""
 

@@ -11,16 +11,32 @@ from typing import Any, TypeVar
 
 from batch_frames.errors import JobError, MissingExtra
 
-__all__ = ["NO_KEY", "TRIES", "Service", "batch_facts", "make_client", "pauses", "retry_pause"]
+__all__ = [
+    "NO_KEY",
+    "TRIES",
+    "NoBatchError",
+    "Service",
+    "batch_facts",
+    "make_client",
+    "pauses",
+    "retry_pause",
+]
+
 
 Answer = TypeVar("Answer")
 
 TRIES = 6
+
 FIRST_PAUSE = 1.0
+
 LONGEST_PAUSE = 60.0
+
 LONGEST_ASKED_PAUSE = 120.0
+
 QUICK = 60.0
+
 RETRIED = (408, 409, 425, 429)
+
 ALSO_CALLED = {"canceled": "cancelled", "succeeded": "completed"}
 """How else services spell the ends of a batch."""
 

@@ -15,8 +15,11 @@ from batch_frames.lines import load_line
 
 __all__ = ["RESULT_ENDINGS", "RequestFile", "file_hash", "find_shards", "read_shard"]
 
+
 RESULT_ENDINGS = (".output.jsonl", ".errors.jsonl")
+
 BLOCK = 1 << 20
+
 LONGEST_FIRST_LINE = 512 << 20
 
 

@@ -10,10 +10,10 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 
+from batch_frames.arrow import bytes_of, offsets_of
 from batch_frames.errors import RequestError
 from batch_frames.limits import Limits
 from batch_frames.stores import Store
-from batch_frames.text import bytes_of, offsets_of
 
 __all__ = ["Shard", "ShardWriter"]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 __all__ = ["Skipped", "warn_of"]
 
+
 NAMED = 5
 
 

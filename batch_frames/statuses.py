@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from batch_frames.text import TEXT
+from batch_frames.arrow import TEXT
 
 __all__ = ["RANKS", "STATUSES", "UNANSWERED", "status_array"]
+
 
 STATUSES = (
     "ok",
@@ -22,7 +23,9 @@ STATUSES = (
     "missing",
     "malformed",
 )
+
 RANKS = {status: rank for rank, status in enumerate(STATUSES)}
+
 UNANSWERED = ("http_error", "expired", "cancelled", "missing", "malformed")
 
 

@@ -10,6 +10,7 @@ from batch_frames.answertypes import Kind
 
 __all__ = ["expressions", "fits_duckdb", "holds_arrays", "paths"]
 
+
 LEAVES = {"integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN", "json": "JSON"}
 
 

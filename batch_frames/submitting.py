@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["send_anew", "send_waiting", "submit"]
 
+
 MOST_METADATA = 15
+
 UNKNOWN_CALL = (405, 501)
 
 

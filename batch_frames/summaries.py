@@ -9,6 +9,7 @@ from batch_frames.statuses import STATUSES
 
 __all__ = ["summarize", "summary_line"]
 
+
 TOKENS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
 
 

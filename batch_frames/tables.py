@@ -6,17 +6,21 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from batch_frames.arrow import extract
 from batch_frames.chunks import Chunk, Position
 from batch_frames.errors import BatchFramesError
 from batch_frames.frames import Source
-from batch_frames.lines import extract, read_lines
+from batch_frames.lines import read_lines
 from batch_frames.shards import Shard
 from batch_frames.template import Rendered, Template
 
 __all__ = ["TableRequests"]
 
+
 ONLY_ONCE = "this frame is a stream, which can be read only once"
+
 GONE = -1
+
 AGAIN = "pass the frame anew, or a table instead of a stream"
 
 

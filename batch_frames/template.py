@@ -10,13 +10,25 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from batch_frames.arrow import (
+    constant,
+    dumps,
+    escape,
+    is_plain,
+    join,
+    offsets_of,
+    read_type,
+    to_ids,
+    to_json,
+    to_prompt,
+    to_text,
+)
 from batch_frames.chunks import Chunk
 from batch_frames.columns import Col, Fmt, Value
 from batch_frames.errors import CellError, ColumnError, TemplateError
-from batch_frames.jsontext import dumps, is_plain, read_type, to_ids, to_json, to_prompt, to_text
-from batch_frames.text import constant, escape, join, offsets_of
 
 __all__ = ["Rendered", "Template"]
+
 
 NAMED = 5
 

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from batch_frames.arrow import to_json
 from batch_frames.card import size_text
 from batch_frames.errors import BatchFramesError, CellError, ColumnError
 from batch_frames.frames import to_dataframe
-from batch_frames.jsontext import to_json
 from batch_frames.shards import Shard
 
 __all__ = [
@@ -35,10 +35,15 @@ __all__ = [
     "write_frame",
 ]
 
+
 PARQUET = (".parquet", ".pq")
+
 SHOWN_ROWS = 20
+
 SHORTEST = 12
+
 NOT_REACHED = "; check the network, or --base-url; what was done is noted"
+
 OPTIONS = {
     'na="skip"': "--na skip",
     "pass model=": "pass --model",

@@ -12,6 +12,7 @@ from batch_frames.answertypes import INTEGERS, Kind, compact
 
 __all__ = ["read_answer"]
 
+
 ESCAPE = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
     r"|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
@@ -20,9 +21,11 @@ ESCAPE = re.compile(
 """Any escape in a JSON string, by which the lone surrogates among them are found."""
 
 DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
 MOMENT = re.compile(
     DATE.pattern + r"[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?([Zz]|[+-][0-9]{2}:?[0-9]{2})?"
 )
+
 NOUNS = {
     "string": "a string",
     "integer": "an integer",
@@ -33,7 +36,9 @@ NOUNS = {
     "date": "a date like 2026-03-01",
     "date-time": "a time like 2026-03-01T09:30:00Z",
 }
+
 LONGEST = 40
+
 MEMBERS = 10
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.text import NULL, TEXT
+from batch_frames.arrow import NULL, TEXT
 
 __all__ = ["settled"]
 

@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = ["wait"]
 
+
 FIRST_POLL, LONGEST_POLL, POLL_GROWTH = 3.0, 60.0, 1.3
+
 REFUSALS, REFUSED_GROWTH, LONGEST_REFUSED = 5, 4, 600.0
+
 NOTED = ("status", "output_file_id", "error_file_id", "errors")
 
 

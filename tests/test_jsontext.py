@@ -16,18 +16,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from batch_frames.arrow.encode import JsonText, PythonText, dumps, to_json, to_prompt, to_text
+from batch_frames.arrow.parse import read_type, to_ids
+from batch_frames.arrow.text import TEXT
 from batch_frames.errors import CellError, ColumnError
-from batch_frames.jsontext import (
-    JsonText,
-    PythonText,
-    dumps,
-    read_type,
-    to_ids,
-    to_json,
-    to_prompt,
-    to_text,
-)
-from batch_frames.text import TEXT
 
 Write = Callable[[pa.Array], pa.Array]
 WRITERS = [to_json, to_text, to_prompt]

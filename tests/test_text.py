@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from batch_frames.arrow.text import NULL, TEXT, check_utf8, constant, escape, hash_text, join
 from batch_frames.errors import CellError
-from batch_frames.text import NULL, TEXT, check_utf8, constant, escape, hash_text, join
 
 SPECIAL = '"\\/\b\f\n\r\t\x00\x1b\x1f \x7f\x85\u2028\u2029\ufeff\uffff😀é{}'
 TEXTS = st.lists(st.none() | st.text() | st.text(SPECIAL), max_size=12)

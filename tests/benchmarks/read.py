@@ -185,7 +185,7 @@ def read_answers(text: Any) -> Any:
     import pyarrow as pa
 
     from batch_frames.answers import Answers
-    from batch_frames.parallel import in_threads
+    from batch_frames.arrow.query import in_threads
 
     answers = Answers(SCHEMA)
 

@@ -30,10 +30,16 @@ __all__ = [
     "offsets_of",
 ]
 
+
 TEXT = pa.large_string()
+
 NULL = pa.scalar(None, TEXT)
+
 BACKSLASH = b"\\"
+
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+
+
 NARROWER: tuple[tuple[bytes, np.ufunc, int], ...] = (
     (b"\xe0", np.less, 0xA0),
     (b"\xed", np.greater, 0x9F),

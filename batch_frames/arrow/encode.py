@@ -7,27 +7,116 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch_frames.arrow.scalars import write_floats, write_moments
+from batch_frames.arrow.text import NULL, TEXT, check_utf8, constant, escape, join
 from batch_frames.errors import CellError, ColumnError
-from batch_frames.floats import write_floats
-from batch_frames.marks import JsonText, PythonText
-from batch_frames.moments import write_moments
-from batch_frames.nested import write_nested
-from batch_frames.text import NULL, TEXT, check_utf8, constant, escape, join
 
 __all__ = [
     "JsonText",
     "PythonText",
+    "by_category",
+    "checked",
     "dumps",
+    "inside_quotes",
+    "is_nested",
     "is_plain",
-    "read_type",
-    "to_ids",
+    "is_text_type",
+    "plain",
     "to_json",
     "to_prompt",
     "to_text",
+    "write_nested",
 ]
+
+
+class Mark(pa.ExtensionType):  # type: ignore[misc]
+    """Say something of a text column by its type; marks never leave the process."""
+
+    name: str
+
+    def __init__(self) -> None:
+        super().__init__(TEXT, self.name)
+
+    def __arrow_ext_serialize__(self) -> bytes:
+        return b""
+
+    @classmethod
+    def __arrow_ext_deserialize__(cls, storage_type: pa.DataType, serialized: bytes) -> Mark:
+        return cls()
+
+
+class JsonText(Mark):
+    """Mark a column whose every value already is JSON."""
+
+    name = "batch_frames.json"
+
+
+class PythonText(Mark):
+    """Mark a column made of Python strings: it needs no check of its UTF-8."""
+
+    name = "batch_frames.text"
+
+
+Write = Callable[[pa.Array], pa.Array]
+
+
+def write_nested(array: pa.Array, to_json: Write, to_text: Write) -> pa.Array:
+    """Write lists as JSON arrays, structs and maps as JSON objects.
+
+    Args:
+        array: A list, struct or map array of any kind.
+        to_json: Writes the values inside.
+        to_text: Writes the keys of maps.
+
+    Raises:
+        CellError: If one of the writers does, with the row in ``array``.
+    """
+
+    def or_null(values: pa.Array) -> pa.Array:
+        return to_json(values).fill_null("null")
+
+    def pairs(entries: pa.Array) -> pa.Array:
+        keys, values = (pc.struct_field(entries, [position]) for position in (0, 1))
+        return join([constant('"'), to_text(keys), constant('":'), or_null(values)])
+
+    kind = array.type
+    if pa.types.is_struct(kind):
+        text = _struct(array, or_null)
+    elif pa.types.is_map(kind):
+        pair = pa.struct([("key", kind.key_type), ("value", kind.item_type)])
+        text = _list(array.cast(pa.list_(pair)), pairs, "{}")
+    else:
+        text = _list(array, or_null, "[]")
+    return pc.if_else(array.is_valid(), text, NULL) if array.null_count else text
+
+
+def _struct(array: pa.Array, or_null: Write) -> pa.Array:
+    if not array.type.num_fields:
+        return pa.array(np.full(len(array), "{}", object), TEXT)
+    pieces: list[Any] = []
+    for position in range(array.type.num_fields):
+        name = json.dumps(array.type.field(position).name, ensure_ascii=False)
+        value = or_null(pc.struct_field(array, [position]))
+        pieces += [constant(f",{name}:" if position else f"{{{name}:"), value]
+    return join([*pieces, constant("}")])
+
+
+def _list(array: pa.Array, write: Write, brackets: str) -> pa.Array:
+    lengths = np.asarray(pc.list_value_length(array).fill_null(0)).astype(np.int64)
+    offsets = np.concatenate(([0], np.cumsum(lengths)))
+    try:
+        children = write(pc.list_flatten(array))
+    except CellError as error:
+        row = int(np.searchsorted(offsets, error.index, "right")) - 1
+        raise CellError(row, f"holds a value that {error.problem}") from None
+    lists = pa.LargeListArray.from_arrays(pa.array(offsets), children)
+    return join(
+        [constant(brackets[0]), pc.binary_join(lists, constant(",")), constant(brackets[1])]
+    )
 
 
 def dumps(value: Any) -> str:
@@ -57,13 +146,13 @@ def to_json(array: pa.Array) -> pa.Array:
         >>> to_json(pa.array([[1.0, 0.5], None])).to_pylist()
         ['[1,0.5]', None]
     """
-    array = _plain(array)
+    array = plain(array)
     kind = array.type
     if isinstance(kind, JsonText):
         return array.storage
     if pa.types.is_dictionary(kind):
-        return _categories(array, to_json)
-    if _is_nested(kind):
+        return by_category(array, to_json)
+    if is_nested(kind):
         return write_nested(array, to_json, to_text)
     bare = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
     text = to_text(array)
@@ -79,14 +168,14 @@ def to_text(array: pa.Array) -> pa.Array:
         >>> to_text(pa.array([True, None])).to_pylist()
         ['true', None]
     """
-    array = _plain(array)
+    array = plain(array)
     kind = array.type
     if isinstance(kind, PythonText):
         return escape(array.storage)
-    if _is_text(kind):
+    if is_text_type(kind):
         return escape(array.cast(TEXT), check=True)
     if pa.types.is_dictionary(kind):
-        return _categories(array, to_text)
+        return by_category(array, to_text)
     if pa.types.is_floating(kind):
         return write_floats(array)
     if pa.types.is_temporal(kind):
@@ -96,10 +185,10 @@ def to_text(array: pa.Array) -> pa.Array:
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
         return array.cast(TEXT)
     if isinstance(kind, JsonText):
-        return _inside_quotes(array.storage)
+        return inside_quotes(array.storage)
     if _is_extension(kind, "arrow.uuid"):
         return _uuids(array.storage)
-    if _is_nested(kind):
+    if is_nested(kind):
         return escape(to_json(array))
     raise ColumnError(f"holds {kind} values, which JSON cannot hold; make them text first")
 
@@ -113,89 +202,19 @@ def to_prompt(array: pa.Array) -> pa.Array:
         >>> to_prompt(pa.array([5, None])).to_pylist()
         ['"5"', None]
     """
-    array = _plain(array)
+    array = plain(array)
     if isinstance(array.type, JsonText):
         text = array.storage
         bare = pc.invert(pc.match_substring_regex(text, r'^["\[{]'))
         return pc.if_else(bare, _quoted(text), text)
-    return to_json(array) if _is_nested(array.type) else _quoted(to_text(array))
+    return to_json(array) if is_nested(array.type) else _quoted(to_text(array))
 
 
-def to_ids(array: pa.Array) -> pa.Array:
-    """Write each id as plain text, unescaped: text, whole numbers, dates, decimals, UUIDs.
-
-    Raises:
-        ColumnError: If ids cannot be of this type.
-        CellError: If a value is a float, nested or not valid UTF-8.
-    """
-    array = _plain(array)
-    kind = array.type
-    if pa.types.is_dictionary(kind):
-        return _categories(array, to_ids)
-    if _is_text(kind):
-        return _checked(array)
-    if isinstance(kind, JsonText):
-        return _json_ids(array.storage)
-    if pa.types.is_floating(kind) and len(array) > array.null_count:
-        first = int(pc.index(array.is_valid(), pa.scalar(True)).as_py())
-        raise CellError(first, f"is the float {array[first].as_py()!r}; {_ID_ADVICE}")
-    if pa.types.is_boolean(kind) or _is_nested(kind):
-        raise ColumnError(f"holds {kind} values; {_ID_ADVICE}")
-    return to_text(array)
-
-
-_ID_ADVICE = "an id must be text or a whole number"
-
-
-def read_type(array: pa.Array, kind: str) -> pa.Array:
-    """Read a text column as numbers, integers or booleans; other columns pass through.
-
-    Args:
-        array: Any Arrow array.
-        kind: ``"number"``, ``"integer"`` or ``"boolean"``.
-
-    Raises:
-        CellError: For the first value that is none.
-
-    Example:
-        >>> read_type(pa.array(["2", " -5", None]), "integer").to_pylist()
-        [2, -5, None]
-    """
-    array = _plain(array)
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    if isinstance(array.type, JsonText):
-        array = _inside_quotes(array.storage)
-    if not _is_text(array.type):
-        return array
-    trimmed = pc.utf8_trim_whitespace(_checked(array))
-    # A sign is fine, but Arrow would read hexadecimal digits too.
-    decimal = pc.if_else(pc.match_substring(trimmed, "0x", ignore_case=True), "no", trimmed)
-    unsigned = pc.replace_substring_regex(decimal, r"^\+", "")
-    if kind == "integer":
-        # As pandas writes whole numbers among missing ones.
-        unsigned = pc.replace_substring_regex(unsigned, r"^(-?[0-9]+)\.0*$", r"\1")
-    target = {"number": pa.float64(), "integer": pa.int64(), "boolean": pa.bool_()}[kind]
-    with contextlib.suppress(pa.ArrowInvalid):
-        return _numbers(unsigned) if kind == "number" else unsigned.cast(target)
-    index = next(i for i in range(len(array)) if not _casts(unsigned.slice(i, 1), target))
-    article = "an" if kind == "integer" else "a"
-    raise CellError(index, f"is {array[index].as_py()!r}, not {article} {kind}")
-
-
-def _numbers(text: pa.Array) -> pa.Array:
-    """Read whole numbers and others apart, so that neither takes a digit from the other."""
-    whole = pc.match_substring_regex(text, r"^(0|-?[1-9][0-9]*)$")
-    integers = pc.if_else(whole, text, NULL)
-    floats = write_floats(pc.if_else(whole, NULL, text).cast(pa.float64()))
-    return pa.ExtensionArray.from_storage(JsonText(), pc.coalesce(integers, floats))
-
-
-def _plain(array: pa.Array) -> pa.Array:
+def plain(array: pa.Array) -> pa.Array:
     """Take away what only says how values are kept: views, runs, booleans of eight bits."""
     kind = array.type
     if pa.types.is_run_end_encoded(kind):
-        return _plain(pc.run_end_decode(array))
+        return plain(pc.run_end_decode(array))
     if pa.types.is_string_view(kind):
         return array.cast(TEXT)
     if _is_extension(kind, "arrow.bool8"):
@@ -207,14 +226,6 @@ def _plain(array: pa.Array) -> pa.Array:
     return array
 
 
-def _casts(array: pa.Array, target: pa.DataType) -> bool:
-    try:
-        array.cast(target)
-    except pa.ArrowInvalid:
-        return False
-    return True
-
-
 def _quoted(text: pa.Array) -> pa.Array:
     return join([constant('"'), text, constant('"')])
 
@@ -222,15 +233,17 @@ def _quoted(text: pa.Array) -> pa.Array:
 def is_plain(kind: pa.DataType) -> bool:
     """Tell whether every value of a type is one word or text, neither list, struct nor JSON."""
     is_json = isinstance(kind, JsonText) or _is_extension(kind, "arrow.json")
-    return not is_json and not _is_nested(kind)
+    return not is_json and not is_nested(kind)
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text_type(kind: pa.DataType) -> bool:
+    """Return whether a type is text, that of Python objects included."""
     is_ours = isinstance(kind, PythonText)
     return bool(is_ours or pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _checked(array: pa.Array) -> pa.Array:
+def checked(array: pa.Array) -> pa.Array:
+    """Return text as large strings whose bytes are known to be UTF-8."""
     if isinstance(array.type, PythonText):
         return array.storage
     text = array.cast(TEXT)
@@ -238,7 +251,8 @@ def _checked(array: pa.Array) -> pa.Array:
     return text
 
 
-def _is_nested(kind: pa.DataType) -> bool:
+def is_nested(kind: pa.DataType) -> bool:
+    """Return whether a type is a list, struct or map, of which JSON can be made."""
     return bool(pa.types.is_nested(kind) and not pa.types.is_union(kind))
 
 
@@ -246,7 +260,7 @@ def _is_extension(kind: pa.DataType, name: str) -> bool:
     return isinstance(kind, pa.BaseExtensionType) and kind.extension_name == name
 
 
-def _categories(array: pa.Array, write: Callable[[pa.Array], pa.Array]) -> pa.Array:
+def by_category(array: pa.Array, write: Callable[[pa.Array], pa.Array]) -> pa.Array:
     """Write each category once, unless one fails: then the rows tell which of them has it."""
     if len(array.dictionary) <= len(array):
         with contextlib.suppress(CellError):
@@ -276,17 +290,8 @@ def _compact(storage: pa.Array) -> pa.Array:
     return pa.array(rows, TEXT)
 
 
-def _inside_quotes(json_text: pa.Array) -> pa.Array:
+def inside_quotes(json_text: pa.Array) -> pa.Array:
     """Take strings out of their quotes and escape all other JSON as text."""
     quoted = pc.starts_with(json_text, '"')
     inner = pc.utf8_slice_codeunits(json_text, 1, -1)
     return pc.if_else(quoted, inner, escape(json_text))
-
-
-def _json_ids(json_text: pa.Array) -> pa.Array:
-    good = pc.match_substring_regex(json_text, '^(".*"|-?[0-9]+)$')
-    if not pc.all(good, min_count=0).as_py():
-        index = int(pc.index(good, pa.scalar(False)).as_py())
-        raise CellError(index, f"is {json_text[index].as_py()}; {_ID_ADVICE}")
-    loaded = (None if row is None else json.loads(row) for row in json_text.to_pylist())
-    return pa.array([None if value is None else str(value) for value in loaded], TEXT)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.text import TEXT, bytes_of, offsets_of
+from batch_frames.arrow.text import TEXT, bytes_of, offsets_of
 
 __all__ = [
     "Mask",
@@ -23,6 +23,7 @@ __all__ = [
     "spread",
     "where",
 ]
+
 
 Mask = npt.NDArray[np.bool_]
 
