@@ -14,16 +14,15 @@ from batch_frames.errors import (
     TemplateError,
     WaitTimeout,
 )
+from batch_frames.files.shards import Limits, Shard
 from batch_frames.jobs import Job
 from batch_frames.joins import join_results
-from batch_frames.limits import Limits
 from batch_frames.local import run_local
 from batch_frames.requests import read_requests
 from batch_frames.results import read_results
 from batch_frames.retries import retry_requests
 from batch_frames.rows import from_csv, from_dataframe, from_parquet
 from batch_frames.runs import run
-from batch_frames.shards import Shard
 from batch_frames.submitting import submit
 from batch_frames.summaries import summarize
 from batch_frames.waiting import wait

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from batch_frames.lines import load_line
+from batch_frames.files import load_line
 
 __all__ = ["CANCELLED", "CUT", "EXPIRED", "Row", "members", "read_result"]
 

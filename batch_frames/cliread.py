@@ -9,10 +9,9 @@ from typing import Any
 import click
 import pandas as pd
 
-from batch_frames.files import LEDGER, find_files, read_table
-from batch_frames.frames import to_dataframe
+from batch_frames.files import ENDINGS, LEDGER, find_files, holds_requests
+from batch_frames.frames import read_table, to_dataframe
 from batch_frames.joins import join_results
-from batch_frames.requestids import ENDINGS, holds_requests
 from batch_frames.requests import read_requests
 from batch_frames.results import read_results
 from batch_frames.retries import retry_requests

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from batch_frames.errors import BatchFramesError
-from batch_frames.files import LEDGER, Paths, find_files
+from batch_frames.files import LEDGER, RESULT_ENDINGS, Paths, find_files, ledger_path
 from batch_frames.finding import settled_batch
 from batch_frames.jobs import ENDED, Job, Jobs
-from batch_frames.ledger import Ledger, Ledgers, ledger_path
+from batch_frames.ledger import Ledger, Ledgers
 from batch_frames.rejections import failure_text, failures
 from batch_frames.service import NoBatchError, Service, batch_facts
-from batch_frames.shardfiles import RESULT_ENDINGS
 
 if TYPE_CHECKING:
     from openai import OpenAI

@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 from batch_frames.control import fresh, job_list
 from batch_frames.errors import JobError
+from batch_frames.files import RESULT_ENDINGS, file_hash, ledger_path
 from batch_frames.jobs import BATCH_FACTS, Job, counted
-from batch_frames.ledger import Ledger, ledger_path
+from batch_frames.ledger import Ledger
 from batch_frames.notes import how_to_go_on
 from batch_frames.service import Service
-from batch_frames.shardfiles import RESULT_ENDINGS, file_hash
 
 if TYPE_CHECKING:
     from openai import OpenAI

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from batch_frames.arrow import hash_text
-from batch_frames.chunks import Position
 from batch_frames.errors import RequestError
+from batch_frames.frames import Position
 
 __all__ = ["IdCheck"]
 

@@ -8,9 +8,9 @@ from functools import cache
 from pathlib import Path
 
 from batch_frames.errors import BatchFramesError
+from batch_frames.files import file_hash, ledger_path
 from batch_frames.jobs import ENDED, Job
-from batch_frames.ledger import Ledgers, ledger_path
-from batch_frames.shardfiles import file_hash
+from batch_frames.ledger import Ledgers
 
 __all__ = ["spare_in_flight", "spare_submitted"]
 

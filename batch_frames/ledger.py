@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import secrets
 import sys
 import time
@@ -16,38 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from batch_frames.errors import BatchFramesError, LineError
-from batch_frames.files import LEDGER
+from batch_frames.files import ledger_path, lock_owner, release_lock, take_lock
 from batch_frames.jobs import Job, Jobs, Settings
-from batch_frames.locks import lock_owner, release_lock, take_lock
 
-__all__ = ["Ledger", "Ledgers", "ledger_path", "set_name"]
+__all__ = ["Ledger", "Ledgers"]
 
-
-NUMBERED = re.compile(r"(.+)-([0-9]{5}|[1-9][0-9]{5,6})")
-"""Shards are numbered in five digits, and in more from 100,000 on; eight are a date."""
 
 FACTS = frozenset(field.name for field in fields(Job)) - {"path", "token", "settings", "files"}
 
 SETTINGS = frozenset(field.name for field in fields(Settings))
 
 PATIENCE = 1.0
-
-
-def set_name(shard: Path) -> tuple[str, int | None]:
-    """Split the name of a shard into that of the set it belongs to, and its number.
-
-    Example:
-        >>> set_name(Path("out/reviews-00002.jsonl")), set_name(Path("reviews.retry-1.jsonl"))
-        (('reviews', 2), ('reviews.retry-1', None))
-    """
-    stem = shard.name.removesuffix(".jsonl")
-    found = NUMBERED.fullmatch(stem)
-    return (found[1], int(found[2])) if found else (stem, None)
-
-
-def ledger_path(shard: Path) -> Path:
-    """Name the ledger of a shard: one for all that were saved under one name."""
-    return shard.with_name(set_name(shard)[0] + LEDGER)
 
 
 class Ledger:

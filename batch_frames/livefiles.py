@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from batch_frames.errors import BatchFramesError, LineError
-from batch_frames.lines import load_line
-from batch_frames.locks import lock_owner, release_lock, take_lock
-from batch_frames.shardfiles import RESULT_ENDINGS
+from batch_frames.files import RESULT_ENDINGS, load_line, lock_owner, release_lock, take_lock
 
 __all__ = ["LiveFiles", "Request", "requests_of"]
 

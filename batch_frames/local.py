@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from batch_frames.errors import BatchFramesError, JobError
-from batch_frames.files import Paths
+from batch_frames.files import Paths, find_shards, ledger_path
 from batch_frames.jobs import counted
-from batch_frames.ledger import Ledger, ledger_path
+from batch_frames.ledger import Ledger
 from batch_frames.livecalls import Answer, Asker
 from batch_frames.livefiles import LiveFiles, Request, requests_of
 from batch_frames.notes import how_to_go_on
-from batch_frames.shardfiles import find_shards
 
 if TYPE_CHECKING:
     from openai import OpenAI

@@ -7,7 +7,7 @@ from typing import Any
 
 from batch_frames.byhand import Row, members, read_result
 from batch_frames.errors import LineError
-from batch_frames.lines import Lines, kind_of, load_line
+from batch_frames.files import Lines, kind_of, load_line
 from batch_frames.statuses import RANKS
 
 __all__ = ["explain"]

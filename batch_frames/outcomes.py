@@ -25,7 +25,7 @@ from batch_frames.arrow import (
 )
 from batch_frames.byhand import CUT
 from batch_frames.failures import PLACES, read_failures
-from batch_frames.lines import Lines
+from batch_frames.files import Lines
 from batch_frames.oddlines import explain
 from batch_frames.outputs import VECTORS, Outputs, read_embeddings, read_responses, whole_numbers
 from batch_frames.statuses import RANKS

@@ -11,8 +11,7 @@ import pyarrow.compute as pc
 
 from batch_frames.answers import Answers
 from batch_frames.arrow import NULL, TEXT, constant, in_threads
-from batch_frames.files import Paths, find_files
-from batch_frames.lines import Lines, read_lines
+from batch_frames.files import Lines, Paths, find_files, read_lines
 from batch_frames.outcomes import COLUMNS, read_outcomes
 from batch_frames.statuses import RANKS
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from batch_frames.errors import JobError, LineError
+from batch_frames.files import file_hash, ledger_path, set_name
 from batch_frames.jobs import Job, counted
-from batch_frames.ledger import Ledger, ledger_path, set_name
-from batch_frames.shardfiles import file_hash
+from batch_frames.ledger import Ledger
 
 __all__ = ["failure_text", "failures", "job_error"]
 

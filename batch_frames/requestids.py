@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import warnings
 from collections.abc import Iterable, Iterator
@@ -17,22 +16,11 @@ import pyarrow.compute as pc
 
 from batch_frames.arrow import TEXT, extract, in_threads
 from batch_frames.errors import LineError
-from batch_frames.files import Paths, find_files
-from batch_frames.lines import Lines, load_line, read_lines
+from batch_frames.files import Lines, Paths, read_lines, request_files
 from batch_frames.requests import load_request
 
-__all__ = [
-    "ENDINGS",
-    "Asked",
-    "holds_requests",
-    "lines_with_ids",
-    "read_asked",
-    "request_files",
-    "result_files",
-]
+__all__ = ["Asked", "lines_with_ids", "read_asked"]
 
-
-ENDINGS = (".jsonl", ".jsonl.gz")
 
 ID, BODY = "$.custom_id", "$.body"
 
@@ -86,29 +74,6 @@ def lines_with_ids(files: Iterable[Path]) -> Iterator[tuple[Lines, pa.Array]]:
 
 def _lines(files: Iterable[Path]) -> Iterator[Lines]:
     return (lines for path in files for lines in read_lines(path))
-
-
-def request_files(paths: Paths) -> list[Path]:
-    """List request files; results beside them, which a glob catches too, are passed over."""
-    files = find_files(paths, ENDINGS)
-    return [path for path in files if holds_requests(path) is not False] or files
-
-
-def result_files(paths: Paths) -> list[Path]:
-    """List output and error files; request files among them are passed over."""
-    files = find_files(paths, ENDINGS)
-    return [path for path in files if not holds_requests(path)] or files
-
-
-def holds_requests(path: Path) -> bool | None:
-    """Tell by its first JSON object whether a file holds requests; None where there is none."""
-    for lines in read_lines(path):
-        for index in range(len(lines.text)):
-            with contextlib.suppress(ValueError):
-                value = load_line(lines.raw(index))
-                if isinstance(value, dict):
-                    return "body" in value and not {"response", "error"} & value.keys()
-    return None
 
 
 def _found(lines: Lines, connection: duckdb.DuckDBPyConnection) -> dict[str, pa.Array]:

@@ -13,9 +13,8 @@ import pyarrow.compute as pc
 
 from batch_frames.arrow import TEXT, dumps, extract, in_threads
 from batch_frames.errors import LineError
-from batch_frames.files import Paths, find_files
+from batch_frames.files import Lines, Paths, find_files, kind_of, load_line, read_lines
 from batch_frames.frames import to_dataframe
-from batch_frames.lines import Lines, kind_of, load_line, read_lines
 
 __all__ = ["load_request", "read_requests"]
 

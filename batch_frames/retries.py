@@ -17,18 +17,24 @@ import pyarrow.compute as pc
 from batch_frames.answers import Answers
 from batch_frames.arrow import bytes_of, constant, join
 from batch_frames.errors import RequestError
-from batch_frames.files import LEDGER, Paths
+from batch_frames.files import (
+    LEDGER,
+    Limits,
+    Lines,
+    Paths,
+    Shard,
+    ShardWriter,
+    open_store,
+    request_files,
+    result_files,
+)
 from batch_frames.jobs import Job
 from batch_frames.joins import result_ids, result_ranks
 from batch_frames.ledger import Ledgers
-from batch_frames.limits import Limits
-from batch_frames.lines import Lines
 from batch_frames.matching import NOWHERE, best_rows
 from batch_frames.pieces import empty_piece, read_pieces
-from batch_frames.requestids import lines_with_ids, read_asked, request_files, result_files
-from batch_frames.shards import Shard, ShardWriter
+from batch_frames.requestids import lines_with_ids, read_asked
 from batch_frames.statuses import RANKS, STATUSES, UNANSWERED
-from batch_frames.stores import open_store
 
 __all__ = ["retry_requests"]
 

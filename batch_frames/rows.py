@@ -11,8 +11,8 @@ from batch_frames.columns import Col, Value
 from batch_frames.creator import CHAT, MODEL, BatchCreator
 from batch_frames.endpoints import find_endpoint
 from batch_frames.errors import TemplateError
-from batch_frames.files import CsvSource, ParquetSource, Paths
-from batch_frames.frames import Source, open_frame
+from batch_frames.files import Paths
+from batch_frames.frames import CsvSource, ParquetSource, Source, open_frame
 
 __all__ = ["Options", "from_csv", "from_dataframe", "from_parquet"]
 

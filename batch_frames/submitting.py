@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from batch_frames.errors import BatchFramesError
-from batch_frames.files import Paths
+from batch_frames.files import Paths, RequestFile, Shard, find_shards, ledger_path, read_shard
 from batch_frames.finding import TOKEN_KEY, settled_batch
 from batch_frames.jobs import Job, Jobs, Settings, counted
-from batch_frames.ledger import Ledger, ledger_path
+from batch_frames.ledger import Ledger
 from batch_frames.notes import how_to_go_on
 from batch_frames.rejections import job_error
 from batch_frames.service import TRIES, Service, batch_facts, pauses
-from batch_frames.shardfiles import RequestFile, find_shards, read_shard
-from batch_frames.shards import Shard
 
 if TYPE_CHECKING:
     from openai import OpenAI

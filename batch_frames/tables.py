@@ -7,11 +7,9 @@ from contextlib import closing
 from pathlib import Path
 
 from batch_frames.arrow import extract
-from batch_frames.chunks import Chunk, Position
 from batch_frames.errors import BatchFramesError
-from batch_frames.frames import Source
-from batch_frames.lines import read_lines
-from batch_frames.shards import Shard
+from batch_frames.files import Shard, read_lines
+from batch_frames.frames import Chunk, Position, Source
 from batch_frames.template import Rendered, Template
 
 __all__ = ["TableRequests"]

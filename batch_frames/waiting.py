@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 from batch_frames.control import job_list, retrieve
 from batch_frames.errors import BatchFramesError, JobError, WaitTimeout
+from batch_frames.files import ledger_path
 from batch_frames.jobs import Job, Jobs, counted
-from batch_frames.ledger import Ledger, ledger_path
+from batch_frames.ledger import Ledger
 from batch_frames.notes import how_to_go_on
 from batch_frames.rejections import failure_text, failures, job_error
 from batch_frames.service import Service, pauses

@@ -27,8 +27,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import batch_frames as bf
-from batch_frames.csvbytes import Loan
-from batch_frames.csvfile import CsvFile
+from batch_frames.frames.csv import CsvFile, Loan
 
 DATA = Path(__file__).parents[1] / "data"
 BLOCK = 4 << 20
@@ -1073,8 +1072,8 @@ def test_memory_does_not_grow_with_the_rows(kind: str, few: int, many: int) -> N
 SLOW = """
 import sys, time
 from pathlib import Path
-from batch_frames.csvbytes import CsvBytes
-from batch_frames.csvfile import CsvFile
+from batch_frames.frames.csv import CsvBytes
+from batch_frames.frames.csv import CsvFile
 from batch_frames.errors import BatchFramesError
 
 read = CsvBytes.read

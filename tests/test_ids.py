@@ -22,7 +22,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import batch_frames as bf
-from batch_frames.chunks import Position
+from batch_frames.frames.chunks import Position
 from batch_frames.ids import IdCheck
 
 OPTIONS: dict[str, Any] = {"id_column": "id", "prompt_column": "p", "model": "m"}

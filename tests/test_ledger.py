@@ -14,9 +14,10 @@ import pytest
 from batch_server import BatchServer
 
 import batch_frames as bf
+from batch_frames.files.find import ledger_path
+from batch_frames.files.locks import lock_owner, release_lock, take_lock
 from batch_frames.jobs import Job, Settings
-from batch_frames.ledger import Ledger, ledger_path
-from batch_frames.locks import lock_owner, release_lock, take_lock
+from batch_frames.ledger import Ledger
 
 HOLD = """
 import sys

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_frames.arrow.query import extract
-from batch_frames.lines import BLOCK, BOM, ROWS, load_line, read_lines
+from batch_frames.files.jsonl import BLOCK, BOM, ROWS, load_line, read_lines
 
 FRAGMENTS = [b"\n", b"\r\n", b"\r", b" ", b"\t", b"\x0b", b"\x0c", b"\x00", b"{}", b"\xff", BOM]
 FRAGMENTS += [sign.encode() for sign in ("\u2028", "\u2029", "\u0085", "é", "😀")]

@@ -22,7 +22,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import batch_frames as bf
-from batch_frames.stores import FolderStore
+from batch_frames.files.stores import FolderStore
 
 ENDPOINT = "/v1/chat/completions"
 SCHEMA = pa.schema([("id", pa.string()), ("p", pa.string())])

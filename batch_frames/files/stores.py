@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from batch_frames.errors import BatchFramesError
-from batch_frames.locks import release_lock, take_lock
+from batch_frames.files.locks import release_lock, take_lock
 
 __all__ = ["FolderStore", "PipeStore", "Store", "open_store"]
 

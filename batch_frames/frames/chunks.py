@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +14,7 @@ import pyarrow as pa
 from batch_frames.arrow import to_ids
 from batch_frames.errors import CellError, ColumnError, RequestError
 
-__all__ = ["Chunk", "Position"]
+__all__ = ["Chunk", "Position", "Source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +86,21 @@ class Chunk:
         except (CellError, ColumnError):
             return None
         return text
+
+
+class Source(Protocol):
+    """Give the rows of a table as chunks, in order."""
+
+    once: bool
+    """Whether the rows can be read only a single time."""
+
+    paths: Sequence[Path]
+    """The files that are read."""
+
+    def rows(self) -> int | None:
+        """Count the rows where that needs no reading, else None."""
+        ...
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Read the rows from the first one on."""
+        ...

@@ -2,20 +2,98 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, SupportsIndex
 
 import numpy as np
 import pyarrow as pa
 
 from batch_frames.arrow import bytes_of, offsets_of
 from batch_frames.errors import RequestError
-from batch_frames.limits import Limits
-from batch_frames.stores import Store
+from batch_frames.files.find import first_request
+from batch_frames.files.stores import Store
 
-__all__ = ["Shard", "ShardWriter"]
+__all__ = ["Limits", "RequestFile", "Shard", "ShardWriter", "file_hash", "read_shard"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Set how large one request file may become.
+
+    The defaults are what the Batch API accepts: 50,000 requests and 200 MB a file (OpenAI's guide
+    to the Batch API). Whether MB means 10^6 or 2^20 bytes is not stated there; the smaller is used.
+
+    Attributes:
+        requests: Most requests in one file.
+        nbytes: Most bytes in one file.
+
+    Raises:
+        ValueError: If one of them is below 1.
+
+    Example:
+        >>> Limits(requests=1_000)
+        Limits(requests=1000, nbytes=200000000)
+    """
+
+    requests: int = 50_000
+    nbytes: int = 200_000_000
+
+    def __post_init__(self) -> None:
+        for name in ("requests", "nbytes"):
+            value = getattr(self, name)
+            whole = isinstance(value, SupportsIndex) and not isinstance(value, bool)
+            if not whole or value < 1:
+                raise ValueError(f"limits: {name} must be a whole number from 1, not {value!r}")
+
+
+BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class RequestFile:
+    """Know a request file by its bytes.
+
+    Attributes:
+        path: The file.
+        requests: How many lines it has.
+        nbytes: Its size.
+        sha256: Its hash.
+        endpoint: The ``url`` of its first line.
+    """
+
+    path: Path
+    requests: int
+    nbytes: int
+    sha256: str
+    endpoint: str
+
+
+def read_shard(path: Path) -> RequestFile:
+    """Read a request file once, from end to end, in little memory.
+
+    Raises:
+        LineError: If it is no request file.
+        OSError: If it cannot be read.
+    """
+    endpoint = first_request(path)
+    digest, newlines, nbytes, last = hashlib.sha256(), 0, 0, b"\n"
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+            newlines += block.count(b"\n")
+            nbytes += len(block)
+            last = block[-1:]
+    requests = newlines + (last != b"\n")
+    return RequestFile(path, requests, nbytes, digest.hexdigest(), endpoint)
+
+
+def file_hash(path: Path) -> str:
+    """Hash the bytes of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

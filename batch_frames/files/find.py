@@ -1,0 +1,207 @@
+"""Find the files that a user names, and tell what each of them holds."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from batch_frames.errors import LineError
+from batch_frames.files.jsonl import load_line, read_lines
+
+__all__ = [
+    "ENDINGS",
+    "LEDGER",
+    "RESULT_ENDINGS",
+    "Paths",
+    "find_files",
+    "find_shards",
+    "first_request",
+    "holds_requests",
+    "ledger_path",
+    "request_files",
+    "result_files",
+    "set_name",
+]
+
+
+Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+
+LEDGER = ".jobs.jsonl"
+
+
+def find_files(paths: Paths, endings: Sequence[str]) -> list[Path]:
+    """List the files of a path, a list of them, a glob or a folder.
+
+    A folder gives all files in it with one of the endings, deeper ones too, sorted by name; names
+    that begin with ``.`` or ``_`` are passed over. So are, in folders and globs, the ledgers of
+    batches, ``reviews.jobs.jsonl``, unless theirs is one of the endings.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    if isinstance(paths, (str, os.PathLike)):
+        paths = [paths]
+    if not isinstance(paths, Iterable):
+        raise TypeError(f"a path must be text or a Path, not {paths!r}")
+    if hasattr(paths, "columns"):
+        raise TypeError(
+            f"a path is needed, not a {type(paths).__name__}; for that, use from_dataframe"
+        )
+    found: list[Path] = []
+    for path in paths:
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f"a path must be text or a Path, not {path!r}")
+        matches = _expand(Path(path), endings)
+        if not matches:
+            listed = " or ".join(f"*{ending}" for ending in endings)
+            what = f"no {listed} in the folder" if Path(path).is_dir() else "no file"
+            raise FileNotFoundError(f"{what} '{path}'; check the path")
+        found += matches
+    if not found:
+        raise FileNotFoundError("the list of paths is empty")
+    return found
+
+
+def _expand(path: Path, endings: Sequence[str]) -> list[Path]:
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.name.endswith(tuple(endings)))
+        return [p for p in files if _is_wanted(p, endings) and not _is_hidden(p.relative_to(path))]
+    if path.exists():
+        return [path]
+    matches = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+    hidden = path.name[0] == "."
+    return [p for p in matches if _is_wanted(p, endings) and (hidden or not p.name.startswith("."))]
+
+
+def _is_wanted(path: Path, endings: Sequence[str]) -> bool:
+    return path.is_file() and (LEDGER in endings or not path.name.endswith(LEDGER))
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part[0] in "._" for part in path.parts)
+
+
+NUMBERED = re.compile(r"(.+)-([0-9]{5}|[1-9][0-9]{5,6})")
+"""Shards are numbered in five digits, and in more from 100,000 on; eight are a date."""
+
+
+def set_name(shard: Path) -> tuple[str, int | None]:
+    """Split the name of a shard into that of the set it belongs to, and its number.
+
+    Example:
+        >>> set_name(Path("out/reviews-00002.jsonl")), set_name(Path("reviews.retry-1.jsonl"))
+        (('reviews', 2), ('reviews.retry-1', None))
+    """
+    stem = shard.name.removesuffix(".jsonl")
+    found = NUMBERED.fullmatch(stem)
+    return (found[1], int(found[2])) if found else (stem, None)
+
+
+def ledger_path(shard: Path) -> Path:
+    """Name the ledger of a shard: one for all that were saved under one name."""
+    return shard.with_name(set_name(shard)[0] + LEDGER)
+
+
+ENDINGS = (".jsonl", ".jsonl.gz")
+
+
+def request_files(paths: Paths) -> list[Path]:
+    """List request files; results beside them, which a glob catches too, are passed over."""
+    files = find_files(paths, ENDINGS)
+    return [path for path in files if holds_requests(path) is not False] or files
+
+
+def result_files(paths: Paths) -> list[Path]:
+    """List output and error files; request files among them are passed over."""
+    files = find_files(paths, ENDINGS)
+    return [path for path in files if not holds_requests(path)] or files
+
+
+def holds_requests(path: Path) -> bool | None:
+    """Tell by its first JSON object whether a file holds requests; None where there is none."""
+    for lines in read_lines(path):
+        for index in range(len(lines.text)):
+            with contextlib.suppress(ValueError):
+                value = load_line(lines.raw(index))
+                if isinstance(value, dict):
+                    return "body" in value and not {"response", "error"} & value.keys()
+    return None
+
+
+RESULT_ENDINGS = (".output.jsonl", ".errors.jsonl")
+
+LONGEST_FIRST_LINE = 512 << 20
+
+
+def find_shards(shards: Paths) -> list[Path]:
+    """List request files, in order and none twice; what a run leaves beside them is passed over.
+
+    Args:
+        shards: Paths, globs or folders.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        LineError: If a file that is named, and not only caught by a glob, holds no requests.
+    """
+    listed = [shards] if isinstance(shards, (str, os.PathLike)) else list(_iterable(shards))
+    found: dict[Path, Path] = {}
+    for given in listed:
+        by_name = isinstance(given, (str, os.PathLike)) and Path(given).is_file()
+        for path in find_files([given], [".jsonl"]):
+            if by_name and not _is_beside(path):
+                first_request(path)
+            elif not _holds_requests(path):
+                continue
+            found.setdefault(path.resolve(), path)
+    if not found:
+        names = ", ".join(f"'{os.fspath(given)}'" for given in listed)
+        raise FileNotFoundError(f"no request files in {names or 'an empty list'}; check the path")
+    return list(found.values())
+
+
+def _iterable(shards: Any) -> Iterable[Any]:
+    # One error for all that is no path: find_files has it.
+    return shards if isinstance(shards, Iterable) else find_files(shards, [".jsonl"])
+
+
+def _is_beside(path: Path) -> bool:
+    """Tell a ledger and results by their names, where the content agrees."""
+    named = path.name.endswith((LEDGER, *RESULT_ENDINGS))
+    return named and not _holds_requests(path)
+
+
+def _holds_requests(path: Path) -> bool:
+    try:
+        first_request(path)
+    except LineError:
+        return False
+    return True
+
+
+def first_request(path: Path) -> str:
+    """Read the endpoint out of the first line of a request file.
+
+    Raises:
+        LineError: If the file is empty, or its first line is no request.
+    """
+    if not path.name.endswith(".jsonl"):
+        raise LineError("not a .jsonl file, which the service wants", path=path)
+    with path.open("rb") as file:
+        raw = file.readline(LONGEST_FIRST_LINE)
+    if not raw.strip():
+        problem = "there are no requests in it" if not raw else "the first line is blank"
+        raise LineError(f"{problem}; write it anew", path=path)
+    try:
+        value = load_line(raw)
+    except ValueError:
+        raise LineError("not JSON", path=path, line=1) from None
+    if not isinstance(value, dict) or not {"custom_id", "body"} <= value.keys():
+        hint = "a result" if isinstance(value, dict) and "response" in value else "something else"
+        raise LineError(f"{hint}, not a request; pass the request files", path=path, line=1)
+    if not isinstance(value.get("url"), str):
+        raise LineError("the request has no 'url' that is text", path=path, line=1)
+    return str(value["url"])

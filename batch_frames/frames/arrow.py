@@ -1,0 +1,195 @@
+"""Read anything that speaks Arrow as chunks of a good size."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch_frames.arrow import NULL, TEXT
+from batch_frames.errors import ColumnError
+from batch_frames.frames.chunks import Chunk, Position
+
+__all__ = [
+    "FIRST_ROWS",
+    "ArrowSource",
+    "cut",
+    "find_columns",
+    "needed_id",
+    "next_size",
+    "one_array",
+    "origin_name",
+    "settled",
+]
+
+
+def settled(array: pa.Array) -> pa.Array:
+    """Cast string views, at any depth, to text, and decode dictionaries that hold a null.
+
+    Example:
+        >>> settled(pa.array([["a"]], pa.list_(pa.string_view()))).type
+        ListType(list<item: large_string>)
+    """
+    if pa.types.is_dictionary(array.type) and array.dictionary.null_count:
+        array = array.dictionary_decode()
+    if isinstance(array.type, pa.BaseExtensionType) and array.type.extension_name == "arrow.json":
+        return _json_with_nulls(array)
+    kind = _without_views(array.type)
+    return array if kind == array.type else array.cast(kind)
+
+
+def _json_with_nulls(array: pa.Array) -> pa.Array:
+    """Make JSON's null a missing value, as it is in every other column."""
+    text = array.storage.cast(TEXT)
+    text = pc.if_else(pc.equal(pc.utf8_trim_whitespace(text), "null"), NULL, text)
+    return pa.ExtensionArray.from_storage(array.type, text.cast(array.storage.type))
+
+
+def _without_views(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_string_view(kind):
+        return TEXT
+    if pa.types.is_struct(kind):
+        fields = [kind.field(position) for position in range(kind.num_fields)]
+        return pa.struct([field.with_type(_without_views(field.type)) for field in fields])
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        make = pa.list_ if pa.types.is_list(kind) else pa.large_list
+        return make(kind.value_field.with_type(_without_views(kind.value_type)))
+    if pa.types.is_fixed_size_list(kind):
+        field = kind.value_field.with_type(_without_views(kind.value_type))
+        return pa.list_(field, kind.list_size)
+    if pa.types.is_dictionary(kind):
+        return pa.dictionary(kind.index_type, _without_views(kind.value_type), kind.ordered)
+    return kind
+
+
+CHUNK_BYTES = 768 << 10
+"""Text of this size stays in a processor's cache from one step to the next."""
+
+FIRST_ROWS = 512
+
+
+class ArrowSource:
+    """Read anything that speaks Arrow; what has no length is read only once."""
+
+    paths: Sequence[Path] = ()
+
+    def __init__(self, frame: Any, id_column: str | None, columns: Sequence[str]) -> None:
+        kind = type(frame).__name__
+        try:
+            reader = pa.RecordBatchReader.from_stream(frame)
+        except pa.ArrowInvalid as error:
+            raise TypeError(f"frame must be a table with columns, not {kind}: {error}") from None
+        if id_column is None:
+            raise ColumnError(f"a {kind} has no index to take the ids from; pass id_column=")
+        self.once = not hasattr(frame, "__len__")
+        self._frame = frame
+        self._id_column, self._columns = id_column, columns
+        self._reader = reader if self.once else reader.close()
+        find_columns(reader.schema.names, [id_column, *columns])
+
+    def rows(self) -> int | None:
+        """Count the rows where that needs no reading, else None."""
+        height = getattr(self._frame, "num_rows", getattr(self._frame, "height", None))
+        return height if isinstance(height, int) else None
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Read the rows from the first one on."""
+        reader = self._reader or pa.RecordBatchReader.from_stream(self._frame)
+        try:
+            yield from cut(reader, self._id_column, self._columns)
+        finally:
+            reader.close()
+
+
+def find_columns(have: Sequence[str], need: Iterable[str], where: str = "the frame") -> None:
+    """Check that each needed column is there once.
+
+    Raises:
+        ColumnError: If not; it names the nearest, or what there is.
+    """
+    for name in need:
+        if have.count(name) > 1:
+            raise ColumnError(f"{where} has {have.count(name)} columns named {name!r}; rename one")
+        if name not in have:
+            raise ColumnError(f"{where} has no column {name!r}; {_hint(name, have)}")
+
+
+def _hint(name: str, have: Sequence[str]) -> str:
+    if "{" in name:
+        return "a text with columns in it is fmt('… {column} …')"
+    if '"' in name or ":" in name:
+        return "in fmt, write {{ and }} for braces that stand for themselves"
+    near = difflib.get_close_matches(name, have, 1)
+    listed = ", ".join(map(repr, have[:20])) or "no columns"
+    return f"did you mean {near[0]!r}?" if near else f"it has {listed}"
+
+
+def cut(
+    batches: Iterable[pa.RecordBatch], id_column: str, columns: Sequence[str], origin: str = ""
+) -> Iterator[Chunk]:
+    """Cut record batches of any size into chunks of a good one, small batches put together."""
+    first, size = 0, FIRST_ROWS
+    needed = list(dict.fromkeys([id_column, *columns]))
+    for table in _gathered(batches, needed):
+        start = 0
+        while start < len(table):
+            part = table.slice(start, size)
+            arrays = {n: one_array(part.column(n)) for n in needed}
+            others = {name: arrays[name] for name in columns}
+            yield Chunk(arrays[id_column], others, id_column, Position(first, origin))
+            start, first = start + len(part), first + len(part)
+            size = next_size(arrays.values())
+
+
+def one_array(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column as one array in plain layout."""
+    try:
+        array = column.combine_chunks()
+    except pa.ArrowInvalid:  # dictionaries that have no room for each other's values
+        chunks = [chunk.dictionary_decode() for chunk in column.chunks]
+        array = pa.chunked_array(chunks).combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = array.chunk(0) if array.num_chunks else pa.array([], column.type)
+    return settled(array)
+
+
+def next_size(arrays: Iterable[pa.Array]) -> int:
+    """Choose how many rows come next by how large the last ones were."""
+    arrays = list(arrays)
+    per_row = sum(_bytes_per_row(array) for array in arrays)
+    return max(1, int(CHUNK_BYTES / max(per_row, 1)))
+
+
+def _bytes_per_row(array: pa.Array) -> float:
+    values = array.dictionary if pa.types.is_dictionary(array.type) else array
+    return float(values.nbytes / max(len(values), 1))
+
+
+def _gathered(batches: Iterable[pa.RecordBatch], needed: list[str]) -> Iterator[pa.Table]:
+    pending: list[pa.RecordBatch] = []
+    waiting = 0
+    for batch in batches:
+        if len(batch):
+            pending.append(batch.select(needed))
+            waiting += pending[-1].get_total_buffer_size()
+        if waiting >= CHUNK_BYTES:
+            yield pa.Table.from_batches(pending)
+            pending, waiting = [], 0
+    if pending:
+        yield pa.Table.from_batches(pending)
+
+
+def needed_id(id_column: str | None, kind: str) -> str:
+    """Return the name of the id column, which a file must have."""
+    if id_column is None:
+        raise ColumnError(f"a {kind} file has no index to take the ids from; pass id_column=")
+    return id_column
+
+
+def origin_name(path: Path, paths: Sequence[Path]) -> str:
+    """Return the name of a file for messages, empty if there is only one file."""
+    return str(path) if len(paths) > 1 else ""

@@ -1,0 +1,66 @@
+"""Choose how a frame, or a whole CSV or Parquet file, is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batch_frames.arrow import TEXT
+from batch_frames.frames.arrow import ArrowSource
+from batch_frames.frames.chunks import Source
+from batch_frames.frames.csv import CsvFile
+from batch_frames.frames.pandas import PandasSource
+from batch_frames.frames.parquet import ParquetSource
+
+__all__ = ["open_frame", "read_table"]
+
+
+def open_frame(frame: Any, id_column: str | None, columns: Sequence[str]) -> Source:
+    """Find out how to read a frame.
+
+    Args:
+        frame: A pandas DataFrame, or anything with ``__arrow_c_stream__``.
+        id_column: The column with the ids; None takes a pandas index.
+        columns: The other columns that are needed.
+
+    Raises:
+        TypeError: If it is neither.
+        ColumnError: If a column is not there.
+    """
+    if isinstance(frame, pd.DataFrame):
+        return PandasSource(frame, id_column, columns)
+    if hasattr(frame, "__arrow_c_stream__"):
+        return ArrowSource(frame, id_column, columns)
+    raise TypeError(
+        "frame must be a pandas DataFrame or have __arrow_c_stream__ (pyarrow, polars, DuckDB), "
+        f"not {type(frame).__name__}{_advice(frame)}"
+    )
+
+
+def _advice(frame: Any) -> str:
+    if isinstance(frame, str) or hasattr(frame, "__fspath__"):
+        return "; read a file with from_csv or from_parquet"
+    if hasattr(frame, "collect"):
+        return "; call its collect() first"
+    if isinstance(frame, (dict, list)):
+        return "; make it one with pandas.DataFrame(…)"
+    return ""
+
+
+def read_table(path: Path, id_column: str) -> pa.Table:
+    """Read a whole CSV or Parquet file; the columns of CSV are text.
+
+    Raises:
+        ColumnError: If there is no column with the ids.
+    """
+    if path.suffix in (".parquet", ".pq"):
+        ParquetSource(path, id_column, [])
+        return pq.read_table(path)
+    names = CsvFile(path, [id_column]).header
+    batches = list(CsvFile(path, names).batches())
+    return pa.Table.from_batches(batches, pa.schema([(name, TEXT) for name in names]))

@@ -1,0 +1,218 @@
+"""Read pandas DataFrames as chunks, and make DataFrames of Arrow tables."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch_frames.arrow import INT64_END, TEXT, JsonText, PythonText, to_json
+from batch_frames.errors import CellError, ColumnError
+from batch_frames.frames.arrow import FIRST_ROWS, find_columns, next_size, one_array
+from batch_frames.frames.chunks import Chunk, Position
+
+__all__ = ["PandasSource", "object_array", "to_dataframe"]
+
+
+ARROW_UNITS = ("D", "s", "ms", "us", "ns")
+
+PLAIN = {
+    "string",
+    "empty",
+    "integer",
+    "floating",
+    "mixed-integer-float",
+    "boolean",
+    "date",
+    "bytes",
+}
+
+
+def object_array(values: npt.NDArray[np.object_], *, whole_floats: bool = True) -> pa.Array:
+    """Convert a block of objects; None, NA, NaT and NaN become null.
+
+    Columns of dicts, lists and of mixed types become JSON row by row, as ``json.dumps`` has it.
+
+    Args:
+        values: The objects.
+        whole_floats: Whether a float such as 3.0, among other kinds, is the whole number 3.
+
+    Raises:
+        CellError: If JSON cannot hold a value.
+    """
+    kind = pd.api.types.infer_dtype(values, skipna=True)
+    with contextlib.suppress(pa.ArrowException, OverflowError, UnicodeEncodeError):
+        if kind == "string":
+            text = pa.array(values, TEXT, from_pandas=True)
+            return pa.ExtensionArray.from_storage(PythonText(), text)
+        if kind in PLAIN and (whole_floats or kind != "mixed-integer-float"):
+            return pa.array(values, from_pandas=True)
+    missing = pd.isna(values)
+    rows = [
+        None if gone else _dumps(i, values[i], whole_floats=whole_floats)
+        for i, gone in enumerate(missing)
+    ]
+    return pa.ExtensionArray.from_storage(JsonText(), pa.array(rows, TEXT))
+
+
+def _dumps(index: int, value: Any, *, whole_floats: bool) -> str:
+    if whole_floats and isinstance(value, float) and value.is_integer() and abs(value) < INT64_END:
+        value = int(value)
+    try:
+        text = json.dumps(
+            value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain
+        )
+        text.encode()
+    except UnicodeEncodeError:
+        raise CellError(index, "holds a lone surrogate, which is not text") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CellError(index, f"has no JSON form: {error}") from None
+    return text
+
+
+def _plain(value: Any) -> Any:
+    """Give ``json.dumps`` something that it knows."""
+    if value is pd.NA or value is pd.NaT:
+        return None
+    if isinstance(value, Decimal) and not value.is_finite():
+        raise ValueError(f"JSON cannot hold {value}")
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "mM":
+        return _moments(value)
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
+    if isinstance(value, (Decimal, uuid.UUID)):
+        return str(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} values are not JSON")
+
+
+def _moments(value: Any) -> Any:
+    if value.dtype.kind == "m":
+        raise TypeError("durations are not JSON")
+    if np.datetime_data(value.dtype)[0] not in ARROW_UNITS:
+        value = value.astype("datetime64[s]")
+    text = to_json(pa.array(np.atleast_1d(value).ravel())).to_pylist()
+    loaded = [None if moment is None else json.loads(moment) for moment in text]
+    return loaded if isinstance(value, np.ndarray) else loaded[0]
+
+
+class PandasSource:
+    """Read a DataFrame block by block, each column as the Arrow type it stands for."""
+
+    once = False
+    paths: Sequence[Path] = ()
+
+    def __init__(self, frame: pd.DataFrame, id_column: str | None, columns: Sequence[str]) -> None:
+        # A copy that shares all data, until someone changes the frame.
+        frame = frame.copy(deep=False)
+        names = [str(name) for name in frame.columns]
+        self._id_name = id_column or str(frame.index.name or "index")
+        from_index = id_column is None or (id_column not in names and id_column == frame.index.name)
+        if from_index and isinstance(frame.index, pd.MultiIndex):
+            raise ColumnError(
+                f"the index has {frame.index.nlevels} levels, and an id is one value; make a "
+                "column of them and name it with id_column="
+            )
+        needed = columns if from_index else [id_column or "", *columns]
+        find_columns(names, needed)
+        series = {name: frame.iloc[:, names.index(name)] for name in needed}
+        self._ids = _readable(frame.index.to_series() if from_index else series[self._id_name])
+        self._columns = {name: _readable(series[name]) for name in columns}
+        self._frame, self._length = frame, len(frame)
+
+    def rows(self) -> int:
+        """Count the rows."""
+        return self._length
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Read the rows from the first one on."""
+        start, size = 0, FIRST_ROWS
+        while start < self._length:
+            stop = min(start + size, self._length)
+            chunk = self._chunk(start, stop)
+            yield chunk
+            size = next_size([chunk.ids, *chunk.columns.values()])
+            start = stop
+
+    def _chunk(self, start: int, stop: int) -> Chunk:
+        name = ""
+        chunk = Chunk(pa.nulls(stop - start), {}, self._id_name, Position(start))
+        try:
+            ids = _block(self._ids, start, stop, whole_floats=False)
+            chunk = replace(chunk, ids=ids)
+            columns = {}
+            for name, column in self._columns.items():
+                columns[name] = _block(column, start, stop)
+        except CellError as error:
+            what = f"column {name!r}" if name else self._id_name
+            raise chunk.error(error.index, f"{what} {error.problem}", name or None) from None
+        return replace(chunk, columns=columns)
+
+
+def to_dataframe(
+    table: pa.Table, dtype_backend: str | None, *, nullable: bool = False
+) -> pd.DataFrame:
+    """Make a DataFrame, its dtypes chosen as in ``pandas.read_csv(dtype_backend=…)``.
+
+    Args:
+        table: The columns; dictionaries become categoricals.
+        dtype_backend: ``"numpy_nullable"``, ``"pyarrow"`` or None for pandas' own.
+        nullable: Whether whole numbers and booleans are nullable among pandas' own dtypes too.
+
+    Raises:
+        ValueError: If ``dtype_backend`` is something else.
+    """
+    whole = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+    others = dict.fromkeys([pa.string(), pa.large_string()], pd.StringDtype())
+    mappers: dict[str | None, Any] = {
+        None: whole.get if nullable else None,
+        "pyarrow": lambda kind: None if pa.types.is_dictionary(kind) else pd.ArrowDtype(kind),
+        "numpy_nullable": {**whole, **others, pa.float64(): pd.Float64Dtype()}.get,
+    }
+    if dtype_backend not in mappers:
+        raise ValueError(
+            f"dtype_backend must be 'numpy_nullable', 'pyarrow' or None, not {dtype_backend!r}"
+        )
+    frame: pd.DataFrame = table.to_pandas(types_mapper=mappers[dtype_backend])
+    return frame
+
+
+def _readable(series: pd.Series[Any]) -> Any:
+    """Convert a column at once where that costs nothing; leave Python objects for later."""
+    is_text = isinstance(series.dtype, pd.StringDtype) and series.dtype.storage == "python"
+    if is_text or series.dtype == object:
+        return series.to_numpy(object)
+    try:
+        array = pa.array(series, from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError):
+        if isinstance(series.dtype, pd.CategoricalDtype):
+            return series.to_numpy(object)
+        problem = f"column {series.name!r} holds {series.dtype} values, which JSON cannot hold"
+        raise ColumnError(f"{problem}; make them text first") from None
+    chunked = array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
+    if pa.types.is_floating(chunked.type):
+        not_a_number = pc.is_nan(chunked.cast(pa.float64()))
+        if pc.any(not_a_number, min_count=0).as_py():
+            return pc.if_else(not_a_number, pa.scalar(None, chunked.type), chunked)
+    return chunked
+
+
+def _block(column: Any, start: int, stop: int, *, whole_floats: bool = True) -> pa.Array:
+    if isinstance(column, np.ndarray):
+        return object_array(column[start:stop], whole_floats=whole_floats)
+    return one_array(column.slice(start, stop - start))
