@@ -22,7 +22,7 @@ from batch_frames.files import Limits, Shard, ShardWriter, open_store
 from batch_frames.frames import Chunk, Position, Source
 from batch_frames.ids import IdCheck
 from batch_frames.inflight import spare_in_flight
-from batch_frames.schema import to_schema
+from batch_frames.schemas import to_schema
 from batch_frames.skipped import Skipped, warn_of
 from batch_frames.tables import TableRequests
 from batch_frames.template import Rendered, Template

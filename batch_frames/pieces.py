@@ -9,10 +9,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.answers import Answers
 from batch_frames.arrow import NULL, TEXT, constant, in_threads
 from batch_frames.files import Lines, Paths, find_files, read_lines
 from batch_frames.outcomes import COLUMNS, read_outcomes
+from batch_frames.schemas import Answers
 from batch_frames.statuses import RANKS
 
 __all__ = ["FIELDS", "answer_field", "empty_piece", "read_pieces"]

@@ -10,7 +10,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.answers import Answers
 from batch_frames.arrow import is_true, spread
 from batch_frames.files import Paths
 from batch_frames.frames import to_dataframe
@@ -18,7 +17,7 @@ from batch_frames.matching import match
 from batch_frames.outcomes import TOKENS
 from batch_frames.pieces import answer_field, empty_piece, read_pieces
 from batch_frames.requestids import read_asked
-from batch_frames.schema import answer_schema
+from batch_frames.schemas import Answers, answer_schema
 from batch_frames.statuses import RANKS, status_array
 
 __all__ = ["read_results", "result_columns"]

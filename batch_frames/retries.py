@@ -14,7 +14,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.answers import Answers
 from batch_frames.arrow import bytes_of, constant, join
 from batch_frames.errors import RequestError
 from batch_frames.files import (
@@ -34,6 +33,7 @@ from batch_frames.ledger import Ledgers
 from batch_frames.matching import NOWHERE, best_rows
 from batch_frames.pieces import empty_piece, read_pieces
 from batch_frames.requestids import lines_with_ids, read_asked
+from batch_frames.schemas import Answers
 from batch_frames.statuses import RANKS, STATUSES, UNANSWERED
 
 __all__ = ["retry_requests"]

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from batch_frames.answers import Answers
 from batch_frames.errors import TemplateError
-from batch_frames.schema import answer_schema, to_schema
+from batch_frames.schemas.answers import Answers
+from batch_frames.schemas.strict import answer_schema, to_schema
 
 TEXT = pa.large_string()
 NULL = {"type": "null"}

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from batch_frames import BatchCreator
 from batch_frames.errors import TemplateError
-from batch_frames.schema import answer_schema, to_schema
+from batch_frames.schemas.strict import answer_schema, to_schema
 
 SCHEMAS = ("properties", "$defs")
 FORBIDDEN = ("default", "allOf", "not", "if", "patternProperties", "dependentRequired")

@@ -184,8 +184,8 @@ def read_answers(text: Any) -> Any:
     """Read answers in pieces and threads, as `read_results` does."""
     import pyarrow as pa
 
-    from batch_frames.answers import Answers
     from batch_frames.arrow.query import in_threads
+    from batch_frames.schemas.answers import Answers
 
     answers = Answers(SCHEMA)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Any
 
-from batch_frames.answertypes import INTEGERS, Kind, compact
+from batch_frames.schemas.types import INTEGERS, Kind, compact
 
 __all__ = ["read_answer"]
 

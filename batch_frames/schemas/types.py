@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from batch_frames.arrow import TEXT
 from batch_frames.errors import TemplateError
-from batch_frames.schema import resolve
+from batch_frames.schemas.strict import resolve
 
 __all__ = ["INTEGERS", "Kind", "answer_kind", "column_type", "compact", "plain_type"]
 

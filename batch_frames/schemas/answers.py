@@ -11,11 +11,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.answertypes import Kind, answer_kind, column_type, plain_type
 from batch_frames.arrow import NULL, TEXT, constant, join, select
-from batch_frames.doubts import doubtful, trailing_comma
-from batch_frames.structures import expressions, fits_duckdb
-from batch_frames.validation import read_answer
+from batch_frames.schemas.sql import doubtful, expressions, fits_duckdb, trailing_comma
+from batch_frames.schemas.types import Kind, answer_kind, column_type, plain_type
+from batch_frames.schemas.validate import read_answer
 
 __all__ = ["Answers"]
 
