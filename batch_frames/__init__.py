@@ -1,9 +1,13 @@
 """Turn tables into OpenAI Batch API request files, and what comes back into DataFrames."""
 
+from batch_frames.batches.download import download
+from batch_frames.batches.job import Job
+from batch_frames.batches.local import run_local
+from batch_frames.batches.status import cancel, load_jobs, status
+from batch_frames.batches.submit import submit
+from batch_frames.batches.wait import wait
 from batch_frames.columns import col, fmt
-from batch_frames.control import cancel, load_jobs, status
 from batch_frames.creator import BatchCreator
-from batch_frames.downloading import download
 from batch_frames.errors import (
     BatchFramesError,
     ColumnError,
@@ -15,17 +19,13 @@ from batch_frames.errors import (
     WaitTimeout,
 )
 from batch_frames.files.shards import Limits, Shard
-from batch_frames.jobs import Job
 from batch_frames.joins import join_results
-from batch_frames.local import run_local
 from batch_frames.requests import read_requests
 from batch_frames.results import read_results
 from batch_frames.retries import retry_requests
 from batch_frames.rows import from_csv, from_dataframe, from_parquet
 from batch_frames.runs import run
-from batch_frames.submitting import submit
 from batch_frames.summaries import summarize
-from batch_frames.waiting import wait
 
 __all__ = [
     "BatchCreator",

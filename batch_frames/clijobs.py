@@ -12,18 +12,24 @@ from typing import Any
 import click
 import pandas as pd
 
+from batch_frames.batches import (
+    ENDED,
+    NO_KEY,
+    Job,
+    cancel,
+    download,
+    load_jobs,
+    make_client,
+    run_local,
+    status,
+    submit,
+    wait,
+)
 from batch_frames.card import size_text
-from batch_frames.control import cancel, load_jobs, status
-from batch_frames.downloading import download
-from batch_frames.jobs import ENDED, Job
-from batch_frames.local import run_local
 from batch_frames.runs import run
-from batch_frames.service import NO_KEY, make_client
 from batch_frames.statuses import UNANSWERED
-from batch_frames.submitting import submit
 from batch_frames.summaries import summary_line
 from batch_frames.terminal import check_output, json_file, plain_errors, print_frame, write_frame
-from batch_frames.waiting import wait
 
 __all__ = ["COMMANDS"]
 

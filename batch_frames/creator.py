@@ -13,6 +13,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from batch_frames.arrow import TEXT, bytes_of
+from batch_frames.batches import spare_in_flight
 from batch_frames.bodies import DefaultNumber, DefaultText, build_template
 from batch_frames.card import card_html, size_text
 from batch_frames.columns import Fmt, Value
@@ -21,7 +22,6 @@ from batch_frames.errors import BatchFramesError, RequestError, TemplateError
 from batch_frames.files import Limits, Shard, ShardWriter, open_store
 from batch_frames.frames import Chunk, Position, Source
 from batch_frames.ids import IdCheck
-from batch_frames.inflight import spare_in_flight
 from batch_frames.schemas import to_schema
 from batch_frames.skipped import Skipped, warn_of
 from batch_frames.tables import TableRequests

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_frames.arrow import bytes_of, constant, join
+from batch_frames.batches import Job, Ledgers
 from batch_frames.errors import RequestError
 from batch_frames.files import (
     LEDGER,
@@ -27,9 +28,7 @@ from batch_frames.files import (
     request_files,
     result_files,
 )
-from batch_frames.jobs import Job
 from batch_frames.joins import result_ids, result_ranks
-from batch_frames.ledger import Ledgers
 from batch_frames.matching import NOWHERE, best_rows
 from batch_frames.pieces import empty_piece, read_pieces
 from batch_frames.requestids import lines_with_ids, read_asked

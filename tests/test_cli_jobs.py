@@ -18,7 +18,8 @@ from batch_server import BatchServer, reply
 from click.testing import CliRunner
 
 import batch_frames as bf
-from batch_frames import livecalls, service
+from batch_frames.batches import client as service
+from batch_frames.batches import local_calls as livecalls
 from batch_frames.cli import main
 
 NAMES = ("submit", "wait", "status", "download", "cancel", "run", "run-local")

@@ -24,10 +24,11 @@ from batch_server import BatchServer, drop, reply
 from batch_values import OnDisk, Refusal
 
 import batch_frames as bf
-from batch_frames import finding, service
-from batch_frames.jobs import Jobs
-from batch_frames.ledger import Ledger
-from batch_frames.service import batch_facts
+from batch_frames.batches import client as finding
+from batch_frames.batches import client as service
+from batch_frames.batches.client import batch_facts
+from batch_frames.batches.job import Jobs
+from batch_frames.batches.ledger import Ledger
 
 ENDS = ("output.jsonl", "errors.jsonl")
 ODD: list[dict[str, Any]] = [{}, {"error": {"message": "no"}}, {"id": "", "status": "completed"}]
@@ -758,7 +759,7 @@ def test_a_wait_that_takes_too_long(server: BatchServer) -> None:
 
 def test_waiting_needs_no_lock(server: BatchServer) -> None:
     """While another process has the ledger, the batches are followed to their end."""
-    from batch_frames.ledger import Ledger
+    from batch_frames.batches.ledger import Ledger
 
     jobs = bf.submit(save(), client=server.client())
     before = events()

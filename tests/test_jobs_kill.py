@@ -22,7 +22,8 @@ import pytest
 from batch_server import BatchServer, drop
 
 import batch_frames as bf
-from batch_frames import finding, service
+from batch_frames.batches import client as finding
+from batch_frames.batches import client as service
 
 SHARDS, REQUESTS = 3, 7
 FAILING = 5

@@ -14,15 +14,15 @@ import pytest
 from batch_server import BatchServer
 
 import batch_frames as bf
+from batch_frames.batches.job import Job, Settings
+from batch_frames.batches.ledger import Ledger
 from batch_frames.files.find import ledger_path
 from batch_frames.files.locks import lock_owner, release_lock, take_lock
-from batch_frames.jobs import Job, Settings
-from batch_frames.ledger import Ledger
 
 HOLD = """
 import sys
 from pathlib import Path
-from batch_frames.ledger import Ledger
+from batch_frames.batches.ledger import Ledger
 with Ledger(Path(sys.argv[1])).locked():
     print("held", flush=True)
     sys.stdin.readline()

@@ -21,7 +21,8 @@ import pytest
 from batch_server import BatchServer, drop, reply
 
 import batch_frames as bf
-from batch_frames import livecalls, local
+from batch_frames.batches import local
+from batch_frames.batches import local_calls as livecalls
 
 CHAT = "POST /chat/completions"
 
@@ -239,7 +240,7 @@ def test_a_torn_last_line_is_cut_off(server: BatchServer) -> None:
 
 def test_bodies_that_no_line_could_hold(server: BatchServer) -> None:
     """Newlines in JSON go, what is not JSON becomes text, and each result stays one line."""
-    from batch_frames.livecalls import _one_line
+    from batch_frames.batches.local_calls import _one_line
 
     assert _one_line(b'{"a": 1.50,\n "b": 1e400}\r\n') == b'{"a": 1.50,  "b": 1e400}  '
     assert _one_line(b'{"a": 1.50, "b": "\xc3\xa9"}') == b'{"a": 1.50, "b": "\xc3\xa9"}'
@@ -260,7 +261,7 @@ def test_a_shard_with_a_batch_is_refused(server: BatchServer) -> None:
 
 def test_two_runs_at_once_are_kept_apart(server: BatchServer) -> None:
     """Another run on the same shard is refused while the first is at it."""
-    from batch_frames.livefiles import LiveFiles
+    from batch_frames.batches.local_files import LiveFiles
 
     [shard] = save()
     with LiveFiles(shard.path), pytest.raises(bf.BatchFramesError) as caught:
@@ -612,7 +613,7 @@ def test_an_answer_that_is_back_replaces_the_error(server: BatchServer) -> None:
 
 def test_half_a_line_is_taken_back() -> None:
     """On a full disk, what does not fit is not left half."""
-    from batch_frames.livefiles import LiveFiles
+    from batch_frames.batches.local_files import LiveFiles
 
     [shard] = save(1)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -11,13 +11,13 @@ from typing import IO, TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from batch_frames.control import fresh, job_list
+from batch_frames.batches.client import Service
+from batch_frames.batches.job import BATCH_FACTS, Job, counted
+from batch_frames.batches.ledger import Ledger
+from batch_frames.batches.status import fresh, job_list
 from batch_frames.errors import JobError
 from batch_frames.files import RESULT_ENDINGS, file_hash, ledger_path
-from batch_frames.jobs import BATCH_FACTS, Job, counted
-from batch_frames.ledger import Ledger
 from batch_frames.notes import how_to_go_on
-from batch_frames.service import Service
 
 if TYPE_CHECKING:
     from openai import OpenAI

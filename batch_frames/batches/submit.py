@@ -13,14 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from batch_frames.batches.client import (
+    TOKEN_KEY,
+    TRIES,
+    Service,
+    batch_facts,
+    pauses,
+    settled_batch,
+)
+from batch_frames.batches.failures import job_error
+from batch_frames.batches.job import Job, Jobs, Settings, counted
+from batch_frames.batches.ledger import Ledger
 from batch_frames.errors import BatchFramesError
 from batch_frames.files import Paths, RequestFile, Shard, find_shards, ledger_path, read_shard
-from batch_frames.finding import TOKEN_KEY, settled_batch
-from batch_frames.jobs import Job, Jobs, Settings, counted
-from batch_frames.ledger import Ledger
 from batch_frames.notes import how_to_go_on
-from batch_frames.rejections import job_error
-from batch_frames.service import TRIES, Service, batch_facts, pauses
 
 if TYPE_CHECKING:
     from openai import OpenAI

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from batch_frames.control import job_list, retrieve
+from batch_frames.batches.client import Service, pauses
+from batch_frames.batches.failures import failure_text, failures, job_error
+from batch_frames.batches.job import Job, Jobs, counted
+from batch_frames.batches.ledger import Ledger
+from batch_frames.batches.status import job_list, retrieve
+from batch_frames.batches.submit import send_anew, send_waiting
 from batch_frames.errors import BatchFramesError, JobError, WaitTimeout
 from batch_frames.files import ledger_path
-from batch_frames.jobs import Job, Jobs, counted
-from batch_frames.ledger import Ledger
 from batch_frames.notes import how_to_go_on
-from batch_frames.rejections import failure_text, failures, job_error
-from batch_frames.service import Service, pauses
-from batch_frames.submitting import send_anew, send_waiting
 
 if TYPE_CHECKING:
     from openai import OpenAI

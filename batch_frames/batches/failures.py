@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from batch_frames.batches.job import Job, counted
+from batch_frames.batches.ledger import Ledger
 from batch_frames.errors import JobError, LineError
 from batch_frames.files import file_hash, ledger_path, set_name
-from batch_frames.jobs import Job, counted
-from batch_frames.ledger import Ledger
 
 __all__ = ["failure_text", "failures", "job_error"]
 

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from batch_frames.batches.client import NoBatchError, Service, batch_facts, settled_batch
+from batch_frames.batches.failures import failure_text, failures
+from batch_frames.batches.job import ENDED, Job, Jobs
+from batch_frames.batches.ledger import Ledger, Ledgers
 from batch_frames.errors import BatchFramesError
 from batch_frames.files import LEDGER, RESULT_ENDINGS, Paths, find_files, ledger_path
-from batch_frames.finding import settled_batch
-from batch_frames.jobs import ENDED, Job, Jobs
-from batch_frames.ledger import Ledger, Ledgers
-from batch_frames.rejections import failure_text, failures
-from batch_frames.service import NoBatchError, Service, batch_facts
 
 if TYPE_CHECKING:
     from openai import OpenAI

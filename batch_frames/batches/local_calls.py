@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from batch_frames.livefiles import Request
-from batch_frames.service import TRIES, Service, pauses
+from batch_frames.batches.client import TRIES, Service, pauses
+from batch_frames.batches.local_files import Request
 
 __all__ = ["Answer", "Asker"]
 

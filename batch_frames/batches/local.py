@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from batch_frames.batches.job import counted
+from batch_frames.batches.ledger import Ledger
+from batch_frames.batches.local_calls import Answer, Asker
+from batch_frames.batches.local_files import LiveFiles, Request, requests_of
 from batch_frames.errors import BatchFramesError, JobError
 from batch_frames.files import Paths, find_shards, ledger_path
-from batch_frames.jobs import counted
-from batch_frames.ledger import Ledger
-from batch_frames.livecalls import Answer, Asker
-from batch_frames.livefiles import LiveFiles, Request, requests_of
 from batch_frames.notes import how_to_go_on
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Remember what was sent, in a file beside the shards."""
+"""Remember what was sent, in a file beside the shards, and keep it from being overwritten."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ import os
 import secrets
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from batch_frames.batches.job import ENDED, Job, Jobs, Settings
 from batch_frames.errors import BatchFramesError, LineError
-from batch_frames.files import ledger_path, lock_owner, release_lock, take_lock
-from batch_frames.jobs import Job, Jobs, Settings
+from batch_frames.files import file_hash, ledger_path, lock_owner, release_lock, take_lock
 
-__all__ = ["Ledger", "Ledgers"]
+__all__ = ["Ledger", "Ledgers", "spare_in_flight", "spare_submitted"]
 
 
 FACTS = frozenset(field.name for field in fields(Job)) - {"path", "token", "settings", "files"}
@@ -201,3 +203,60 @@ def _open(path: Path) -> int:
         os.fsync(folder)
         os.close(folder)
     return handle
+
+
+def spare_in_flight(changes: Mapping[Path, Path | None]) -> None:
+    """Refuse to change or remove shards that the ledger beside them has in flight.
+
+    The same bytes may be written again, and a file may go when its bytes stand under a new name.
+    Of a batch that has ended, the results stay beside other requests: that is warned of.
+
+    Args:
+        changes: For each file that is replaced the one that comes in its place; None removes it.
+
+    Raises:
+        BatchFramesError: If the requests of a batch would be lost.
+    """
+    lost = list(_lost(changes))
+    for path, job in lost:
+        if job.status not in ENDED:
+            batch = f" as {job.batch_id}" if job.batch_id else ""
+            raise BatchFramesError(
+                f"'{path}' was submitted{batch} and has not ended; wait for it, save under another "
+                "name, or pass overwrite=True"
+            )
+    for path, job in lost:
+        warnings.warn(
+            f"'{path}' was submitted as {job.batch_id} with other requests than now, and the "
+            "results beside it answer those; better save under another name",
+            stacklevel=4,
+        )
+
+
+def spare_submitted(changes: Mapping[Path, Path | None]) -> None:
+    """Refuse to change or remove shards that were submitted, whether they have ended or not.
+
+    Args:
+        changes: As for ``spare_in_flight``.
+
+    Raises:
+        BatchFramesError: If the requests of a batch would be lost.
+    """
+    for path, job in _lost(changes):
+        batch = f" as {job.batch_id}" if job.batch_id else ""
+        raise BatchFramesError(
+            f"'{path}' was submitted{batch} with other requests than now; choose another path "
+            f"(bf.download(bf.load_jobs('{ledger_path(path)}')) brings what those were answered)"
+        )
+
+
+def _lost(changes: Mapping[Path, Path | None]) -> Iterator[tuple[Path, Job]]:
+    """List the files whose requests were sent and would be there no more."""
+    ledgers, hash_of = Ledgers(), cache(file_hash)
+    for path, new in changes.items():
+        job = ledgers.job_of(path)
+        if job is None or not job.may_be_paid:
+            continue
+        coming = [new] if new else [file for file in changes.values() if file]
+        if job.sha256 not in map(hash_of, coming):
+            yield path, job
