@@ -6,8 +6,6 @@ from batch_frames.batches.local import run_local
 from batch_frames.batches.status import cancel, load_jobs, status
 from batch_frames.batches.submit import submit
 from batch_frames.batches.wait import wait
-from batch_frames.columns import col, fmt
-from batch_frames.creator import BatchCreator
 from batch_frames.errors import (
     BatchFramesError,
     ColumnError,
@@ -20,10 +18,12 @@ from batch_frames.errors import (
 )
 from batch_frames.files.shards import Limits, Shard
 from batch_frames.joins import join_results
-from batch_frames.requests import read_requests
+from batch_frames.requests.columns import col, fmt
+from batch_frames.requests.creator import BatchCreator
+from batch_frames.requests.from_tables import from_csv, from_dataframe, from_parquet
+from batch_frames.requests.read import read_requests
 from batch_frames.results import read_results
 from batch_frames.retries import retry_requests
-from batch_frames.rows import from_csv, from_dataframe, from_parquet
 from batch_frames.runs import run
 from batch_frames.summaries import summarize
 

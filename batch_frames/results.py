@@ -16,7 +16,7 @@ from batch_frames.frames import to_dataframe
 from batch_frames.matching import match
 from batch_frames.outcomes import TOKENS
 from batch_frames.pieces import answer_field, empty_piece, read_pieces
-from batch_frames.requestids import read_asked
+from batch_frames.requests import read_asked
 from batch_frames.schemas import Answers, answer_schema
 from batch_frames.statuses import RANKS, status_array
 

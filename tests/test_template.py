@@ -19,12 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_frames import BatchCreator, col, fmt, from_dataframe
-from batch_frames.bodies import DefaultNumber, DefaultText, build_template
-from batch_frames.columns import Col, Fmt
-from batch_frames.endpoints import Part
 from batch_frames.errors import ColumnError, RequestError, TemplateError
 from batch_frames.frames.chunks import Chunk, Position
-from batch_frames.template import Template
+from batch_frames.requests.columns import Col, Fmt
+from batch_frames.requests.endpoints import DefaultNumber, DefaultText, Part, build_template
+from batch_frames.requests.template import Template
 
 NOT_UTF8 = "is not valid UTF-8; read the file with its own encoding, or save it as UTF-8"
 CHAT = "/v1/chat/completions"

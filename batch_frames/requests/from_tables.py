@@ -7,12 +7,12 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
-from batch_frames.columns import Col, Value
-from batch_frames.creator import CHAT, MODEL, BatchCreator
-from batch_frames.endpoints import find_endpoint
 from batch_frames.errors import TemplateError
 from batch_frames.files import Paths
 from batch_frames.frames import CsvSource, ParquetSource, Source, open_frame
+from batch_frames.requests.columns import Col, Value
+from batch_frames.requests.creator import CHAT, MODEL, BatchCreator
+from batch_frames.requests.endpoints import find_endpoint
 
 __all__ = ["Options", "from_csv", "from_dataframe", "from_parquet"]
 

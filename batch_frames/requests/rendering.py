@@ -1,18 +1,49 @@
-"""Give the requests of a table, which may be a stream that can be read only once."""
+"""Render the requests of a table, which may be a stream that can be read only once."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from batch_frames.arrow import extract
 from batch_frames.errors import BatchFramesError
 from batch_frames.files import Shard, read_lines
 from batch_frames.frames import Chunk, Position, Source
-from batch_frames.template import Rendered, Template
+from batch_frames.requests.template import Rendered, Template
 
-__all__ = ["TableRequests"]
+__all__ = ["Skipped", "TableRequests", "warn_of"]
+
+
+NAMED = 5
+
+
+@dataclass
+class Skipped:
+    """Count rows that were skipped, and name the first."""
+
+    rows: int = 0
+    places: list[str] = field(default_factory=list)
+
+    def add(self, rows: int, places: Sequence[str]) -> None:
+        """Count more of them."""
+        self.rows += rows
+        self.places += places[: NAMED - len(self.places)]
+
+    def __str__(self) -> str:
+        rows = "1 row" if self.rows == 1 else f"{self.rows:,} rows"
+        more = ", …" if self.rows > len(self.places) else ""
+        return f"skipped {rows} without a prompt: {', '.join(self.places)}{more}"
+
+
+def warn_of(requests: int, skipped: Skipped) -> None:
+    """Warn the caller of who calls this of rows that were skipped, and of an empty file."""
+    if skipped.rows:
+        warnings.warn(str(skipped), stacklevel=3)
+    if not requests:
+        warnings.warn("there are no requests: the file is empty", stacklevel=3)
 
 
 ONLY_ONCE = "this frame is a stream, which can be read only once"

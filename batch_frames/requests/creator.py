@@ -14,18 +14,22 @@ from tqdm import tqdm
 
 from batch_frames.arrow import TEXT, bytes_of
 from batch_frames.batches import spare_in_flight
-from batch_frames.bodies import DefaultNumber, DefaultText, build_template
 from batch_frames.card import card_html, size_text
-from batch_frames.columns import Fmt, Value
-from batch_frames.endpoints import Part, find_endpoint
 from batch_frames.errors import BatchFramesError, RequestError, TemplateError
 from batch_frames.files import Limits, Shard, ShardWriter, open_store
 from batch_frames.frames import Chunk, Position, Source
-from batch_frames.ids import IdCheck
+from batch_frames.requests.columns import Fmt, Value
+from batch_frames.requests.duplicates import IdCheck
+from batch_frames.requests.endpoints import (
+    DefaultNumber,
+    DefaultText,
+    Part,
+    build_template,
+    find_endpoint,
+)
+from batch_frames.requests.rendering import Skipped, TableRequests, warn_of
+from batch_frames.requests.template import Rendered, Template
 from batch_frames.schemas import to_schema
-from batch_frames.skipped import Skipped, warn_of
-from batch_frames.tables import TableRequests
-from batch_frames.template import Rendered, Template
 
 __all__ = ["CHAT", "LIMITS", "MODEL", "BatchCreator"]
 

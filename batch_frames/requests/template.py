@@ -23,9 +23,9 @@ from batch_frames.arrow import (
     to_prompt,
     to_text,
 )
-from batch_frames.columns import Col, Fmt, Value
 from batch_frames.errors import CellError, ColumnError, TemplateError
 from batch_frames.frames import Chunk
+from batch_frames.requests.columns import Col, Fmt, Value
 
 __all__ = ["Rendered", "Template"]
 
