@@ -17,15 +17,15 @@ from batch_frames.errors import (
     WaitTimeout,
 )
 from batch_frames.files.shards import Limits, Shard
-from batch_frames.joins import join_results
 from batch_frames.requests.columns import col, fmt
 from batch_frames.requests.creator import BatchCreator
 from batch_frames.requests.from_tables import from_csv, from_dataframe, from_parquet
 from batch_frames.requests.read import read_requests
-from batch_frames.results import read_results
+from batch_frames.results.join import join_results
+from batch_frames.results.read import read_results
+from batch_frames.results.summary import summarize
 from batch_frames.retries import retry_requests
 from batch_frames.runs import run
-from batch_frames.summaries import summarize
 
 __all__ = [
     "BatchCreator",

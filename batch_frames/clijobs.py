@@ -26,9 +26,8 @@ from batch_frames.batches import (
     wait,
 )
 from batch_frames.card import size_text
+from batch_frames.results import UNANSWERED, summary_line
 from batch_frames.runs import run
-from batch_frames.statuses import UNANSWERED
-from batch_frames.summaries import summary_line
 from batch_frames.terminal import check_output, json_file, plain_errors, print_frame, write_frame
 
 __all__ = ["COMMANDS"]

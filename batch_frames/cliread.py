@@ -11,12 +11,9 @@ import pandas as pd
 
 from batch_frames.files import ENDINGS, LEDGER, find_files, holds_requests
 from batch_frames.frames import read_table, to_dataframe
-from batch_frames.joins import join_results
 from batch_frames.requests import read_requests
-from batch_frames.results import read_results
+from batch_frames.results import STATUSES, UNANSWERED, join_results, read_results, summary_line
 from batch_frames.retries import retry_requests
-from batch_frames.statuses import STATUSES, UNANSWERED
-from batch_frames.summaries import summary_line
 from batch_frames.terminal import (
     check_output,
     count_text,

@@ -28,12 +28,19 @@ from batch_frames.files import (
     request_files,
     result_files,
 )
-from batch_frames.joins import result_ids, result_ranks
-from batch_frames.matching import NOWHERE, best_rows
-from batch_frames.pieces import empty_piece, read_pieces
 from batch_frames.requests import lines_with_ids, read_asked
+from batch_frames.results import (
+    NOWHERE,
+    RANKS,
+    STATUSES,
+    UNANSWERED,
+    best_rows,
+    empty_piece,
+    read_pieces,
+    result_ids,
+    result_ranks,
+)
 from batch_frames.schemas import Answers
-from batch_frames.statuses import RANKS, STATUSES, UNANSWERED
 
 __all__ = ["retry_requests"]
 

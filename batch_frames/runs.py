@@ -14,11 +14,15 @@ import pyarrow as pa
 from batch_frames.batches import Job, download, spare_submitted, submit, wait
 from batch_frames.errors import BatchFramesError, JobError
 from batch_frames.files import Limits, Paths, find_shards
-from batch_frames.joins import join_results, refuse_names_in_both
 from batch_frames.requests import LIMITS, Options, Value, from_dataframe, warn_of
-from batch_frames.results import read_results, result_columns
-from batch_frames.statuses import UNANSWERED
-from batch_frames.summaries import summary_line
+from batch_frames.results import (
+    UNANSWERED,
+    join_results,
+    read_results,
+    refuse_names_in_both,
+    result_columns,
+    summary_line,
+)
 
 if TYPE_CHECKING:
     from openai import OpenAI

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import batch_frames as bf
-from batch_frames.summaries import summary_line
+from batch_frames.results.summary import summary_line
 
 STATUSES = [
     *("ok", "truncated", "refused", "filtered", "invalid_json"),

@@ -25,12 +25,10 @@ from batch_frames.arrow import (
     spread,
     where,
 )
-from batch_frames.statuses import RANKS
+from batch_frames.results.fields import RANKS, VECTORS
 
-__all__ = ["VECTORS", "Outputs", "read_embeddings", "read_responses", "whole_numbers"]
+__all__ = ["Outputs", "read_embeddings", "read_responses", "whole_numbers"]
 
-
-VECTORS = pa.large_list(pa.large_list(pa.float32()))
 
 BODY = "$.response.body"
 

@@ -23,44 +23,21 @@ from batch_frames.arrow import (
     spread,
     where,
 )
-from batch_frames.byhand import CUT
-from batch_frames.failures import PLACES, read_failures
 from batch_frames.files import Lines
-from batch_frames.oddlines import explain
-from batch_frames.outputs import VECTORS, Outputs, read_embeddings, read_responses, whole_numbers
-from batch_frames.statuses import RANKS
+from batch_frames.results.fields import COLUMNS, RANKS
+from batch_frames.results.line import CUT, explain
+from batch_frames.results.parse_errors import PLACES, read_failures
+from batch_frames.results.parse_outputs import (
+    Outputs,
+    read_embeddings,
+    read_responses,
+    whole_numbers,
+)
 
-__all__ = ["COLUMNS", "TOKENS", "read_outcomes"]
+__all__ = ["TOKENS", "read_outcomes"]
 
 
 Columns = dict[str, pa.Array]
-
-
-COLUMNS: Mapping[str, pa.DataType] = {
-    "custom_id": TEXT,
-    "status": pa.int8(),
-    "content": TEXT,
-    "finish_reason": TEXT,
-    "refusal": TEXT,
-    "error_code": TEXT,
-    "error_message": TEXT,
-    "status_code": pa.int64(),
-    "input_tokens": pa.int64(),
-    "cached_tokens": pa.int64(),
-    "output_tokens": pa.int64(),
-    "reasoning_tokens": pa.int64(),
-    "model": TEXT,
-    "request_id": TEXT,
-    "tool_calls": TEXT,
-    "has_choices": pa.bool_(),
-    "choices": pa.large_list(TEXT),
-    "embedding": VECTORS,
-    "flagged": pa.bool_(),
-    "categories": TEXT,
-    "category_scores": TEXT,
-    "body": TEXT,
-}
-"""What may be known of a line. The status is its rank; one choice alone is in ``content`` only."""
 
 BODY = "$.response.body"
 

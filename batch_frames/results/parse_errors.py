@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_frames.arrow import TEXT, Mask, extract, is_text, is_true, non_empty, spread, where
-from batch_frames.byhand import CANCELLED, EXPIRED
-from batch_frames.statuses import RANKS
+from batch_frames.results.fields import RANKS
+from batch_frames.results.line import CANCELLED, EXPIRED
 
 __all__ = ["PLACES", "Failures", "read_failures"]
 

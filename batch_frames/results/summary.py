@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from batch_frames.joins import result_ranks
-from batch_frames.statuses import STATUSES
+from batch_frames.results.fields import STATUSES
+from batch_frames.results.join import result_ranks
 
 __all__ = ["summarize", "summary_line"]
 

@@ -1,0 +1,30 @@
+"""Output and error files into one row per request, joined to their frame."""
+
+from batch_frames.results.fields import RANKS, STATUSES, UNANSWERED
+from batch_frames.results.join import (
+    NOWHERE,
+    best_rows,
+    join_results,
+    refuse_names_in_both,
+    result_ids,
+    result_ranks,
+)
+from batch_frames.results.read import empty_piece, read_pieces, read_results, result_columns
+from batch_frames.results.summary import summary_line
+
+__all__ = [
+    "NOWHERE",
+    "RANKS",
+    "STATUSES",
+    "UNANSWERED",
+    "best_rows",
+    "empty_piece",
+    "join_results",
+    "read_pieces",
+    "read_results",
+    "refuse_names_in_both",
+    "result_columns",
+    "result_ids",
+    "result_ranks",
+    "summary_line",
+]
