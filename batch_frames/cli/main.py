@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from batch_frames.clijobs import COMMANDS
-from batch_frames.cliread import read, retry
-from batch_frames.cliwrite import write
+from batch_frames.cli.batches import COMMANDS
+from batch_frames.cli.read import read, retry
+from batch_frames.cli.write import write
 
 __all__ = ["main"]
 

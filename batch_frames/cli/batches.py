@@ -26,9 +26,15 @@ from batch_frames.batches import (
     wait,
 )
 from batch_frames.card import size_text
+from batch_frames.cli.terminal import (
+    check_output,
+    json_file,
+    plain_errors,
+    print_frame,
+    write_frame,
+)
 from batch_frames.results import UNANSWERED, summary_line
 from batch_frames.runs import run
-from batch_frames.terminal import check_output, json_file, plain_errors, print_frame, write_frame
 
 __all__ = ["COMMANDS"]
 

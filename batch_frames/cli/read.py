@@ -9,12 +9,7 @@ from typing import Any
 import click
 import pandas as pd
 
-from batch_frames.files import ENDINGS, LEDGER, find_files, holds_requests
-from batch_frames.frames import read_table, to_dataframe
-from batch_frames.requests import read_requests
-from batch_frames.results import STATUSES, UNANSWERED, join_results, read_results, summary_line
-from batch_frames.retries import retry_requests
-from batch_frames.terminal import (
+from batch_frames.cli.terminal import (
     check_output,
     count_text,
     json_file,
@@ -23,6 +18,11 @@ from batch_frames.terminal import (
     print_shards,
     write_frame,
 )
+from batch_frames.files import ENDINGS, LEDGER, find_files, holds_requests
+from batch_frames.frames import read_table, to_dataframe
+from batch_frames.requests import read_requests
+from batch_frames.results import STATUSES, UNANSWERED, join_results, read_results, summary_line
+from batch_frames.retries import retry_requests
 
 __all__ = ["read", "retry"]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
+from batch_frames.cli.terminal import PARQUET, json_file, plain_errors, print_shards, text_of
 from batch_frames.files import Limits
 from batch_frames.requests import fmt, from_csv, from_parquet
-from batch_frames.terminal import PARQUET, json_file, plain_errors, print_shards, text_of
 
 __all__ = ["write"]
 
