@@ -24,8 +24,8 @@ from batch_frames.requests.read import read_requests
 from batch_frames.results.join import join_results
 from batch_frames.results.read import read_results
 from batch_frames.results.summary import summarize
-from batch_frames.retries import retry_requests
-from batch_frames.runs import run
+from batch_frames.retry import retry_requests
+from batch_frames.run import run
 
 __all__ = [
     "BatchCreator",

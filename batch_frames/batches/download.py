@@ -17,7 +17,7 @@ from batch_frames.batches.ledger import Ledger
 from batch_frames.batches.status import fresh, job_list
 from batch_frames.errors import JobError
 from batch_frames.files import RESULT_ENDINGS, file_hash, ledger_path
-from batch_frames.notes import how_to_go_on
+from batch_frames.progress import how_to_go_on
 
 if TYPE_CHECKING:
     from openai import OpenAI

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from batch_frames.card import bar_html, card_html
+from batch_frames.display import bar_html, card_html
 
 __all__ = ["BATCH_FACTS", "ENDED", "Job", "Jobs", "Settings", "counted"]
 

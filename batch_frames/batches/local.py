@@ -18,7 +18,7 @@ from batch_frames.batches.local_calls import Answer, Asker
 from batch_frames.batches.local_files import LiveFiles, Request, requests_of
 from batch_frames.errors import BatchFramesError, JobError
 from batch_frames.files import Paths, find_shards, ledger_path
-from batch_frames.notes import how_to_go_on
+from batch_frames.progress import how_to_go_on
 
 if TYPE_CHECKING:
     from openai import OpenAI

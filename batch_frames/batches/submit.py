@@ -26,7 +26,7 @@ from batch_frames.batches.job import Job, Jobs, Settings, counted
 from batch_frames.batches.ledger import Ledger
 from batch_frames.errors import BatchFramesError
 from batch_frames.files import Paths, RequestFile, Shard, find_shards, ledger_path, read_shard
-from batch_frames.notes import how_to_go_on
+from batch_frames.progress import how_to_go_on
 
 if TYPE_CHECKING:
     from openai import OpenAI

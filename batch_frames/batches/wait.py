@@ -19,7 +19,7 @@ from batch_frames.batches.status import job_list, retrieve
 from batch_frames.batches.submit import send_anew, send_waiting
 from batch_frames.errors import BatchFramesError, JobError, WaitTimeout
 from batch_frames.files import ledger_path
-from batch_frames.notes import how_to_go_on
+from batch_frames.progress import how_to_go_on
 
 if TYPE_CHECKING:
     from openai import OpenAI

@@ -25,7 +25,6 @@ from batch_frames.batches import (
     submit,
     wait,
 )
-from batch_frames.card import size_text
 from batch_frames.cli.terminal import (
     check_output,
     json_file,
@@ -33,8 +32,9 @@ from batch_frames.cli.terminal import (
     print_frame,
     write_frame,
 )
+from batch_frames.display import size_text
 from batch_frames.results import UNANSWERED, summary_line
-from batch_frames.runs import run
+from batch_frames.run import run
 
 __all__ = ["COMMANDS"]
 

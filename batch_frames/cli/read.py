@@ -22,7 +22,7 @@ from batch_frames.files import ENDINGS, LEDGER, find_files, holds_requests
 from batch_frames.frames import read_table, to_dataframe
 from batch_frames.requests import read_requests
 from batch_frames.results import STATUSES, UNANSWERED, join_results, read_results, summary_line
-from batch_frames.retries import retry_requests
+from batch_frames.retry import retry_requests
 
 __all__ = ["read", "retry"]
 

@@ -18,7 +18,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from batch_frames.arrow import to_json
-from batch_frames.card import size_text
+from batch_frames.display import size_text
 from batch_frames.errors import BatchFramesError, CellError, ColumnError
 from batch_frames.files import Shard
 from batch_frames.frames import to_dataframe

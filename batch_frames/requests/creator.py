@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from batch_frames.arrow import TEXT, bytes_of
 from batch_frames.batches import spare_in_flight
-from batch_frames.card import card_html, size_text
+from batch_frames.display import card_html, size_text
 from batch_frames.errors import BatchFramesError, RequestError, TemplateError
 from batch_frames.files import Limits, Shard, ShardWriter, open_store
 from batch_frames.frames import Chunk, Position, Source
