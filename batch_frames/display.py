@@ -1,11 +1,15 @@
-"""Draw the cards that notebooks show."""
+"""Draw cards for notebooks, and write sizes, counts and lists for people."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 
-__all__ = ["bar_html", "card_html", "size_text"]
+__all__ = ["NAMED", "bar_html", "card_html", "counted", "size_text", "some_of"]
+
+
+NAMED = 3
+"""How many of many things a message names."""
 
 
 BOX = "border:1px solid #8884;border-radius:6px;padding:8px 12px;max-width:60em"
@@ -67,3 +71,32 @@ def size_text(nbytes: float) -> str:
             return f"{nbytes:,.0f} {unit}" if unit == "bytes" else f"{nbytes:.1f} {unit}"
         nbytes /= 1_000
     return f"{nbytes:,.1f} GB"
+
+
+def some_of(items: Sequence[object], total: int | None = None, *, between: str = ", ") -> str:
+    """Write the first three of many things, and how many more there are.
+
+    Args:
+        items: The things, or at least the first three of them.
+        total: How many there are; None counts the items.
+        between: What separates them.
+
+    Example:
+        >>> some_of(["a", "b", "c", "d", "e"])
+        'a, b, c, … and 2 more'
+        >>> some_of(["a", "b"])
+        'a, b'
+    """
+    more = (len(items) if total is None else total) - NAMED
+    shown = [str(item) for item in items[:NAMED]]
+    return between.join([*shown, *([f"… and {more:,} more"] if more > 0 else [])])
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """Write a number of things with the noun that fits it.
+
+    Example:
+        >>> counted(1, "batch", "batches"), counted(1_234, "row")
+        ('1 batch', '1,234 rows')
+    """
+    return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -1,4 +1,4 @@
-"""Name everything that can go wrong, each error with the place where it did.
+"""Define everything that can go wrong, each error with the place where it did.
 
 BatchFramesError
 ├── TemplateError  (ValueError)   the template is wrong, whatever the data
@@ -18,6 +18,7 @@ from typing import Any
 
 __all__ = [
     "BatchFramesError",
+    "BatchFramesWarning",
     "CellError",
     "ColumnError",
     "JobError",
@@ -30,19 +31,40 @@ __all__ = [
 
 
 class BatchFramesError(Exception):
-    """Catch every error that this package raises itself."""
+    """Base class of all errors of this package.
+
+    Attributes:
+        hint: The end of the message that says what would be right, in terms of Python; None where
+            the message has no such part.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(f"{message}; {hint}" if hint else message)
+        self.hint = hint
+
+
+class BatchFramesWarning(UserWarning):
+    """A warning of this package.
+
+    Attributes:
+        hint: As for ``BatchFramesError``.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(f"{message}; {hint}" if hint else message)
+        self.hint = hint
 
 
 class TemplateError(BatchFramesError, ValueError):
-    """Say that the template is wrong, whatever the data."""
+    """A template that is wrong, whatever the data."""
 
 
 class ColumnError(BatchFramesError, LookupError):
-    """Say that the frame lacks a column, or holds it in a type that JSON cannot hold."""
+    """A column that the frame lacks, or holds in a type that JSON cannot hold."""
 
 
 class RequestError(BatchFramesError, ValueError):
-    """Say that one row cannot become a request.
+    """A row that cannot become a request.
 
     Attributes:
         row: Position of the row in its table, from 0 as in ``iloc``; None when it is not one row.
@@ -57,30 +79,33 @@ class RequestError(BatchFramesError, ValueError):
         row: int | None = None,
         column: str | None = None,
         custom_id: str | None = None,
+        hint: str | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(message, hint=hint)
         self.row = row
         self.column = column
         self.custom_id = custom_id
 
 
 class LineError(BatchFramesError, ValueError):
-    """Say that one line of a file is not what it should be.
+    """A line of a file that is not what it should be.
 
     Attributes:
         path: The file.
         line: Number of the line, from 1, or None when it is the whole file.
     """
 
-    def __init__(self, problem: str, *, path: Path, line: int | None = None) -> None:
+    def __init__(
+        self, problem: str, *, path: Path, line: int | None = None, hint: str | None = None
+    ) -> None:
         where = f"{path}" if line is None else f"{path}, line {line:,}"
-        super().__init__(f"{where}: {problem}")
+        super().__init__(f"{where}: {problem}", hint=hint)
         self.path = path
         self.line = line
 
 
 class JobError(BatchFramesError, RuntimeError):
-    """Say that a batch failed, or that the service does not do what was asked.
+    """A batch that failed, or a service that does not do what was asked.
 
     Attributes:
         batch_id: The service's name of the first batch that failed, or None.
@@ -96,23 +121,24 @@ class JobError(BatchFramesError, RuntimeError):
         batch_id: str | None = None,
         status: str | None = None,
         errors: Sequence[Mapping[str, Any]] = (),
+        hint: str | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(message, hint=hint)
         self.batch_id = batch_id
         self.status = status
         self.errors = list(errors)
 
 
 class WaitTimeout(JobError, TimeoutError):  # noqa: N818
-    """Say that batches had not ended in the time allowed; they go on."""
+    """Batches that were still running at the end of the time allowed; they go on."""
 
 
 class MissingExtra(BatchFramesError, ImportError):  # noqa: N818
-    """Say that a function needs an optional dependency, and how to install it."""
+    """An optional dependency that a function needs; the message says how to install it."""
 
 
 class CellError(Exception):
-    """Carry a cell's problem outward to code that knows row, column and ``custom_id``."""
+    """A problem of one cell, on its way to code that knows row, column and ``custom_id``."""
 
     def __init__(self, index: int, problem: str) -> None:
         super().__init__(f"element {index:,} {problem}")

@@ -1,12 +1,51 @@
-"""Tell a user who interrupts how to go on."""
+"""Show progress, print hints after Ctrl-C, and warn at the line of the user's that is meant."""
 
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["how_to_go_on"]
+from batch_frames.errors import BatchFramesWarning
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+__all__ = ["how_to_go_on", "progress_bar", "warn"]
+
+
+PACKAGE = str(Path(__file__).parent)
+
+DELAY = 2
+"""Seconds after which a bar appears unless it was asked for."""
+
+
+def progress_bar(
+    name: str, total: int | None, progress: bool | None, *, unit: str = " requests", **options: Any
+) -> tqdm[Any]:
+    """Return a progress bar for long work.
+
+    Args:
+        name: What stands before the bar.
+        total: How many units there are, or None where that is not known.
+        progress: True shows the bar at once, None after two seconds, False never.
+        unit: What is counted; ``"B"`` is shown with prefixes.
+        options: Further arguments of ``tqdm``.
+    """
+    from tqdm import tqdm
+
+    return tqdm(
+        desc=name,
+        total=total,
+        unit=unit,
+        unit_scale=unit == "B",
+        delay=0 if progress else DELAY,
+        disable=progress is False,
+        **options,
+    )
 
 
 @contextmanager
@@ -17,3 +56,13 @@ def how_to_go_on(text: str) -> Iterator[None]:
     except KeyboardInterrupt:
         print(f"interrupted: {text}", file=sys.stderr)
         raise
+
+
+def warn(message: str, hint: str | None = None) -> None:
+    """Issue a warning that points at the line outside of this package that called it."""
+    frame = sys._getframe(1)
+    level = 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        frame = frame.f_back
+        level += 1
+    warnings.warn(BatchFramesWarning(message, hint=hint), stacklevel=level)

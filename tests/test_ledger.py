@@ -17,7 +17,7 @@ import batch_frames as bf
 from batch_frames.batches.job import Job, Settings
 from batch_frames.batches.ledger import Ledger
 from batch_frames.files.find import ledger_path
-from batch_frames.files.locks import lock_owner, release_lock, take_lock
+from batch_frames.files.locks import locked
 
 HOLD = """
 import sys
@@ -183,9 +183,9 @@ def test_a_dead_owners_lock_is_taken_over(path: Path, holder: subprocess.Popen[s
     holder.kill()
     holder.wait()
     lock = path.with_name(f".{path.name}.lock")
-    assert lock_owner(lock) == holder.pid
+    assert int(lock.read_bytes()) == holder.pid
     with Ledger(path).locked():
-        assert lock_owner(lock) == os.getpid()
+        assert int(lock.read_bytes()) == os.getpid()
     assert not lock.exists()
 
 
@@ -202,17 +202,32 @@ def test_submit_meets_the_lock(path: Path, holder: subprocess.Popen[str]) -> Non
     assert str(caught.value) == text
 
 
-def test_a_lock_file_that_is_replaced_meanwhile_guards_nothing(tmp_path: Path) -> None:
-    """Only a lock on the file that stands there counts."""
-    lock = tmp_path / "lock"
-    first = take_lock(lock)
-    lock.unlink()
-    second = take_lock(lock)
-    with pytest.raises(BlockingIOError):
-        take_lock(lock)
-    os.close(first)
-    with pytest.raises(BlockingIOError):
-        take_lock(lock)
-    release_lock(lock, second)
-    release_lock(lock, take_lock(lock))
-    assert list(tmp_path.iterdir()) == []
+COUNTING = """
+import sys
+from pathlib import Path
+from batch_frames.files.locks import locked
+
+path = Path(sys.argv[1])
+for _ in range(200):
+    with locked(path, "busy", patience=60):
+        path.write_text(str(int(path.read_text()) + 1))
+"""
+
+
+def test_a_lock_file_that_is_removed_meanwhile_guards_nothing(tmp_path: Path) -> None:
+    """Four processes that take turns, each removing the lock file, are never inside together."""
+    path = tmp_path / "count"
+    path.write_text("0")
+    command = [sys.executable, "-c", COUNTING, str(path)]
+    others = [subprocess.Popen(command) for _ in range(4)]
+    assert [other.wait() for other in others] == [0] * 4
+    assert path.read_text() == "800"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_lock_is_not_taken_twice_in_one_process(tmp_path: Path) -> None:
+    """Another lock of the same file in the same process is refused, and names it."""
+    path = tmp_path / "x"
+    with locked(path, "x is with {owner}"), pytest.raises(bf.BatchFramesError) as caught:
+        locked(path, "x is with {owner}").__enter__()
+    assert str(caught.value) == f"x is with process {os.getpid()}; wait for it to end"

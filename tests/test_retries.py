@@ -146,6 +146,7 @@ SOME_RESULTS = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(R
     statuses=st.one_of(st.just(DEFAULT), st.lists(st.sampled_from(STATUSES), unique=True)),
 )
 @settings(deadline=None, max_examples=25)
+@pytest.mark.filterwarnings("ignore:none of the")
 def test_what_lacks_an_answer_is_sent_again(
     rounds: list[list[tuple[str, str]]], back: list[list[tuple[str, str]]], statuses: list[str]
 ) -> None:

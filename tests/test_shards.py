@@ -449,7 +449,7 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
         assert len(before) > 2, "its temporaries stand beside the file of the run before"
         with pytest.raises(bf.BatchFramesError) as caught:
             batch_of(entries_of(1)).save_to_file(path)
-        assert str(caught.value) == f"another process is writing '{path}'; wait for it to end"
+        assert str(caught.value) == f"process {other.pid} is writing '{path}'; wait for it to end"
         assert standing(tmp_path) == before
         batch_of(entries_of(1)).save_to_file(tmp_path / "y.jsonl")
         other.communicate("\n")
@@ -475,7 +475,7 @@ def test_a_second_writer_in_the_same_process_is_refused(tmp_path: Path) -> None:
             yield pa.RecordBatch.from_pylist([{"id": custom_id, "p": prompt}], SCHEMA)
 
     over(pa.RecordBatchReader.from_batches(SCHEMA, batches())).save_to_file(path)
-    assert messages == [f"another process is writing '{path}'; wait for it to end"] * 2
+    assert messages == [f"process {os.getpid()} is writing '{path}'; wait for it to end"] * 2
     assert standing(tmp_path) == {"x.jsonl": content_of(entries)}
 
 

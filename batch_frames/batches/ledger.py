@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import sys
-import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from typing import Any
 
 from batch_frames.batches.job import ENDED, Job, Jobs, Settings
 from batch_frames.errors import BatchFramesError, LineError
-from batch_frames.files import file_hash, ledger_path, lock_owner, release_lock, take_lock
+from batch_frames.files import file_hash, ledger_path, locked
 
 __all__ = ["Ledger", "Ledgers", "spare_in_flight", "spare_submitted"]
 
@@ -90,16 +89,15 @@ class Ledger:
         Raises:
             BatchFramesError: If another process has the ledger.
         """
-        lock = self.path.with_name(f".{self.path.name}.lock")
-        held = self._take(lock, time.monotonic() + patience)
-        try:
-            self.reload()
-            yield self
-        finally:
-            if self._handle is not None:
-                os.close(self._handle)
-                self._handle = None
-            release_lock(lock, held)
+        # Whoever waits for batches has the lock for moments only.
+        with locked(self.path, f"'{self.path.name}' is in use by {{owner}}", patience=patience):
+            try:
+                self.reload()
+                yield self
+            finally:
+                if self._handle is not None:
+                    os.close(self._handle)
+                    self._handle = None
 
     def intend(self, job: Job, *, anew: bool = False) -> Job:
         """Note that a shard is to be sent, or sent anew; it gets a token if it has none."""
@@ -118,20 +116,6 @@ class Ledger:
     def note(self, event: str, job: Job, **facts: Any) -> Job:
         """Append an event in the life of a job, and give the job as it stands after it."""
         return self._append(event, job.path.name, job.token, **facts)
-
-    def _take(self, lock: Path, deadline: float) -> int:
-        while True:
-            try:
-                return take_lock(lock)
-            except BlockingIOError:
-                if time.monotonic() < deadline:
-                    # Whoever waits for batches has it for moments only.
-                    time.sleep(0.02)
-                    continue
-            owner = lock_owner(lock)
-            by = "another process" if owner is None else f"process {owner}"
-            problem = f"'{self.path.name}' is in use by {by}; wait for it to end"
-            raise BatchFramesError(problem)
 
     def _append(self, event: str, shard: str, token: str, **facts: Any) -> Job:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -6,14 +6,15 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Set
+from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from batch_frames.errors import BatchFramesError, LineError
-from batch_frames.files import RESULT_ENDINGS, load_line, lock_owner, release_lock, take_lock
+from batch_frames.errors import LineError
+from batch_frames.files import RESULT_ENDINGS, load_line, locked
 
 __all__ = ["LiveFiles", "Request", "requests_of"]
 
@@ -90,14 +91,10 @@ class LiveFiles:
         stem = shard.name.removesuffix(".jsonl")
         self.output, self.errors = (shard.with_name(stem + end) for end in RESULT_ENDINGS)
         self._old = self.output.with_name(f".{self.output.name}{OLD}")
-        self._lock_path = self.output.with_name(f".{self.output.name}.lock")
-        try:
-            self._lock = take_lock(self._lock_path)
-        except BlockingIOError:
-            owner = lock_owner(self._lock_path)
-            by = "another process" if owner is None else f"process {owner}"
-            problem = f"'{shard.name}' is being answered by {by}; wait for it to end"
-            raise BatchFramesError(problem) from None
+        self._lock = ExitStack()
+        self._lock.enter_context(
+            locked(self.output, f"'{shard.name}' is being answered by {{owner}}")
+        )
         self._handles: dict[Path, int] = {}
 
     def __enter__(self) -> LiveFiles:
@@ -106,7 +103,7 @@ class LiveFiles:
     def __exit__(self, *exc: object) -> None:
         for handle in self._handles.values():
             os.close(handle)
-        release_lock(self._lock_path, self._lock)
+        self._lock.close()
 
     @property
     def paths(self) -> list[Path]:

@@ -14,9 +14,9 @@ from batch_frames.files.find import (
     set_name,
 )
 from batch_frames.files.jsonl import Lines, kind_of, load_line, read_lines
-from batch_frames.files.locks import lock_owner, release_lock, take_lock
+from batch_frames.files.locks import locked
 from batch_frames.files.shards import Limits, RequestFile, Shard, ShardWriter, file_hash, read_shard
-from batch_frames.files.stores import open_store
+from batch_frames.files.stores import open_store, whole
 
 __all__ = [
     "ENDINGS",
@@ -35,13 +35,12 @@ __all__ = [
     "kind_of",
     "ledger_path",
     "load_line",
-    "lock_owner",
+    "locked",
     "open_store",
     "read_lines",
     "read_shard",
-    "release_lock",
     "request_files",
     "result_files",
     "set_name",
-    "take_lock",
+    "whole",
 ]

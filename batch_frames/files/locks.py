@@ -2,56 +2,55 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["lock_owner", "release_lock", "take_lock"]
+from filelock import FileLock, Timeout
+
+from batch_frames.errors import BatchFramesError
+
+__all__ = ["locked"]
 
 
-if sys.platform != "win32":
-    import fcntl
+PAUSE = 0.02
 
 
-def take_lock(path: Path) -> int:
-    """Lock a file, which is made for it, and write this process's id into it.
+@contextmanager
+def locked(path: Path, problem: str, *, patience: float = 0.0) -> Iterator[None]:
+    """Keep other processes, and other threads, away from a file while the code inside runs.
 
-    On Windows the file is made, but nothing is locked.
-
-    Returns:
-        The handle that holds the lock.
+    Args:
+        path: The file; the lock is a hidden file beside it, which is removed at the end.
+        problem: What the error says if somebody else has the lock; ``{owner}`` in it becomes
+            ``"process 123"``, or ``"another process"`` where that is not known.
+        patience: Seconds in which the lock may still become free.
 
     Raises:
-        BlockingIOError: If someone else holds it.
+        BatchFramesError: If it does not.
     """
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        if sys.platform == "win32":
-            return handle
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            raise
-        # The owner before may have removed the file between the two calls: then it guards nothing.
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(handle), path.stat()):
-                os.ftruncate(handle, 0)
-                os.write(handle, str(os.getpid()).encode())
-                return handle
-        os.close(handle)
-
-
-def lock_owner(path: Path) -> int | None:
-    """Tell the id of the process that holds a lock, if it can be read."""
+    file = path.with_name(f".{path.name}.lock")
+    owner = _owner(file)
+    lock = FileLock(file, mode=0o666)
     try:
-        return int(path.read_bytes())
+        lock.acquire(timeout=patience, poll_interval=PAUSE)
+    except Timeout:
+        by = owner or _owner(file) or "another process"
+        raise BatchFramesError(problem.replace("{owner}", by), hint="wait for it to end") from None
+    try:
+        file.write_bytes(str(os.getpid()).encode())
+        yield
+    finally:
+        if os.name != "nt":
+            # Whoever waits for it sees, once it is theirs, that the file is gone, and starts anew.
+            file.unlink(missing_ok=True)
+        lock.release()
+
+
+def _owner(file: Path) -> str | None:
+    """Read who wrote a lock file last; the try of another process may just have emptied it."""
+    try:
+        return f"process {int(file.read_bytes())}"
     except (OSError, ValueError):
         return None
-
-
-def release_lock(path: Path, handle: int) -> None:
-    """Remove a locked file, and with it the lock."""
-    path.unlink(missing_ok=True)
-    os.close(handle)

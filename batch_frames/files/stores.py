@@ -9,13 +9,14 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Protocol
 
 from batch_frames.errors import BatchFramesError
-from batch_frames.files.locks import release_lock, take_lock
+from batch_frames.files.locks import locked
 
-__all__ = ["FolderStore", "PipeStore", "Store", "open_store"]
+__all__ = ["FolderStore", "PipeStore", "Store", "open_store", "whole"]
 
 
 OUR_LINES = b'{"custom_id":"'
@@ -43,6 +44,26 @@ class Store(Protocol):
     def close(self) -> None:
         """Remove all that is still temporary."""
         ...
+
+
+@contextmanager
+def whole(path: Path, *, sync: bool = False) -> Iterator[IO[bytes]]:
+    """Open a file for writing that gets its name once it is whole; after an error nothing is left.
+
+    Args:
+        path: The final name; a file that has it is replaced.
+        sync: Whether its bytes must be on the disk before it has its name.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("w+b") as file:
+            yield file
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def open_store(target: str | os.PathLike[str] | IO[bytes], sources: Sequence[Path] = ()) -> Store:
@@ -110,7 +131,8 @@ class FolderStore:
     def __init__(self, path: Path) -> None:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(path.with_name(f".{path.name}.lock"), path)
+        self._lock = ExitStack()
+        self._lock.enter_context(locked(path, f"{{owner}} is writing '{path}'"))
         self._clear()
 
     def create(self, number: int) -> IO[bytes]:
@@ -143,7 +165,7 @@ class FolderStore:
     def close(self) -> None:
         """Remove all that is still temporary."""
         self._clear()
-        release_lock(self._path.with_name(f".{self._path.name}.lock"), self._lock)
+        self._lock.close()
 
     def _finals(self, count: int) -> list[Path]:
         return [self._path] if count == 1 else [self._numbered(n + 1) for n in range(count)]
@@ -225,11 +247,3 @@ class PipeStore:
         shutil.rmtree(self._folder, ignore_errors=True)
         if self._owned:
             self._pipe.close()
-
-
-def _lock(lock: Path, path: Path) -> int:
-    try:
-        return take_lock(lock)
-    except BlockingIOError:
-        problem = f"another process is writing '{path}'; wait for it to end"
-        raise BatchFramesError(problem) from None

@@ -10,7 +10,7 @@ from batch_frames.results.join import (
     result_ranks,
 )
 from batch_frames.results.read import empty_piece, read_pieces, read_results, result_columns
-from batch_frames.results.summary import summary_line
+from batch_frames.results.summary import summarize, summary_line
 
 __all__ = [
     "NOWHERE",
@@ -26,5 +26,6 @@ __all__ = [
     "result_columns",
     "result_ids",
     "result_ranks",
+    "summarize",
     "summary_line",
 ]
