@@ -4,7 +4,8 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from batch_server import BatchServer
+
+from tests.service.server import BatchServer
 
 # Some tests press Ctrl-C, which what a shell starts in the background, and its children, ignore.
 signal.signal(signal.SIGINT, signal.default_int_handler)

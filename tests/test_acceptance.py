@@ -13,10 +13,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from batch_server import BatchServer
 from pydantic import BaseModel
 
 import batch_frames as bf
+from tests.service.server import BatchServer
 
 Row = dict[str, Any]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import nbclient
 import nbformat
 import pytest
-from batch_server import BatchServer
 
 import batch_frames as bf
+from tests.service.server import BatchServer
 
 ROOT = Path(__file__).parents[1]
 SUBMIT = ROOT / "notebooks" / "03_submit.ipynb"

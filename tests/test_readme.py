@@ -9,7 +9,8 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from batch_server import BatchServer
+
+from tests.service.server import BatchServer
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

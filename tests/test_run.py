@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pytest
-from batch_server import BatchServer
 from pydantic import BaseModel
 
 import batch_frames as bf
+from tests.service.server import BatchServer
 
 FRAME = pd.DataFrame({"id": [7, 3, 5], "text": ["seven", "three", "five"]}, index=["x", "y", "z"])
 ASK: dict[str, Any] = {"id_column": "id", "prompt_column": "text", "model": "m", "poll": 0.005}

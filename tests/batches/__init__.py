@@ -1,0 +1,1 @@
+"""Tests of batches: submitted, followed, downloaded, or answered live."""

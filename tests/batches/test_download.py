@@ -1,0 +1,217 @@
+"""Download what came back, whole and once."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections import Counter
+from pathlib import Path
+
+import openai
+import pytest
+
+import batch_frames as bf
+from tests.service.server import BatchServer, drop, reply
+from tests.service.values import OnDisk
+from tests.support.jobs import ids, names, save, wait
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+
+# What the service does
+
+
+@pytest.mark.parametrize("ending", ["expired", "cancelled"])
+def test_what_finished_before_the_end_is_kept(server: BatchServer, ending: str) -> None:
+    """Of a batch that expired or was cancelled, the finished part is downloaded."""
+    server.settings.endings["reviews.jsonl"] = ending if ending == "expired" else "in_progress"
+    jobs = bf.submit(save(per_shard=6), client=server.client())
+    if ending == "cancelled":
+        [cancelled] = bf.cancel(jobs, client=server.client())
+        assert cancelled.status == "cancelling"
+    [job] = wait(jobs, server)
+    assert job.status == ending
+    paths = bf.download(job, client=server.client())
+    assert names(paths)[0] == "reviews.output.jsonl"
+    assert sum(ids(paths[:1]).values()) == 3
+    assert bf.submit("reviews.jsonl") == [job], "what was paid is not sent again"
+
+
+def test_no_file_where_there_are_no_lines(server: BatchServer) -> None:
+    """A batch without a success has no output file, one without a failure no error file."""
+    server.settings.no_error_file = ""
+    good = wait(bf.submit(save("good.jsonl", per_shard=6), client=server.client()), server)
+    assert names(bf.download(good, client=server.client())) == ["good.output.jsonl"]
+    server.settings.fail_every = 1
+    bad = save("bad.jsonl", per_shard=6, text="Sing {}.")
+    jobs = wait(bf.submit(bad, client=server.client()), server)
+    assert [job.status for job in jobs] == ["completed"]
+    assert names(bf.download(jobs, client=server.client())) == ["bad.errors.jsonl"]
+
+
+# Downloads
+
+
+def test_a_download_goes_on_where_it_broke_off(server: BatchServer) -> None:
+    """A connection that drops in the middle of a body is taken up again, or begun anew."""
+    jobs = wait(bf.submit(save(per_shard=6), client=server.client()), server)
+    [whole] = bf.download(jobs, client=server.client())
+    content = whole.read_bytes()
+    for ranges in (True, False):
+        whole.unlink()
+        server.settings.ranges = ranges
+        server.when("GET /files/{id}/content", "half", drop, times=2)
+        assert bf.download(jobs, client=server.client()) == [whole]
+        assert whole.read_bytes() == content
+
+
+def test_a_file_that_was_damaged_is_fetched_again(server: BatchServer) -> None:
+    """Files that are gone or have another size are fetched; the others are not."""
+    jobs = wait(bf.submit(save(), client=server.client()), server)
+    paths = bf.download(jobs, client=server.client())
+    contents = [path.read_bytes() for path in paths]
+    paths[0].unlink()
+    paths[1].write_bytes(contents[1][:-5])
+    before = server.requests_log.count("GET /files/{id}/content")
+    assert bf.download(bf.load_jobs("."), client=server.client()) == paths
+    assert [path.read_bytes() for path in paths] == contents
+    assert server.requests_log.count("GET /files/{id}/content") == before + 2
+
+
+def test_the_size_that_the_service_tells_is_checked(server: BatchServer) -> None:
+    """A file that came whole, and is not what the service has, is not kept."""
+    jobs = wait(bf.submit(save(per_shard=6), client=server.client()), server)
+    output = server.service.files[jobs[0].output_file_id or ""]
+    size = output.content.nbytes
+
+    def shrink() -> None:
+        path = output.content.path  # type: ignore[union-attr]
+        path.write_bytes(path.read_bytes()[:-10])
+        output.content = type(output.content)(path, size - 10)  # type: ignore[arg-type, call-arg]
+
+    server.when("GET /files/{id}/content", "asked", shrink)
+    with pytest.raises(bf.JobError) as caught:
+        bf.download(jobs, client=server.client())
+    assert str(caught.value) == (
+        f"'reviews.output.jsonl': {size - 10:,} bytes came of {size:,} that the service tells; "
+        "download it again"
+    )
+    assert names(sorted(Path().iterdir())) == ["reviews.jobs.jsonl", "reviews.jsonl"]
+
+
+def test_a_service_that_does_not_tell_sizes(server: BatchServer) -> None:
+    """Where files cannot be asked about, they can be fetched."""
+    jobs = wait(bf.submit(save(per_shard=6), client=server.client()), server)
+    server.when("GET /files/{id}", "asked", reply(404), times=None)
+    assert ids(bf.download(jobs, client=server.client())) == Counter(f"r{n}" for n in range(6))
+
+
+# Rarer turns
+
+
+def test_a_download_that_is_refused(server: BatchServer) -> None:
+    """What the service says to a file's name or content comes through as it is."""
+    jobs = wait(bf.submit(save(per_shard=6), client=server.client()), server)
+    for route in ("GET /files/{id}", "GET /files/{id}/content"):
+        server.when(route, "asked", reply(403))
+        with pytest.raises(openai.PermissionDeniedError):
+            bf.download(jobs, client=server.client())
+    assert names(sorted(Path().iterdir())) == ["reviews.jobs.jsonl", "reviews.jsonl"]
+
+
+def test_an_empty_error_file(server: BatchServer) -> None:
+    """A service that always gives an error file, with nothing in it, is read like any other."""
+    [job] = wait(bf.submit(save(per_shard=6), client=server.client()), server)
+    server.batches[0].error_file_id = server.generate(b"x", 0)
+    ledger = Path("reviews.jobs.jsonl")
+    lines = ledger.read_text("utf-8").splitlines()
+    last = {**json.loads(lines[-1]), "error_file_id": server.batches[0].error_file_id}
+    ledger.write_text("\n".join([*lines[:-1], json.dumps(last), ""]), "utf-8")
+    paths = bf.download(job, client=server.client())
+    assert names(paths) == ["reviews.output.jsonl", "reviews.errors.jsonl"]
+    assert [path.stat().st_size > 0 for path in paths] == [True, False]
+    assert list(bf.read_results(paths, requests="reviews.jsonl")["status"]) == ["ok"] * 6
+
+
+def test_files_that_are_named_late_are_waited_for(server: BatchServer) -> None:
+    """A batch that is completed before its file is named is asked for again, and not given up."""
+    jobs = bf.submit(save(per_shard=6), client=server.client())
+    server.finish()
+    (batch,) = server.batches
+    named, batch.output_file_id = batch.output_file_id, None
+    jobs = wait(jobs, server)
+    with pytest.raises(bf.JobError) as caught:
+        bf.download(jobs, client=server.client())
+    assert str(caught.value) == (
+        f"'reviews.jsonl' is completed, but the service names no result file of {batch.id} yet; "
+        "download it again later"
+    )
+    batch.output_file_id = named
+    assert names(bf.download(jobs, client=server.client())) == ["reviews.output.jsonl"]
+
+
+@pytest.mark.parametrize("late", ["output_file_id", "error_file_id"])
+def test_a_second_file_that_is_named_late_is_fetched_too(server: BatchServer, late: str) -> None:
+    """Where the counts tell of answers and of failures, both files are asked for."""
+    server.settings.fail_every = 2
+    jobs = bf.submit(save(per_shard=6), client=server.client())
+    server.finish()
+    [batch] = server.batches
+    named = getattr(batch, late)
+    setattr(batch, late, None)
+    jobs = wait(jobs, server)
+    setattr(batch, late, named)
+    if late == "output_file_id":
+        assert wait(jobs, server)[0].output_file_id == named, "paid answers are asked for at once"
+    paths = bf.download(jobs, client=server.client())
+    assert names(paths) == ["reviews.output.jsonl", "reviews.errors.jsonl"]
+
+
+def test_a_service_without_error_files(server: BatchServer) -> None:
+    """Failures that are in no file keep nobody from the answers."""
+    server.settings.fail_every = 2
+    jobs = bf.submit(save(per_shard=6), client=server.client())
+    server.finish()
+    server.batches[0].error_file_id = None
+    paths = bf.download(wait(jobs, server), client=server.client())
+    assert names(paths) == ["reviews.output.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"<html>", "what came does not begin with '{'; download it again"),
+        (b'{"error": "no"}', "1 line came of 6 that the service counts; download it again"),
+        (b"", "0 lines came of 6 that the service counts; download it again"),
+    ],
+)
+def test_a_body_of_unknown_size_is_looked_at(
+    server: BatchServer, content: bytes, problem: str
+) -> None:
+    """Where no size is told, an error page or a part of the lines is not kept."""
+    jobs = wait(bf.submit(save(per_shard=6), client=server.client()), server)
+    server.when("GET /files/{id}", "asked", reply(404), times=None)
+    stored = server.service.files[jobs[0].output_file_id or ""]
+    assert isinstance(stored.content, OnDisk)
+    path = stored.content.path
+    whole = codecs.BOM_UTF8 + b"\n" + path.read_bytes()
+    path.write_bytes(content)
+    stored.content = OnDisk(path, len(content))
+    with pytest.raises(bf.JobError) as caught:
+        bf.download(jobs, client=server.client())
+    assert str(caught.value) == f"'reviews.output.jsonl': {problem}"
+    assert names(sorted(Path().iterdir())) == ["reviews.jobs.jsonl", "reviews.jsonl"]
+    path.write_bytes(whole)
+    stored.content = OnDisk(path, len(whole))
+    assert bf.download(jobs, client=server.client())[0].read_bytes() == whole
+
+
+def test_failures_that_are_counted_as_completed(server: BatchServer) -> None:
+    """Where all that ended is called completed, the output may lack what failed."""
+    server.settings.fail_every = 3
+    jobs = bf.submit(save(per_shard=6), client=server.client())
+    server.finish()
+    server.batches[0].completed = 6
+    server.when("GET /files/{id}", "asked", reply(404), times=None)
+    paths = bf.download(wait(jobs, server), client=server.client())
+    assert [sum(ids([path]).values()) for path in paths] == [4, 2]

@@ -1,0 +1,88 @@
+"""What a job and a list of them are, and what the verbs make of them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import batch_frames as bf
+from batch_frames.batches.job import Jobs
+from tests.service.server import BatchServer
+from tests.support.jobs import names, save, wait
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+
+# The straight way
+
+
+def test_all_verbs_may_be_called_again(server: BatchServer) -> None:
+    """Called again, nothing is sent, asked or fetched, and no client is needed any more."""
+    shards = save()
+    jobs = wait(bf.submit(shards, client=server.client()), server)
+    paths = bf.download(jobs, client=server.client())
+    ledger, log = Path("reviews.jobs.jsonl").read_bytes(), list(server.requests_log)
+    assert bf.submit(shards) == jobs
+    assert bf.wait(jobs) == jobs
+    assert bf.download(bf.load_jobs("reviews.jsonl")) == paths
+    assert list(bf.status(jobs)["status"]) == ["completed"] * 3
+    assert bf.cancel(jobs) == jobs
+    assert server.requests_log == log
+    assert Path("reviews.jobs.jsonl").read_bytes() == ledger
+
+
+@pytest.mark.parametrize("verb", [bf.wait, bf.status, bf.download, bf.cancel])
+def test_verbs_take_jobs(verb: Any) -> None:
+    """A path where jobs are wanted is an error that says how to get them."""
+    with pytest.raises(TypeError) as caught:
+        verb("reviews.jsonl")
+    text = f"{verb.__name__} takes jobs, not str; pass load_jobs(path)"
+    assert str(caught.value) == text
+
+
+def test_one_job_will_do(server: BatchServer) -> None:
+    """A verb takes a job alone."""
+    [first, second, _] = bf.submit(save(), client=server.client())
+    [ended] = wait(first, server)
+    assert (ended.batch_id, ended.status) == (first.batch_id, "completed")
+    assert names(bf.download(ended, client=server.client())) == ["reviews-00001.output.jsonl"]
+    assert list(bf.status(second, client=server.client())["shard"]) == ["reviews-00002.jsonl"]
+
+
+def test_several_names_have_several_ledgers(server: BatchServer) -> None:
+    """Shards of two names in one call go by their own ledgers, and come back in order."""
+    shards = save("b.jsonl") + save("a.jsonl")
+    jobs = wait(bf.submit(shards, client=server.client()), server)
+    assert [job.path for job in jobs] == [shard.path for shard in shards]
+    assert len(bf.load_jobs("a.jsonl")) == len(bf.load_jobs("b.jsonl")) == 3
+    assert len(server.batches) == 6, "the same content in another ledger is another matter"
+
+
+def test_what_a_job_and_a_list_of_them_show(server: BatchServer) -> None:
+    """A job is short, and a list draws a card that escapes what it shows."""
+    server.settings.fail_every = 2
+    jobs = bf.submit(save(), client=server.client(), max_enqueued_tokens=60)
+    assert isinstance(jobs, Jobs)
+    sent = jobs[0].batch_id
+    text = f"Job('reviews-00001.jsonl', batch_id='{sent}', status='validating', requests=2, "
+    assert repr(jobs[0]) == text + "completed=0)"
+    waits = "Job('reviews-00002.jsonl', batch_id=None, status='waiting', requests=2)"
+    assert repr(jobs[1]) == waits
+    card = jobs._repr_html_()
+    for shown in (
+        "Jobs: 3 batches",
+        "<b>validating</b> 1",
+        "<b>waiting</b> 2",
+        "<b>requests</b> 6",
+    ):
+        assert shown in card
+    assert re.search(r"<b>expires</b> 20\d\d-\d\d-\d\d \d\d:\d\d UTC", card)
+    assert "title='waiting' style='width:66.7%" in card
+    card = Jobs(wait(jobs, server))._repr_html_()
+    for shown in ("<b>requests completed</b> 3", "<b>requests failed</b> 3", "output tokens"):
+        assert shown in card
+    with pytest.raises(AttributeError):
+        jobs[0].status = "completed"  # type: ignore[misc]

@@ -1,0 +1,283 @@
+"""Submit request files: each becomes one batch, whatever happens."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import openai
+import pandas as pd
+import pytest
+
+import batch_frames as bf
+from tests.service.server import BatchServer, reply
+from tests.support.jobs import ids, names, save, wait
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+ENDS = ("output.jsonl", "errors.jsonl")
+
+
+# The straight way
+
+
+def test_from_shards_to_results(server: BatchServer) -> None:
+    """Each shard gets a batch, and each request comes back once."""
+    server.settings.fail_every = 2
+    shards = save()
+    jobs = bf.submit(shards, client=server.client(), metadata={"project": "tea"})
+    assert [job.batch_id for job in jobs] == [batch.id for batch in server.batches]
+    assert [job.path for job in jobs] == [shard.path for shard in shards]
+    assert {job.status for job in jobs} == {"validating"}
+    for batch in server.batches:
+        assert batch.metadata is not None
+        assert batch.metadata.pop("batch_frames")
+        assert batch.metadata == {"project": "tea"}
+        assert batch.endpoint == "/v1/chat/completions"
+    jobs = wait(jobs, server)
+    assert [(job.status, job.completed, job.failed) for job in jobs] == [("completed", 1, 1)] * 3
+    paths = bf.download(jobs, client=server.client())
+    assert names(paths) == [f"reviews-0000{n}.{end}" for n in (1, 2, 3) for end in ENDS]
+    assert ids(paths) == Counter(f"r{n}" for n in range(6))
+
+
+def test_the_endpoint_and_the_settings_reach_the_service(server: BatchServer) -> None:
+    """The endpoint is that of the file's lines, and what is given goes along."""
+    batch = bf.from_dataframe(
+        pd.DataFrame({"text": ["a"]}, index=["r0"]),
+        prompt_column="text",
+        model="m",
+        endpoint="/v1/embeddings",
+    )
+    expiry = {"anchor": "created_at", "seconds": 3_600}
+    jobs = bf.submit(
+        batch.save_to_file("e.jsonl"), client=server.client(), output_expires_after=expiry
+    )
+    assert [b.endpoint for b in server.batches] == ["/v1/embeddings"]
+    [job] = jobs
+    assert job.settings.output_expires_after == expiry
+    assert names(bf.download(wait(jobs, server), client=server.client())) == ["e.output.jsonl"]
+
+
+def test_a_notebook_cell_may_run_again(server: BatchServer) -> None:
+    """Saving the same requests while their batches run, and submitting them, does nothing."""
+    jobs = bf.submit(save(), client=server.client())
+    assert bf.submit(save(), client=server.client()) == jobs
+    assert len(server.batches) == 3
+
+
+# What is a request file, and what has changed
+
+
+def test_what_stands_beside_request_files_is_passed_over(server: BatchServer) -> None:
+    """A glob, or a shell's expansion of one, may catch ledgers and results."""
+    server.settings.fail_every = 2
+    jobs = wait(bf.submit(save(), client=server.client()), server)
+    bf.download(jobs, client=server.client())
+    Path("reviews-00009.errors.jsonl").touch()
+    Path("old.jsonl").write_text('{"custom_id":"a","response":{"status_code":200}}\n')
+    assert bf.submit("*.jsonl") == jobs
+    assert bf.submit(".") == jobs
+    assert (
+        bf.submit([path for path in sorted(Path().iterdir()) if path.name != "old.jsonl"]) == jobs
+    )
+
+
+def test_requests_under_a_results_name_are_requests(server: BatchServer) -> None:
+    """The content decides, where a name could be either."""
+    save("my.output.jsonl", per_shard=6)
+    [job] = bf.submit("*.jsonl", client=server.client())
+    assert job.path.name == "my.output.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("a.jsonl", "", "a.jsonl: there are no requests in it; write it anew"),
+        ("a.jsonl", "\n", "a.jsonl: the first line is blank; write it anew"),
+        ("a.jsonl", "{", "a.jsonl, line 1: not JSON"),
+        (
+            "a.jsonl",
+            '{"custom_id":"a","response":null}',
+            "a.jsonl, line 1: a result, not a request; pass the request files",
+        ),
+        (
+            "a.jsonl",
+            '{"model":"m"}',
+            "a.jsonl, line 1: something else, not a request; pass the request files",
+        ),
+        (
+            "a.jsonl",
+            '{"custom_id":"a","body":{}}',
+            "a.jsonl, line 1: the request has no 'url' that is text",
+        ),
+        ("a.csv", "id,text\n", "a.csv: not a .jsonl file, which the service wants"),
+    ],
+)
+def test_a_file_that_holds_no_requests(name: str, content: str, text: str) -> None:
+    """What is named and is no request file is refused, before a client is needed."""
+    Path(name).write_text(content)
+    with pytest.raises(bf.LineError) as caught:
+        bf.submit(name)
+    assert str(caught.value) == text
+
+
+def test_a_glob_without_request_files(server: BatchServer) -> None:
+    """Nothing to send is an error, not a success."""
+    Path("a.output.jsonl").touch()
+    with pytest.raises(FileNotFoundError) as caught:
+        bf.submit("*.jsonl")
+    assert str(caught.value) == "no request files in '*.jsonl'; check the path"
+
+
+def test_a_shard_that_changed_is_an_error_that_names_it(server: BatchServer) -> None:
+    """Other content under a submitted name is refused, and nothing of the set is sent."""
+    jobs = wait(bf.submit(save(), client=server.client()), server)
+    with pytest.warns(UserWarning, match="better save under another name"):
+        shards = save(text="Sing {}.")
+    with pytest.raises(bf.BatchFramesError) as caught:
+        bf.submit(shards, client=server.client())
+    assert str(caught.value) == (
+        f"'reviews-00001.jsonl' has changed since it was submitted as {jobs[0].batch_id}; save it "
+        "under another name (bf.download(bf.load_jobs('reviews.jobs.jsonl')) brings what it was "
+        "answered)"
+    )
+    assert len(server.batches) == 3
+    Path("reviews.jobs.jsonl").rename("old.jobs.jsonl")
+    assert len(bf.submit(shards, client=server.client())) == 3
+    assert len(server.batches) == 6
+
+
+def test_saving_over_requests_in_flight_is_refused(server: BatchServer) -> None:
+    """As long as a batch runs, its requests stay what they are, unless a user insists."""
+    jobs = bf.submit(save(), client=server.client())
+    before = {path: path.read_bytes() for path in Path().iterdir()}
+    for change in ({"text": "Sing {}."}, {"count": 2}, {"per_shard": 6}):
+        with pytest.raises(bf.BatchFramesError) as caught:
+            save(**change)  # type: ignore[arg-type]
+        number = 2 if change == {"count": 2} else 1
+        shard = f"reviews-0000{number}.jsonl"
+        assert str(caught.value) == (
+            f"'{shard}' was submitted as {jobs[number - 1].batch_id} and has not ended; wait for "
+            "it, save under another name, or pass overwrite=True"
+        ), change
+        assert {path: path.read_bytes() for path in Path().iterdir()} == before
+    creator = bf.BatchCreator("m", None, system_prompt=None)
+    creator.add_entry("a", "b")
+    creator.save_to_file("reviews.jsonl", overwrite=True)
+    assert [path.name for path in Path().glob("*.jsonl")] != []
+    assert not Path("reviews-00001.jsonl").exists()
+
+
+def test_saving_is_free_once_the_batches_have_ended(server: BatchServer) -> None:
+    """What has ended no longer holds its request file, but its results stay with other requests."""
+    jobs = wait(bf.submit(save(), client=server.client()), server)
+    with pytest.warns(UserWarning, match="better save") as caught:
+        assert len(save(text="Sing {}.")) == 3
+    assert [str(one.message) for one in caught] == [
+        f"'reviews-0000{n}.jsonl' was submitted as {job.batch_id} with other requests than now, "
+        "and the results beside it answer those; better save under another name"
+        for n, job in enumerate(jobs, 1)
+    ]
+    with pytest.warns(UserWarning, match="has changed") as caught:
+        bf.download(jobs, client=server.client())
+    assert [str(one.message) for one in caught] == [
+        f"'reviews-0000{n}.jsonl' has changed since it was submitted as {job.batch_id}; the "
+        "results answer what it asked then"
+        for n, job in enumerate(jobs, 1)
+    ]
+
+
+def test_saving_more_keeps_what_is_in_flight(server: BatchServer) -> None:
+    """A longer set whose first shards are the same may be saved, and only the rest is sent."""
+    jobs = bf.submit(save(count=4), client=server.client())
+    more = bf.submit(save(count=6), client=server.client())
+    assert more[:2] == jobs
+    assert len(server.batches) == 3
+
+
+def test_the_same_content_under_another_name_is_the_same_batch(server: BatchServer) -> None:
+    """A single file that becomes the first of several is not paid again."""
+    [job] = bf.submit(save(count=2), client=server.client())
+    assert job.path.name == "reviews.jsonl"
+    jobs = bf.submit(save(count=6), client=server.client())
+    assert jobs[0].batch_id == job.batch_id
+    assert len(server.batches) == 3
+    assert bf.load_jobs("reviews.jsonl") == jobs
+    paths = bf.download(wait(jobs, server), client=server.client())
+    assert names(paths) == [f"reviews-0000{n}.output.jsonl" for n in (1, 2, 3)]
+
+
+def test_two_files_with_one_content_are_one_batch(server: BatchServer) -> None:
+    """A copy within the set is neither paid nor fetched twice."""
+    [shard] = save(per_shard=6)
+    Path("reviews-00002.jsonl").write_bytes(shard.path.read_bytes())
+    jobs = bf.submit("reviews*.jsonl", client=server.client())
+    assert [job.path.name for job in jobs] == ["reviews-00002.jsonl", "reviews.jsonl"]
+    assert len({job.batch_id for job in jobs}) == len(server.batches) == 1
+    jobs = wait(jobs, server)
+    assert [job.status for job in jobs] == ["completed"] * 2
+    assert len(bf.download(jobs, client=server.client())) == 1
+    assert bf.submit("reviews*.jsonl") == jobs
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (
+            {"metadata": {"batch_frames": "x"}},
+            "metadata: the key 'batch_frames' is taken; choose another",
+        ),
+        (
+            {"metadata": {str(n): "" for n in range(16)}},
+            "metadata: there are 16 keys; the service takes 16, one is ours",
+        ),
+        (
+            {"max_enqueued_tokens": 0},
+            "max_enqueued_tokens: must be a whole number from 1, not 0",
+        ),
+    ],
+)
+def test_settings_that_cannot_be(options: dict[str, Any], text: str) -> None:
+    """Settings are checked before anything is read."""
+    with pytest.raises(ValueError) as caught:
+        bf.submit("nowhere.jsonl", **options)
+    assert str(caught.value) == text
+
+
+# What goes wrong with requests
+
+
+def test_an_upload_that_is_gone_is_made_anew(server: BatchServer) -> None:
+    """A month after an interrupted submit, the uploaded file is no longer there."""
+    server.when("POST /batches", "asked", reply(400, "Not today."))
+    [shard] = save(per_shard=6)
+    with pytest.raises(openai.BadRequestError):
+        bf.submit(shard, client=server.client())
+    for file in server.uploads:
+        file.deleted = True
+    [job] = wait(bf.submit(shard, client=server.client()), server)
+    assert job.status == "completed"
+    assert [len(server.uploads), len(server.batches)] == [2, 1]
+
+
+# Rarer turns
+
+
+@pytest.mark.parametrize("one", [True, False])
+def test_a_shard_that_was_saved_over_is_not_sent_for_another(
+    server: BatchServer, one: bool
+) -> None:
+    """What save_to_file returned stands for what it wrote, and not for what came after."""
+    [shard] = save(per_shard=6)
+    [other] = save(count=1, per_shard=6)
+    with pytest.raises(bf.BatchFramesError) as caught:
+        bf.submit(shard if one else iter([shard]), client=server.client())
+    assert str(caught.value) == (
+        f"'reviews.jsonl' has changed since it was saved, from 6 requests in {shard.nbytes:,} "
+        f"bytes to 1 request in {other.nbytes:,} bytes; save it again, or pass its path to send "
+        "what is there now"
+    )
+    assert server.requests_log == []
+    assert bf.submit(shard.path, client=server.client())[0].requests == 1

@@ -1,0 +1,1 @@
+"""Tests of what stands on disk: which files are meant, lines in, shards out."""

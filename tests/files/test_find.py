@@ -1,0 +1,116 @@
+"""Paths, globs and folders lead to the files that are meant."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import batch_frames as bf
+from tests.support.table_files import Read, batch_of, rows_of, save
+
+# Which files
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a folder of CSV files, each with one row, and of other things; work beside it."""
+    monkeypatch.chdir(tmp_path)
+    for name, text in {
+        "b.csv": "id,text\nb,x\n",
+        "a.csv": "id,text\na,x\n",
+        "c.tsv": "text\tid\nx\tc\n",
+        "deep/d.csv": "id;text\nd;x\n",
+        "deep/.hidden.csv": "nothing",
+        "_draft.csv": "nothing",
+        ".a.csv": "nothing",
+        "_more/e.csv": "nothing",
+        ".more/e.csv": "nothing",
+        "notes.txt": "nothing",
+    }.items():
+        save(tmp_path / "data" / name, text)
+    (tmp_path / "data" / "z.csv.gz").write_bytes(gzip.compress(b"id,text\nz,x\n"))
+    (tmp_path / "data" / "empty.csv").mkdir()
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize(
+    ("paths", "ids"),
+    [
+        ("data/a.csv", "a"),
+        (Path("data/a.csv"), "a"),
+        (["data/b.csv", Path("data/a.csv")], "ba"),
+        (("data/c.tsv", "data/deep/*.csv"), "cd"),
+        ("data/[ab].csv", "ab"),
+        ("data/?.csv*", "abz"),
+        ("data/**/[a-d].csv", "abd"),
+        ("data/*/d.csv", "d"),
+        ("data", "abcdz"),
+        ("data/", "abcdz"),
+        (["data/deep", "data/a.csv"], "da"),
+        ("./data/../data/a.csv", "a"),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("folder")
+def test_paths_lists_globs_and_folders_are_read_in_order(paths: Any, ids: str) -> None:
+    """Files come in the order given, those of a glob or a folder sorted, hidden ones never."""
+    assert [custom_id for custom_id, _ in rows_of(paths)] == list(ids)
+
+
+def test_absolute_globs_and_generators_of_paths_are_read(folder: Path) -> None:
+    """A glob may begin at the root, and a list may be anything that gives paths."""
+    assert [i for i, _ in rows_of(f"{folder}/[ab].csv")] == ["a", "b"]
+    assert [i for i, _ in rows_of(folder / name for name in ("b.csv", "a.csv"))] == ["b", "a"]
+
+
+def test_a_name_with_the_signs_of_a_glob_is_itself_first(tmp_path: Path) -> None:
+    """A file whose name looks like a pattern is read by that name."""
+    save(tmp_path / "a.csv", "id,text\na,x\n")
+    odd = save(tmp_path / "[a].csv", "id,text\nodd,x\n")
+    assert rows_of(odd) == [("odd", "x")]
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        ("data/nope.csv", "no file 'data/nope.csv'; check the path"),
+        ("data/*.nope", "no file 'data/*.nope'; check the path"),
+        (["data/a.csv", "nope.csv"], "no file 'nope.csv'; check the path"),
+        ([], "the list of paths is empty"),
+        (
+            "data/empty.csv",
+            "no *.csv or *.tsv or *.csv.gz or *.tsv.gz in the folder 'data/empty.csv'; "
+            "check the path",
+        ),
+    ],
+    ids=["path", "glob", "list", "nothing", "folder"],
+)
+@pytest.mark.usefixtures("folder")
+def test_a_path_without_files_is_refused_at_once(paths: Any, message: str) -> None:
+    """A path that finds no file is an error with the path, even when others find some."""
+    with pytest.raises(FileNotFoundError) as caught:
+        batch_of(paths)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        ([5], "a path must be text or a Path, not 5"),
+        (
+            pd.DataFrame({"id": ["1"]}),
+            "a path is needed, not a DataFrame; for that, use from_dataframe",
+        ),
+    ],
+    ids=["numbers", "frame"],
+)  # fmt: skip
+@pytest.mark.parametrize("read", [bf.from_csv, bf.from_parquet], ids=["CSV", "Parquet"])
+def test_what_is_no_path_is_refused(read: Read, paths: Any, message: str) -> None:
+    """Something else than a path is a TypeError that says what it is."""
+    with pytest.raises(TypeError) as caught:
+        batch_of(paths, read)
+    assert str(caught.value) == message

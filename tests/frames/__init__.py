@@ -1,0 +1,1 @@
+"""Tests of tables of every kind as they come in."""

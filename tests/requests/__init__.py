@@ -1,0 +1,1 @@
+"""Tests of requests: made of tables, written, and read back."""

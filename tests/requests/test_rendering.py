@@ -1,0 +1,285 @@
+"""Streams that can be read only once are saved again and again."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import batch_frames as bf
+from tests.support.creators import COLUMNS, Entry, Shown, entries_of, line_of, saved, text
+
+NEWER = "pass the frame anew, or a table instead of a stream"
+USED_UP = f"this frame is a stream, which can be read only once, and it is used up; {NEWER}"
+
+
+# Streams that can be read only once
+
+
+class Stream:
+    """Make a one-shot stream that tells how many of its batches were read."""
+
+    def __init__(self, entries: Sequence[Entry], size: int = 400) -> None:
+        self.entries = entries
+        self.read = 0
+        self.size = size
+        schema = pa.schema([("id", pa.string()), ("p", pa.string())])
+        self.reader = pa.RecordBatchReader.from_batches(schema, self._batches(schema))
+
+    def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        for start in range(0, len(self.entries), self.size):
+            self.read += 1
+            part = self.entries[start : start + self.size]
+            arrays = [pa.array([e[n] for e in part], pa.string()) for n in (0, 1)]
+            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    def batch(self, **options: Any) -> bf.BatchCreator:
+        """Make requests of it."""
+        options = {"model": "m", "system_prompt": "Rate it.", **COLUMNS, **options}
+        return bf.from_dataframe(self.reader, **options)
+
+    def content(self) -> bytes:
+        """Say what must be written."""
+        return b"".join(line_of(*entry, model="m") for entry in self.entries)
+
+
+LIMITS = bf.Limits(requests=1_000)
+
+
+@pytest.mark.parametrize("limits", [bf.Limits(), LIMITS], ids=["one file", "several files"])
+def test_a_stream_can_be_saved_again(tmp_path: Path, limits: bf.Limits) -> None:
+    """A second and third save, to another or to the same path, write the same bytes."""
+    stream = Stream(entries_of(2_700))
+    batch = stream.batch()
+    for name, chosen in [("a", limits), ("b", bf.Limits()), ("b", LIMITS), ("a", limits)]:
+        shards = batch.save_to_file(tmp_path / f"{name}.jsonl", limits=chosen)
+        assert b"".join(shard.path.read_bytes() for shard in shards) == stream.content()
+    assert stream.read == 7
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    entries=st.lists(
+        st.tuples(st.text(min_size=1, max_size=12), text),
+        min_size=1,
+        max_size=8,
+        unique_by=lambda e: e[0],
+    )
+)
+@example(entries=[("a\x00b", "\x00"), ('"\\', "\u2028\r\n"), ("\ufeff", "\ufeff"), (" ", " ")])
+def test_any_stream_saved_again_is_the_same(entries: list[Entry]) -> None:
+    """Whatever its ids and prompts hold, the second save, with an entry on top, is right."""
+    stream = Stream(entries, size=3)
+    batch = stream.batch()
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "x.jsonl"
+        batch.save_to_file(path, limits=bf.Limits(requests=2))
+        assert len(batch) == len(entries)
+        batch.add_entry("an id longer than those", "x")
+        shards = batch.save_to_file(path, limits=bf.Limits(requests=3))
+        content = b"".join(shard.path.read_bytes() for shard in shards)
+    assert content == stream.content() + line_of("an id longer than those", "x", model="m")
+
+
+LOOKS: dict[str, tuple[Callable[[bf.BatchCreator], Any], Any]] = {
+    "count": (lambda batch: batch.get_entry_count(), 2_700),
+    "len": (len, 2_700),
+    "preview": (lambda batch: batch.preview_entry(2_000)["custom_id"], "r2000"),
+    "last": (lambda batch: batch.preview_entry(-1)["custom_id"], "r2699"),
+    "truth": (bool, True),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_looking_at_a_stream_keeps_it(tmp_path: Path, look: str) -> None:
+    """Counting and previewing, before, between and after saves, leave all its rows to be saved."""
+    stream = Stream(entries_of(2_700))
+    batch = stream.batch()
+    see, expected = LOOKS[look]
+    for name in "abc":
+        assert see(batch) == expected
+        assert see(batch) == expected
+        batch.save_to_file(tmp_path / name, limits=LIMITS)
+    assert b"".join(p.read_bytes() for p in sorted(tmp_path.glob("c-*"))) == stream.content()
+    assert stream.read == 7
+
+
+def test_a_kept_stream_needs_no_file(tmp_path: Path) -> None:
+    """Once it was counted, a stream can be saved again though the first file is gone."""
+    stream = Stream(entries_of(900))
+    batch = stream.batch()
+    assert len(batch) == 900
+    batch.save_to_file(tmp_path / "a.jsonl")
+    (tmp_path / "a.jsonl").unlink()
+    assert saved(batch) == stream.content()
+
+
+def test_showing_a_stream_reads_nothing_of_it(tmp_path: Path) -> None:
+    """Repr and card leave a stream untouched; once it is saved they know the count."""
+    stream = Stream(entries_of(900))
+    batch = stream.batch()
+    for _ in range(2):
+        assert "entries=not yet counted" in repr(batch)
+        assert "not yet counted" in Shown(batch._repr_html_()).text
+    assert stream.read == 0
+    batch.save_to_file(tmp_path / "x.jsonl")
+    assert (tmp_path / "x.jsonl").read_bytes() == stream.content()
+    assert "entries=900," in repr(batch)
+    assert "entries 900" in Shown(batch._repr_html_()).text
+
+
+def change(path: Path) -> None:
+    """Change one byte, not the size."""
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"r0", b"rX", 1))
+
+
+CHANGES: dict[str, Callable[[Path], Any]] = {
+    "removed": lambda path: path.unlink(),
+    "shorter": lambda path: path.write_bytes(path.read_bytes()[:-10]),
+    "longer": lambda path: path.write_bytes(path.read_bytes() + b"\n"),
+    "other": change,
+}
+
+
+@pytest.mark.parametrize("how", CHANGES)
+def test_a_stream_whose_file_changed_is_not_saved_again(tmp_path: Path, how: str) -> None:
+    """The lines of a used-up stream come from its files: changed ones are refused by name."""
+    batch = Stream(entries_of(2_700)).batch()
+    shards = batch.save_to_file(tmp_path / "a.jsonl", limits=LIMITS)
+    time.sleep(0.02)  # some file systems tell times only that exactly
+    CHANGES[how](shards[0].path)
+    message = (
+        "this frame is a stream, which can be read only once, and "
+        f"'{shards[0].path}', where its requests went, is changed or gone; {NEWER}"
+    )
+    for again in (saved, lambda b: b.preview_entry(5)):
+        with pytest.raises(bf.BatchFramesError, match=f"^{re.escape(message)}$"):
+            again(batch)
+    assert Shown(batch._repr_html_()).text.endswith(message)
+
+
+def test_a_stream_that_went_into_a_pipe_is_used_up() -> None:
+    """There is no file to read its lines from again, and the error says what to do."""
+    stream = Stream(entries_of(900))
+    batch, pipe = stream.batch(), io.BytesIO()
+    batch.save_to_file(pipe)
+    assert pipe.getvalue() == stream.content()
+    with pytest.raises(bf.BatchFramesError, match=f"^{re.escape(USED_UP)}$"):
+        saved(batch)
+
+
+def test_a_stream_that_went_behind_other_lines_is_not_mixed_up_with_them(tmp_path: Path) -> None:
+    """Saved into a file object that held lines before, a stream never gives those as its own."""
+    path, stream = tmp_path / "x.jsonl", Stream(entries_of(3))
+    path.write_bytes(line_of("foreign", "x"))
+    batch = stream.batch()
+    with path.open("ab") as file:
+        batch.save_to_file(file)
+    assert path.read_bytes() == line_of("foreign", "x") + stream.content()
+    try:
+        content = saved(batch)
+    except bf.BatchFramesError:
+        return
+    assert content == stream.content()
+
+
+def test_a_stream_that_failed_is_used_up(tmp_path: Path) -> None:
+    """After an error in its middle, a second save says that the stream is gone."""
+    batch = Stream([*entries_of(900), ("r0", "again")]).batch()
+    with pytest.raises(bf.RequestError):
+        batch.save_to_file(tmp_path / "x.jsonl")
+    with pytest.raises(bf.BatchFramesError, match=f"^{re.escape(USED_UP)}$"):
+        batch.save_to_file(tmp_path / "x.jsonl")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cleared_stream_is_forgotten(tmp_path: Path) -> None:
+    """After clearing, only later entries count, saved or not."""
+    stream = Stream(entries_of(900))
+    batch = stream.batch()
+    batch.save_to_file(tmp_path / "x.jsonl")
+    batch.clear_entries()
+    assert len(batch) == 0
+    batch.add_entry("e", "x")
+    assert saved(batch) == line_of("e", "x", model="m")
+
+
+def test_a_stream_with_skipped_rows_is_counted_without_them(tmp_path: Path) -> None:
+    """Before and after saving, the count is that of the requests."""
+    frame = pa.table({"id": ["a", "b", "c"], "p": ["x", None, "z"]})
+    expected = line_of("a", "x", model="m") + line_of("c", "z", model="m")
+    options: dict[str, Any] = {"model": "m", "system_prompt": "Rate it.", "na": "skip", **COLUMNS}
+    batch = bf.from_dataframe(frame.to_reader(), **options)
+    with pytest.warns(UserWarning, match="^skipped 1 row without a prompt: row 1$"):
+        batch.save_to_file(tmp_path / "x.jsonl")
+    assert len(batch) == 2
+    assert saved(batch) == expected
+    counted = bf.from_dataframe(frame.to_reader(), **options)
+    assert len(counted) == 2
+    with pytest.warns(UserWarning, match="^skipped 1 row without a prompt: row 1$"):
+        assert saved(counted) == expected
+
+
+def test_a_stream_that_is_only_saved_is_not_kept(tmp_path: Path) -> None:
+    """While a long stream is saved, only a small part of it is in memory at a time."""
+    schema = pa.schema([("id", pa.string()), ("p", pa.string())])
+    held = []
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for n in range(40):
+            ids = [f"r{n}-{row}" for row in range(1_000)]
+            yield pa.RecordBatch.from_arrays(
+                [pa.array(ids), pa.array(["x" * 1_000] * 1_000)], schema=schema
+            )
+            held.append(pa.total_allocated_bytes())
+
+    before = pa.total_allocated_bytes()
+    reader = pa.RecordBatchReader.from_batches(schema, batches())
+    batch = bf.from_dataframe(reader, model="m", **COLUMNS)
+    (shard,) = batch.save_to_file(tmp_path / "x.jsonl")
+    assert shard.nbytes > 40_000_000
+    assert max(held) - before < 10_000_000
+
+
+# Progress
+
+
+def slow_batch(seconds: float) -> bf.BatchCreator:
+    """Make requests of a stream that pauses in its middle."""
+    schema = pa.schema([("id", pa.string()), ("p", pa.string())])
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for custom_id in "ab":
+            time.sleep(seconds)
+            yield pa.RecordBatch.from_pylist([{"id": custom_id, "p": "x" * 1_000_000}], schema)
+
+    reader = pa.RecordBatchReader.from_batches(schema, batches())
+    return bf.from_dataframe(reader, model="m", **COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("progress", "seconds", "shown"), [(True, 0.0, True), (None, 1.1, True), (False, 1.1, False)]
+)
+def test_a_bar_comes_after_two_seconds_or_when_asked_for(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    progress: bool | None,
+    seconds: float,
+    shown: bool,
+) -> None:
+    """On standard error a slow save shows how many requests it has written, unless told not to."""
+    slow_batch(seconds).save_to_file(tmp_path / "x.jsonl", progress=progress)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert (" requests" in captured.err) == shown
+    assert (captured.err == "") == (not shown)

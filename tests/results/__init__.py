@@ -1,0 +1,1 @@
+"""Tests of results: read, summed up and joined to their frame."""

@@ -1,0 +1,229 @@
+"""Result files with damaged bytes: never a crash, never a lost line, never another reading."""
+
+import json
+import random
+import string
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import batch_frames as bf
+from tests.support.oracle import Foreign, Row, lines_of, read, row_of, rows_of
+from tests.support.results import (
+    CALL,
+    FAULT,
+    ITEM,
+    OLD_CALL,
+    REASONING,
+    chat,
+    choice,
+    dumps,
+    embeddings,
+    failed,
+    message,
+    moderated,
+    packed,
+    refusing,
+    responses,
+    result,
+    text,
+)
+
+LINES = 22_000
+FILES = 10
+SIGNS = [*string.ascii_letters, *string.digits, *'{}[]",:\\/ \t-._', "é", "日本", "😀", "\u2028"]
+BYTES = [bytes([n]) for n in range(256)]
+JSON_BYTES = [bytes([n]) for n in b'{}[]",:\\ \n\r\tnultrefasi0123456789-+.eE']
+PIECES = [b"null", b"NaN", b"-Infinity", b"1e400", b"\\ud83d", b"\\u0000", b"[]", b"{}", b'""']
+PIECES += [b',"error":"x"', b',"status_code":500', b',"custom_id":"b"', b"\xe2\x80\xa8", b"\r\n"]
+
+VALUES: list[Any] = [None, True, 0, 1, 200, -1, 2**63, 2**64, 0.5, 200.0, "", "x", "200", "true"]
+VALUES += ["null", "ok", [], {}, ["x"], [1, 2], [{}], [None], {"x": 1}, {"error": "x"}]
+
+Random = random.Random
+Maker = Callable[[Random], Row]
+
+
+def words(chance: Random) -> str:
+    """Make a text of all sorts of signs."""
+    return "".join(chance.choices(SIGNS, k=chance.randrange(30)))
+
+
+def chats(chance: Random) -> Row:
+    """Make a chat's body of any sort."""
+    finish = chance.choice(["stop", "stop", "length", "content_filter", None])
+    said: Row = chance.choice(
+        [
+            choice(words(chance), finish),
+            choice(words(chance), finish),
+            choice(dumps({"stars": chance.randrange(9)}), finish),
+            choice(None, finish, refusal=words(chance)),
+            choice(None, "tool_calls", tool_calls=[CALL]),
+            choice(None, "function_call", function_call=OLD_CALL),
+            choice([{"type": "text", "text": words(chance)}], finish),
+        ]
+    )
+    more = [choice(words(chance), finish, index=1)] if chance.random() < 0.1 else []
+    return chat(said, *more)
+
+
+def answers(chance: Random) -> Row:
+    """Make a body of the Responses API of any sort."""
+    output = [message(text(words(chance)), text(words(chance)), phase="final_answer"), ITEM]
+    output = chance.choice([[message(text(words(chance)))], output, [message(refusing("No."))], []])
+    reason = {"reason": chance.choice(["max_output_tokens", "content_filter"])}
+    state: Row = chance.choice(
+        [{}, {}, {"status": "incomplete", "incomplete_details": reason}, {"status": "failed"}]
+    )
+    return responses(*chance.choice([[], [REASONING]]), *output, **state)
+
+
+def vectors(chance: Random) -> Row:
+    """Make a body of embeddings, as numbers or as base64."""
+    numbers = [chance.uniform(-1, 1) for _ in range(chance.choice([3, 3, 3, 4]))]
+    vector: Any = chance.choice([packed(*numbers), numbers])
+    return embeddings(*[vector] * chance.choice([1, 1, 1, 1, 2]))
+
+
+def completions(chance: Random) -> Row:
+    """Make a body of the older completions."""
+    return chat({"text": words(chance), "index": 0, "finish_reason": "stop"})
+
+
+def moderations(chance: Random) -> Row:
+    """Make a body of moderations."""
+    return moderated(*chance.choices([True, False], k=chance.choice([1, 1, 2])))
+
+
+def others(chance: Random) -> Row:
+    """Make a body of an endpoint that has no columns of its own."""
+    return {"created": 1, "data": [{"b64_json": words(chance)}]}
+
+
+BODIES: list[Maker] = [chats, answers, vectors, completions, moderations, others]
+
+
+def envelope(chance: Random, body: Row) -> bytes:
+    """Write a body as a result of some provider."""
+    whole = result(body, custom_id=f"row-{chance.randrange(1_000_000)}")
+    makers: list[Callable[[], Any]] = [
+        lambda: whole,
+        lambda: whole,
+        lambda: {**whole, "response": {**whole["response"], "body": dumps(body)}},
+        lambda: {"custom_id": whole["custom_id"], "response": body},
+        lambda: {**whole, "custom_id": chance.randrange(10**12)},
+        lambda: {**result({"error": FAULT}, code=400), "custom_id": whole["custom_id"]},
+        lambda: {**result(None, code=400, error={"error": FAULT}), "id": "vllm-1"},
+        lambda: result(None, code=500, error=words(chance)),
+        lambda: failed({"code": "batch_expired", "message": words(chance)}),
+        lambda: {**failed(None), "response": {"status_code": 0, "request_id": "", "body": {}}},
+    ]
+    value = chance.choices(makers, [30, 30, 4, 2, 4, 8, 4, 4, 4, 4])[0]()
+    is_ascii, is_sorted = chance.random() < 0.5, chance.random() < 0.2
+    separators = chance.choice([(",", ":"), (", ", ": ")])
+    line = json.dumps(value, ensure_ascii=is_ascii, sort_keys=is_sorted, separators=separators)
+    return line.encode() + b"\n"
+
+
+def damaged(chance: Random, line: bytes) -> bytes:
+    """Flip, take out, put in, repeat or cut off some bytes."""
+    at = chance.randrange(len(line) + 1)
+    to = at + chance.choice([1, 1, 2, 5, 30])
+    match chance.randrange(7):
+        case 0:
+            return (
+                line[:at]
+                + bytes(b ^ 1 << chance.randrange(8) for b in line[at:to][:1])
+                + line[at + 1 :]
+            )
+        case 1:
+            return line[:at] + chance.choice(JSON_BYTES) + line[at + 1 :]
+        case 2:
+            return line[:at] + line[to:]
+        case 3:
+            return line[:at] + chance.choice([*BYTES, *JSON_BYTES * 8]) + line[at:]
+        case 4:
+            return line[:at] + chance.choice(PIECES) + line[at:]
+        case 5:
+            return line[:to] + line[at:]
+        case _:
+            return line[:at] + chance.choice([b"\n", b""])
+
+
+def changed(chance: Random, value: Any) -> Any:
+    """Put another value in some place of a JSON value, or take a key away."""
+    if not isinstance(value, (dict, list)) or not value or chance.random() < 0.2:
+        return chance.choice(VALUES)
+    if isinstance(value, list):
+        at = chance.randrange(len(value))
+        return [*value[:at], changed(chance, value[at]), *value[at + 1 :]]
+    key = chance.choice(list(value))
+    if chance.random() < 0.1:
+        return {name: item for name, item in value.items() if name != key}
+    return {**value, key: changed(chance, value[key])}
+
+
+def is_ours(line: bytes) -> bool:
+    """Say whether a line belongs into a file of results at all."""
+    try:
+        row_of(1, line)
+    except Foreign:
+        return False
+    return True
+
+
+def damaged_file(seed: int) -> bytes:
+    """Make a file of some thousand lines, most of them damaged."""
+    chance = Random(seed)
+    bodies = BODIES if seed % 2 else [BODIES[seed // 2 % len(BODIES)]]
+    lines = []
+    for _ in range(LINES):
+        line = envelope(chance, chance.choice(bodies)(chance))
+        for _ in range(chance.choice([0, 0, 1, 1, 1, 2, 3])):
+            line = damaged(chance, line)
+        lines.append(line)
+    return b"\n".join(line for line in b"".join(lines).split(b"\n") if is_ours(line))
+
+
+def changed_file(seed: int) -> bytes:
+    """Make a file of some thousand lines, each with other values in some places."""
+    chance = Random(seed)
+    lines = []
+    for _ in range(5_000):
+        value = json.loads(envelope(chance, chance.choice(BODIES)(chance)))
+        for _ in range(chance.choice([1, 1, 2, 3])):
+            value = changed(chance, value)
+        lines.append(json.dumps(value).encode())
+    return b"\n".join(line for line in lines if is_ours(line))
+
+
+@pytest.mark.parametrize("seed", range(FILES))
+def test_damaged_files_read_as_the_oracle_reads_them(tmp_path: Path, seed: int) -> None:
+    """A frame of damaged lines equals the plain reading, row by row and value by value."""
+    data = damaged_file(seed)
+    assert check(tmp_path, data) > 20_000
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_files_with_other_values_read_as_the_oracle_reads_them(tmp_path: Path, seed: int) -> None:
+    """The same holds for lines that are JSON, but have any value in any place."""
+    assert check(tmp_path, changed_file(seed)) > 4_000
+
+
+def check(folder: Path, data: bytes) -> int:
+    """Compare the frame of a file with the plain reading, and count its rows."""
+    path = folder / "results.jsonl"
+    path.write_bytes(data)
+    rows = rows_of(bf.read_results(path))
+    expected = [{**row, "file": str(path)} for row in read(data)]
+    assert len(rows) == len(expected)
+    for row, right, (_, line) in zip(rows, expected, lines_of(data), strict=True):
+        assert written(row) == written(right), line
+    return len(rows)
+
+
+def written(row: Row) -> str:
+    """Write a row such that NaN equals NaN, and 1 does not equal 1.0."""
+    return json.dumps(row, sort_keys=True)

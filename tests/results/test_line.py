@@ -1,0 +1,84 @@
+"""Result lines of every shape become one row each."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import batch_frames as bf
+from tests.support.oracle import (
+    COLUMNS,
+    SOMETIMES,
+    STATUSES,
+    Row,
+    read,
+    rows_of,
+)
+from tests.support.result_shapes import SHAPES, every_shape
+from tests.support.results import DEEP, GOOD, OK, chat, result, whole, without_file, write
+
+
+@every_shape
+def test_one_line_is_one_row(tmp_path: Path, value: Any, expected: Row) -> None:
+    """Each shape is read as it should be, whatever stands beside it, and harms no neighbour."""
+    good = [result(chat(), custom_id=name) for name in "xy"]
+    path = write(tmp_path / "a.jsonl", good[0], value, good[1])
+    listed = {"choices": ["hi"]} if expected.get("choices") else {}
+    first, last = ({**OK, "custom_id": name, **listed} for name in "xy")
+    rows = [whole(row, path, n) for n, row in enumerate((first, expected, last), 1)]
+    frame = bf.read_results(path)
+    assert rows_of(frame) == rows
+    assert list(frame.columns) == [*COLUMNS, *(n for n in SOMETIMES if rows[1][n] is not None)]
+    assert without_file(rows) == read(path.read_bytes())
+
+
+@every_shape
+def test_a_line_alone_is_one_row(tmp_path: Path, value: Any, expected: Row) -> None:
+    """Each shape is read as it should be when there is no other line, and none behind it."""
+    path = write(tmp_path / "a.jsonl", value)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert rows_of(bf.read_results(path)) == [whole(expected, path, 1)]
+
+
+@every_shape
+def test_raw_adds_the_body(tmp_path: Path, value: Any, expected: Row) -> None:
+    """With ``raw=True``, every row has its body, and the text of a line that is no result."""
+    path = write(tmp_path / "a.jsonl", value)
+    frame = bf.read_results(path, raw=True)
+    assert "body" in frame.columns
+    assert without_file(rows_of(frame)) == read(path.read_bytes(), raw=True)
+
+
+@pytest.mark.parametrize("repeated", [1, 300])
+def test_all_shapes_in_one_file(tmp_path: Path, repeated: int) -> None:
+    """Lines of all endpoints and all faults in one file are each read by their own shape."""
+    path = write(tmp_path / "a.jsonl", *[value for _, value, _ in SHAPES] * repeated)
+    frame = bf.read_results(path)
+    assert list(frame.columns) == [*COLUMNS, *SOMETIMES]
+    assert without_file(rows_of(frame)) == read(path.read_bytes())
+
+
+@pytest.mark.parametrize(
+    "place", ["x", '"logprobs"', '"usage"', '"error"', '"content"', '"custom_id"']
+)
+def test_deep_nesting_harms_no_row(tmp_path: Path, place: str) -> None:
+    """A value nested 100,000 deep anywhere gives a row, and leaves those beside it as they are."""
+    deep = DEEP + b"]" * len(DEEP)
+    line: bytes = re.sub(f"{place}:[^,}}]*".encode(), place.encode() + b":" + deep, GOOD)
+    if place == "x":
+        line = GOOD[:-1] + b',"x":' + deep + b"}"
+    path = write(tmp_path / "a.jsonl", GOOD, line, GOOD)
+    rows = rows_of(bf.read_results(path))
+    assert [rows[0], rows[2]] == [whole(OK, path, 1), whole(OK, path, 3)]
+    if place in ("x", '"logprobs"'):
+        assert rows[1] == whole(OK, path, 2)
+    assert (rows[1]["status"], rows[1]["line"]) in [(status, 2) for status in STATUSES]
+
+
+@pytest.mark.parametrize("code", [200.0, "200.0", "", " 200"])
+def test_a_status_code_is_a_whole_number(tmp_path: Path, code: Any) -> None:
+    """A status code that is a fraction, or text of more than digits, is none beside an answer."""
+    path = write(tmp_path / "a.jsonl", result(chat(), code=code))
+    row = rows_of(bf.read_results(path))[0]
+    assert (row["status"], row["error_message"]) == ("http_error", "HTTP status missing")

@@ -1,0 +1,554 @@
+"""Result files become a DataFrame, with their requests and with typed answers."""
+
+import base64
+import gzip
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+import batch_frames as bf
+from tests.support.oracle import (
+    COLUMNS,
+    JSON_COLUMNS,
+    SOMETIMES,
+    STATUSES,
+    TOKENS,
+    Foreign,
+    Row,
+    plain,
+    read,
+    rows_of,
+)
+from tests.support.result_shapes import SHAPES
+from tests.support.results import (
+    CALL,
+    FAILED,
+    FAULT,
+    GOOD,
+    OK,
+    chat,
+    choice,
+    dumps,
+    embeddings,
+    failed,
+    malformed,
+    message,
+    packed,
+    responses,
+    result,
+    text,
+    whole,
+    without_file,
+    write,
+)
+
+OURS = "not of the OpenAI Batch API"
+
+
+VERTEX: list[Row] = [
+    {"request": {"contents": []}, "status": "Bad request."},
+    {"status": "", "response": {"candidates": []}},
+]
+REQUESTS: list[Row] = [
+    {"method": "POST", "url": "/v1/chat/completions", "body": {"messages": []}},
+    {"body": {}},
+    {"method": "POST", "url": "/v1/chat/completions"},
+]
+FOREIGN: list[tuple[Row, str]] = [
+    *(
+        (
+            {"custom_id": "a", "result": {"type": kind, "message": {}}},
+            f"a result of Anthropic's Message Batches, {OURS}; use Anthropic's SDK for it",
+        )
+        for kind in ("succeeded", "errored", "canceled", "expired")
+    ),
+    *(
+        ({"key": "a", name: {}}, f"a result of Gemini's Batch API, {OURS}; use Google's SDK for it")
+        for name in ("response", "error")
+    ),
+    *(
+        (
+            {"custom_id": "a", **others},
+            f"a result of a Vertex AI batch prediction, {OURS}; use Google's SDK for it",
+        )
+        for others in VERTEX
+    ),
+    *(
+        (
+            {"recordId": "a", name: {}},
+            f"a record of Amazon Bedrock, {OURS}; use Amazon's SDK for it",
+        )
+        for name in ("modelOutput", "modelInput")
+    ),
+    *(
+        (
+            {"custom_id": "a", **others},
+            "a request, not a result; read the file with read_requests",
+        )
+        for others in REQUESTS
+    ),
+    (
+        {"id": "batch_1", "object": "batch", "status": "completed", "errors": None},
+        "a batch object, not a result; pass the files that it names",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("value", "problem", "line"),
+    [*((*shape, at) for shape in FOREIGN for at in (1, 2)), (*FOREIGN[-1], 30_001)],
+)
+def test_files_of_another_kind_are_refused(
+    tmp_path: Path, value: Row, problem: str, line: int
+) -> None:
+    """A line of another service, or that is no result, refuses the file wherever it stands."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes((GOOD + b"\n") * (line - 1) + dumps(value).encode())
+    with pytest.raises(bf.LineError) as caught:
+        bf.read_results(path)
+    assert str(caught.value) == f"{path}, line {line:,}: {problem}"
+    assert (caught.value.path, caught.value.line) == (path, line)
+    with pytest.raises(Foreign, match=f"^{re.escape(problem)}$"):
+        read(path.read_bytes())
+
+
+def test_a_file_without_results_is_warned_of(tmp_path: Path) -> None:
+    """A table that is taken for a result file has its rows, and a word on what it is not."""
+    table, torn, output = (tmp_path / name for name in ("a.csv", "b.jsonl", "c.jsonl"))
+    table.write_text("id,review\na,good\n\nb,bad\n", encoding="utf-8")
+    torn.write_bytes(GOOD[:-1])
+    output.write_bytes(GOOD + b"\nnull\n")
+    said = f"none of the 3 lines of '{table}' is a result; pass output and error files"
+    with pytest.warns(UserWarning, match=f"^{re.escape(said)}$") as caught:
+        frame = bf.read_results([output, table, torn])
+    assert [warning.filename for warning in caught] == [__file__]
+    assert list(frame["status"]) == ["ok", *["malformed"] * 5]
+
+
+PANDAS_TEXT = pd.Series(["a"]).dtype
+ARROW_TEXT = pd.ArrowDtype(pa.large_string())
+
+
+@pytest.mark.parametrize("values", [(), (b"null",), (GOOD,), (GOOD, b"", result({}), GOOD)])
+@pytest.mark.parametrize("usage", [True, False])
+@pytest.mark.parametrize(
+    ("backend", "words", "numbers"),
+    [
+        (None, PANDAS_TEXT, "Int64"),
+        ("numpy_nullable", "string", "Int64"),
+        ("pyarrow", ARROW_TEXT, pd.ArrowDtype(pa.int64())),
+    ],
+)
+def test_columns_and_dtypes(
+    tmp_path: Path, values: tuple[Any], usage: bool, backend: str | None, words: Any, numbers: Any
+) -> None:
+    """Columns and dtypes are the same whether all, some or none of the values are there."""
+    path = write(tmp_path / "a.jsonl", *values)
+    frame = bf.read_results(path, usage=usage, dtype_backend=backend)
+    assert list(frame.columns) == [n for n in COLUMNS if usage or n not in TOKENS]
+    assert frame.index.equals(pd.RangeIndex(sum(value != b"" for value in values)))
+    for name in frame.columns.drop("status"):
+        is_number = name in (*TOKENS, "status_code", "line")
+        assert frame[name].dtype == (numbers if is_number else words), name
+    kind = frame["status"].dtype
+    assert isinstance(kind, pd.CategoricalDtype)
+    assert (tuple(kind.categories), kind.ordered) == (STATUSES, False)
+
+
+@pytest.mark.parametrize(
+    ("backend", "words", "flags"),
+    [
+        (None, PANDAS_TEXT, "boolean"),
+        ("numpy_nullable", "string", "boolean"),
+        ("pyarrow", ARROW_TEXT, pd.ArrowDtype(pa.bool_())),
+    ],
+)
+def test_dtypes_of_columns_that_are_there_sometimes(
+    tmp_path: Path, backend: str | None, words: Any, flags: Any
+) -> None:
+    """The columns of single endpoints have the dtypes of their kind, missing values or not."""
+    path = write(tmp_path / "a.jsonl", *(value for _, value, _ in SHAPES))
+    frame = bf.read_results(path, dtype_backend=backend)
+    for name in JSON_COLUMNS:
+        assert frame[name].dtype == words, name
+    assert frame["flagged"].dtype == flags
+
+
+@pytest.mark.parametrize(
+    ("bodies", "kind"),
+    [
+        ([embeddings([1, 2]), embeddings(packed(3, 4)), {}], pa.list_(pa.float32(), 2)),
+        ([embeddings([1, 2]), embeddings([3]), {}], pa.large_list(pa.float32())),
+        (
+            [embeddings([1, 2]), embeddings([3, 4], [5, 6]), {}],
+            pa.large_list(pa.large_list(pa.float32())),
+        ),
+    ],
+    ids=["regular", "ragged", "several"],
+)
+def test_embeddings_are_vectors(tmp_path: Path, bodies: list[Row], kind: pa.DataType) -> None:
+    """Vectors of one size are a column of fixed size in Arrow, and arrays of NumPy in pandas."""
+    path = write(tmp_path / "a.jsonl", *map(result, bodies))
+    right = [row["embedding"] for row in read(path.read_bytes())]
+    column = bf.read_results(path, dtype_backend="pyarrow")["embedding"]
+    assert column.dtype == pd.ArrowDtype(kind)
+    assert [plain(value) for value in column] == right
+    for backend in (None, "numpy_nullable"):
+        column = bf.read_results(path, dtype_backend=backend)["embedding"]
+        assert [plain(value) for value in column] == right
+        vector = column[0][0] if kind.value_type != pa.float32() else column[0]
+        assert (type(vector), vector.dtype) == (np.ndarray, np.dtype("float32"))
+
+
+def test_damaged_base64_shifts_no_vector(tmp_path: Path) -> None:
+    """Vectors beside base64 that is cut short are as they were, however much is missing."""
+    cut = [base64.b64encode(b"x" * size).decode() for size in (5, 7, 4, 6, 10)]
+    bodies = [embeddings(vector) for one in cut for vector in (packed(1, 2), one)]
+    path = write(tmp_path / "a.jsonl", *map(result, [*bodies, embeddings(packed(3, 4))]))
+    rows = rows_of(bf.read_results(path))
+    assert without_file(rows) == read(path.read_bytes())
+    assert [row["embedding"] for row in rows[::2]] == [[1, 2]] * 5 + [[3, 4]]
+
+
+def test_an_unknown_backend_is_refused(tmp_path: Path) -> None:
+    """Another name than the three for the dtypes is an error that lists them."""
+    message = "dtype_backend must be 'numpy_nullable', 'pyarrow' or None, not 'polars'"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        bf.read_results(write(tmp_path / "a.jsonl", GOOD), dtype_backend="polars")
+
+
+def test_no_file_is_an_error(tmp_path: Path) -> None:
+    """A path that leads nowhere is named."""
+    with pytest.raises(FileNotFoundError) as caught:
+        bf.read_results(tmp_path / "none.jsonl")
+    assert str(caught.value) == f"no file '{tmp_path / 'none.jsonl'}'; check the path"
+
+
+ENDS = [b"\n", b"\r\n", b"\n\n", b"\r\n \t\r\n\n"]
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("last", [b"", b"\n", b'\n{"id":"batch_req_1","cust'])
+@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz", ".txt"])
+def test_files_of_any_line_ends(
+    tmp_path: Path, end: bytes, mark: bytes, last: bytes, ending: str
+) -> None:
+    """Marks, ends and blank lines change no row, and the numbers of lines still count them."""
+    data = mark + end.join([GOOD, b"=======", GOOD]) + last
+    path = tmp_path / f"a{ending}"
+    path.write_bytes(gzip.compress(data) if ending.endswith("gz") else data)
+    step = end.count(b"\n")
+    fault = malformed("not JSON: Expecting value at character 0")
+    rows = [whole(OK, path, 1), whole(fault, path, 1 + step), whole(OK, path, 1 + 2 * step)]
+    if last.strip():
+        cut = malformed("not JSON: Unterminated string starting at character 20")
+        rows.append(whole(cut, path, 2 + 2 * step))
+    assert rows_of(bf.read_results(path)) == rows
+
+
+@pytest.mark.parametrize("data", [b"", b"\n", b"\xef\xbb\xbf", b" \r\n\t\n"])
+def test_a_file_without_lines_has_no_rows(tmp_path: Path, data: bytes) -> None:
+    """An empty file, as Azure gives when nothing failed, is a frame with columns and no rows."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(data)
+    frame = bf.read_results([path])
+    assert list(frame.columns) == list(COLUMNS)
+    assert len(frame) == 0
+
+
+def named(name: str, **others: Any) -> Row:
+    """Make a good result of an id."""
+    return result(chat(choice(**others)), custom_id=name)
+
+
+def ids(frame: pd.DataFrame) -> list[str | None]:
+    """List the ids of a frame."""
+    return [row["custom_id"] for row in rows_of(frame)]
+
+
+def test_files_stand_in_the_order_in_which_they_are_named(tmp_path: Path) -> None:
+    """Paths keep their order; globs and folders are sorted; no line is merged with another."""
+    for name in "cab":
+        write(tmp_path / f"{name}.jsonl", named(name), named("x"))
+    a, b, c = (tmp_path / f"{name}.jsonl" for name in "abc")
+    assert ids(bf.read_results([c, str(a), b])) == ["c", "x", "a", "x", "b", "x"]
+    for paths in (tmp_path, str(tmp_path / "*.jsonl"), [tmp_path / "[ab].jsonl", c]):
+        frame = bf.read_results(paths)
+        assert ids(frame) == ["a", "x", "b", "x", "c", "x"]
+        assert frame["file"].tolist() == [str(path) for path in (a, a, b, b, c, c)]
+        assert frame["line"].tolist() == [1, 2] * 3
+
+
+def test_a_file_named_twice_is_read_once(tmp_path: Path) -> None:
+    """A file that two of the paths lead to does not double its rows."""
+    path = write(tmp_path / "a.jsonl", named("a"))
+    assert ids(bf.read_results([path, tmp_path / "*.jsonl"])) == ["a"]
+
+
+def test_many_lines_keep_their_rows(tmp_path: Path) -> None:
+    """Rows stand as their lines do, over the borders of what is read at once."""
+    values = [named(f"row-{n}", content=f"answer {n}") for n in range(50_000)]
+    path = write(tmp_path / "a.jsonl", *values)
+    frame = bf.read_results(path)
+    assert frame["custom_id"].tolist() == [f"row-{n}" for n in range(50_000)]
+    assert frame["content"].tolist() == [f"answer {n}" for n in range(50_000)]
+    assert frame["line"].tolist() == list(range(1, 50_001))
+    assert set(frame["status"]) == {"ok"}
+
+
+@pytest.mark.parametrize("size", [5 << 20, 200_000_000])
+def test_long_lines_are_read(tmp_path: Path, size: int) -> None:
+    """A line of 5 MiB, as images give, or even of 200 MB is a row like any other."""
+    body = GOOD.replace(b'"hi"', b'"' + b"x" * size + b'"')
+    path = write(tmp_path / "a.jsonl", GOOD, body, GOOD)
+    frame = bf.read_results(path)
+    assert frame["status"].tolist() == ["ok"] * 3
+    assert frame["content"].str.len().tolist() == [2, size, 2]
+
+
+def request(name: Any, **body: Any) -> Row:
+    """Make a request as it was sent."""
+    url = "/v1/chat/completions"
+    return {"custom_id": name, "method": "POST", "url": url, "body": {"model": "m", **body}}
+
+
+def asked(folder: Path, *names: Any) -> Path:
+    """Write a file of requests with these ids."""
+    return write(folder / "requests.jsonl", *map(request, names))
+
+
+def read_warned(paths: Any, message: str, **options: Any) -> pd.DataFrame:
+    """Read results, and compare the whole of the only warning."""
+    with pytest.warns(UserWarning, match=f"^{re.escape(message)}$") as caught:
+        frame = bf.read_results(paths, **options)
+    assert [warning.filename for warning in caught] == [__file__]
+    return frame
+
+
+def test_with_requests_each_request_has_its_row(tmp_path: Path) -> None:
+    """Rows follow the requests; one without any result is missing, and has no file and no line."""
+    path = write(tmp_path / "a.jsonl", named("c"), failed(FAULT), named("00123"))
+    requests = asked(tmp_path, "a", "b", "c", "00123")
+    frame = bf.read_results(path, requests=requests)
+    missing = {**dict.fromkeys((*COLUMNS, *SOMETIMES)), "custom_id": "b", "status": "missing"}
+    assert rows_of(frame) == [
+        whole(FAILED, path, 2),
+        missing,
+        whole({**OK, "custom_id": "c"}, path, 1),
+        whole({**OK, "custom_id": "00123"}, path, 3),
+    ]
+    assert list(frame.columns) == list(COLUMNS)
+    assert frame["line"].dtype == "Int64"
+    assert frame.index.equals(pd.RangeIndex(4))
+
+
+def test_requests_may_be_numbered_and_repeated(tmp_path: Path) -> None:
+    """An id that is a number finds its text, and a request that stands twice has one row."""
+    path = write(tmp_path / "a.jsonl", named("17"), result(chat(), custom_id=18))
+    frame = bf.read_results(path, requests=asked(tmp_path, 18, 17, "18"))
+    assert ids(frame) == ["18", "17"]
+    assert frame["status"].tolist() == ["ok", "ok"]
+
+
+def test_requests_of_several_files_stand_in_their_order(tmp_path: Path) -> None:
+    """Request files are found as result files are; the first place of an id counts."""
+    for name, asks in (("a", "zy"), ("b", "xz")):
+        write(tmp_path / f"requests-{name}.jsonl", *map(request, asks))
+    path = write(tmp_path / "results.jsonl", *map(named, "xyz"))
+    assert ids(bf.read_results(path, requests=tmp_path / "requests-*.jsonl")) == ["z", "y", "x"]
+
+
+def test_no_requests_have_no_rows(tmp_path: Path) -> None:
+    """An empty request file asks for nothing, whatever came back."""
+    results, requests = write(tmp_path / "a.jsonl"), write(tmp_path / "requests.jsonl")
+    frame = bf.read_results(results, requests=requests)
+    assert (list(frame.columns), len(frame)) == (list(COLUMNS), 0)
+
+
+RANKED = [
+    ("ok", result(chat())),
+    ("truncated", result(chat(choice("hi", "length")))),
+    ("refused", result(chat(choice(None, refusal="No.")))),
+    ("filtered", result(chat(choice("", "content_filter")))),
+    ("http_error", failed(FAULT)),
+    ("expired", failed({"code": "batch_expired", "message": ""})),
+    ("cancelled", failed({"code": "batch_cancelled", "message": ""})),
+]
+PAIRS = [(RANKED[better], RANKED[worse]) for worse in range(len(RANKED)) for better in range(worse)]
+TWICE = "1 result is left out for a better or later one of the same custom_id: "
+
+
+@pytest.mark.parametrize(("better", "worse"), PAIRS, ids=lambda pair: pair[0])
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_better_of_two_results_wins(
+    tmp_path: Path, better: tuple[str, Row], worse: tuple[str, Row], turned: bool
+) -> None:
+    """Of two results of one request the better status counts, wherever it stands."""
+    values = [worse[1], better[1]] if turned else [better[1], worse[1]]
+    path = write(tmp_path / "results.jsonl", *values)
+    lost = f"'a' in {path}, line {1 if turned else 2}"
+    frame = read_warned(path, TWICE + lost, requests=asked(tmp_path, "a"))
+    assert frame["status"].tolist() == [better[0]]
+
+
+def test_of_equal_results_the_later_wins(tmp_path: Path) -> None:
+    """Of results with one status, the later line counts, and that of the later file before it."""
+    a = write(tmp_path / "a.jsonl", named("a", content="1"), named("a", content="2"))
+    b = write(tmp_path / "b.jsonl", named("a", content="3"), b"", named("a", content="4"))
+    requests = asked(tmp_path, "a")
+    for paths, content, line in (([a, b], "4", 3), ([b, a], "2", 2)):
+        lost = [f"'a' in {p}, line {n}" for p in paths for n in ((1, 2) if p == a else (1, 3))][:3]
+        lead = "3 results are left out for a better or later one of the same custom_id: "
+        frame = read_warned(paths, lead + ", ".join(lost), requests=requests)
+        assert (frame["content"].tolist(), frame["line"].tolist()) == ([content], [line])
+
+
+def test_results_that_nobody_asked_for_are_warned_of(tmp_path: Path) -> None:
+    """Results of other requests stay out; how many there are is said, and where the first stand."""
+    path = write(tmp_path / "a.jsonl", *(named(f"x{n}") for n in range(1_500)), named("a"))
+    first = ", ".join(f"'x{n}' in {path}, line {n + 1}" for n in range(5))
+    lead = "1,500 results are left out, having no request: "
+    frame = read_warned(path, f"{lead}{first}, …", requests=asked(tmp_path, "a"))
+    assert rows_of(frame) == [whole(OK, path, 1_501)]
+
+
+def test_malformed_lines_are_warned_of(tmp_path: Path) -> None:
+    """With requests, lines without an id belong to none of them, and are said to be there."""
+    path = write(tmp_path / "a.jsonl", b"=======", named("a"), GOOD[:50])
+    message = f"2 results are malformed and left out: {path}, line 1, {path}, line 3"
+    frame = read_warned(path, message, requests=asked(tmp_path, "a"))
+    assert rows_of(frame) == [whole(OK, path, 2)]
+
+
+def test_result_files_as_requests_are_refused(tmp_path: Path) -> None:
+    """A file of results in the place of the requests is an error that names it."""
+    path = write(tmp_path / "a.jsonl", named("a"))
+    with pytest.raises(bf.LineError) as caught:
+        bf.read_results(path, requests=path)
+    assert str(caught.value) == (
+        f"{path}, line 1: a result, not a request; read the file with read_results"
+    )
+
+
+RATING = {
+    "type": "object",
+    "properties": {"stars": {"type": "integer"}, "tone": {"enum": ["calm", "angry"]}},
+    "required": ["stars", "tone"],
+    "additionalProperties": False,
+}
+NAMED = {"name": "rating", "strict": True, "schema": RATING}
+OTHER = {"name": "rating", "strict": True, "schema": {**RATING, "title": "Other"}}
+
+
+def rated(content: Any, name: str = "a", finish: str = "stop", **said: Any) -> Row:
+    """Make a result with this answer."""
+    return result(chat(choice(content, finish, **said)), custom_id=name)
+
+
+@pytest.mark.parametrize(
+    ("value", "row", "values"),
+    [
+        (rated('{"stars":5,"tone":"calm"}'), {"status": "ok"}, [5, "calm"]),
+        (
+            rated('{"stars":"5","tone":"calm"}'),
+            {"status": "invalid_json", "error_message": "'stars' is '5', not an integer"},
+            [None, None],
+        ),
+        (
+            rated("I would say five."),
+            {
+                "status": "invalid_json",
+                "error_message": "not JSON: Expecting value at character 0",
+            },
+            [None, None],
+        ),
+        (
+            rated(None),
+            {"status": "invalid_json", "error_message": "there is no answer"},
+            [None, None],
+        ),
+        (rated('{"stars":5', finish="length"), {"status": "truncated"}, [None, None]),
+        (rated(None, refusal="No."), {"status": "refused"}, [None, None]),
+        (rated("", finish="content_filter"), {"status": "filtered"}, [None, None]),
+        (rated(None, tool_calls=[CALL]), {"status": "ok"}, [None, None]),
+        (failed(FAULT), {"status": "http_error", "error_message": "Bad model."}, [None, None]),
+        (
+            result(responses(message(text('{"stars":1,"tone":"angry"}')))),
+            {"status": "ok"},
+            [1, "angry"],
+        ),
+    ],
+)
+def test_answers_are_columns(tmp_path: Path, value: Row, row: Row, values: list[Any]) -> None:
+    """With a schema, the answers that follow it fill its columns, and the others say why not."""
+    path = write(tmp_path / "a.jsonl", rated('{"stars":2,"tone":"calm"}', "x"), value)
+    frame = bf.read_results(path, json_schema=NAMED)
+    first = ["custom_id", "status", "content", "stars", "tone", "finish_reason"]
+    assert list(frame.columns[:6]) == first
+    assert str(frame["stars"].dtype) == "Int64"
+    assert frame["tone"].cat.categories.tolist() == ["calm", "angry"]
+    rows = rows_of(frame)
+    assert [rows[0]["stars"], rows[0]["tone"]] == [2, "calm"]
+    assert [rows[1].pop("stars"), rows[1].pop("tone")] == values
+    (expected,) = without_file(rows_of(bf.read_results(path)))[1:]
+    assert without_file(rows[1:]) == [{**expected, **row}]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"response_format": {"type": "json_schema", "json_schema": NAMED}},
+        {"text": {"format": {"type": "json_schema", **NAMED}}},
+    ],
+)
+def test_the_schema_is_read_from_the_requests(tmp_path: Path, body: Row) -> None:
+    """Requests that all ask for one schema give its columns, without being told."""
+    path = write(tmp_path / "a.jsonl", rated('{"stars":5,"tone":"calm"}'), rated("?", "b"))
+    requests = write(tmp_path / "requests.jsonl", *(request(name, **body) for name in "bca"))
+    rows = rows_of(bf.read_results(path, requests=requests))
+    assert [(row["status"], row["stars"], row["tone"]) for row in rows] == [
+        ("invalid_json", None, None),
+        ("missing", None, None),
+        ("ok", 5, "calm"),
+    ]
+
+
+def test_a_good_answer_is_better_than_one_that_breaks_the_schema(tmp_path: Path) -> None:
+    """Of two answers to one request, the one that follows the schema counts."""
+    path = write(tmp_path / "a.jsonl", rated('{"stars":5,"tone":"calm"}'), rated("?"))
+    lost = f"'a' in {path}, line 2"
+    frame = read_warned(path, TWICE + lost, requests=asked(tmp_path, "a"), json_schema=NAMED)
+    assert (frame["status"].tolist(), frame["stars"].tolist()) == (["ok"], [5])
+
+
+def test_requests_of_several_schemas_give_no_columns(tmp_path: Path) -> None:
+    """Where requests ask for different schemas, answers stay text, and a warning says so."""
+    formats = [{"type": "json_schema", "json_schema": schema} for schema in (NAMED, OTHER)]
+    asks = [request(n, response_format=f) for n, f in zip("ab", formats, strict=True)]
+    requests = write(tmp_path / "requests.jsonl", *asks)
+    path = write(tmp_path / "a.jsonl", rated("{}"), rated("{}", "b"))
+    message = "the requests do not all ask for the same schema; pass json_schema= for typed answers"
+    frame = read_warned(path, message, requests=requests)
+    assert list(frame.columns) == list(COLUMNS)
+    assert frame["status"].tolist() == ["ok", "ok"]
+
+
+def test_properties_with_names_of_columns_are_renamed(tmp_path: Path) -> None:
+    """A property named like a column of results gets a suffix, and a warning tells its name."""
+    properties = {name: {"type": "string"} for name in ("status", "model", "stars")}
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    path = write(tmp_path / "a.jsonl", rated('{"status":"s","model":"m","stars":"*"}'))
+    message = (
+        "of the answers, 'status' is column 'status_answer', 'model' is column 'model_answer': "
+        "results have columns of these names themselves"
+    )
+    frame = read_warned(path, message, json_schema=schema)
+    assert list(frame.columns[2:6]) == ["content", "status_answer", "model_answer", "stars"]
+    assert frame.iloc[0, 3:6].tolist() == ["s", "m", "*"]
+    assert frame["status"].tolist() == ["ok"]
