@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import pandas as pd
 import pyarrow as pa
 
-from batch_frames.batches import Job, download, spare_submitted, submit, wait
+from batch_frames.batches import Job, download, refuse_submitted, submit, wait
 from batch_frames.errors import BatchFramesError, JobError
 from batch_frames.files import Limits, Paths, find_shards
 from batch_frames.requests import LIMITS, Options, Value, from_dataframe, warn_of
@@ -93,7 +93,7 @@ def run(
     batch = from_dataframe(
         frame, id_column=id_column, prompt_column=prompt_column, na=na, **options
     )
-    shards, requests, skipped = batch._save(path, limits, progress, spare_submitted)
+    shards, requests, skipped = batch._save(path, limits, progress, refuse_submitted)
     warn_of(requests, skipped)
     if not requests:
         raise BatchFramesError("the frame has no rows to ask about")

@@ -19,7 +19,7 @@ from batch_frames.batches.job import ENDED, Job, Jobs, Settings
 from batch_frames.errors import BatchFramesError, LineError
 from batch_frames.files import file_hash, ledger_path, locked
 
-__all__ = ["Ledger", "Ledgers", "spare_in_flight", "spare_submitted"]
+__all__ = ["Ledger", "Ledgers", "refuse_in_flight", "refuse_submitted"]
 
 
 FACTS = frozenset(field.name for field in fields(Job)) - {"path", "token", "settings", "files"}
@@ -189,7 +189,7 @@ def _open(path: Path) -> int:
     return handle
 
 
-def spare_in_flight(changes: Mapping[Path, Path | None]) -> None:
+def refuse_in_flight(changes: Mapping[Path, Path | None]) -> None:
     """Refuse to change or remove shards that the ledger beside them has in flight.
 
     The same bytes may be written again, and a file may go when its bytes stand under a new name.
@@ -217,11 +217,11 @@ def spare_in_flight(changes: Mapping[Path, Path | None]) -> None:
         )
 
 
-def spare_submitted(changes: Mapping[Path, Path | None]) -> None:
+def refuse_submitted(changes: Mapping[Path, Path | None]) -> None:
     """Refuse to change or remove shards that were submitted, whether they have ended or not.
 
     Args:
-        changes: As for ``spare_in_flight``.
+        changes: As for ``refuse_in_flight``.
 
     Raises:
         BatchFramesError: If the requests of a batch would be lost.

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import pandas as pd
 
 from batch_frames.batches.client import NoBatchError, Service, batch_facts, settled_batch
 from batch_frames.batches.failures import failure_text, failures
@@ -19,22 +17,15 @@ from batch_frames.errors import BatchFramesError
 from batch_frames.files import LEDGER, RESULT_ENDINGS, Paths, find_files, ledger_path
 
 if TYPE_CHECKING:
+    import pandas as pd
     from openai import OpenAI
 
-__all__ = ["cancel", "fresh", "job_list", "load_jobs", "retrieve", "status"]
+__all__ = ["cancel", "fresh", "job_list", "job_rows", "load_jobs", "retrieve", "status"]
 
 
-STATUS_COLUMNS = [
-    "shard",
-    "batch_id",
-    "status",
-    "total",
-    "completed",
-    "failed",
-    "age",
-    "expires",
-    "errors",
-]
+COUNTS = ("total", "completed", "failed")
+
+STATUS_COLUMNS = ("shard", "batch_id", "status", *COUNTS, "age", "expires", "errors")
 
 
 def load_jobs(path: Paths) -> list[Job]:
@@ -131,48 +122,52 @@ def _facts_of(batch_id: str | None, batch: Any) -> dict[str, Any]:
 
 
 def status(jobs: Job | Iterable[Job], *, client: OpenAI | None = None) -> pd.DataFrame:
-    """Show where each batch stands, asking the service for those that had not ended.
+    """Return a table of batch statuses, refreshing those still running.
 
     Args:
         jobs: What ``submit`` or ``load_jobs`` returned.
-        client: As for ``submit``; not needed when all have ended.
+        client: As for ``submit``; not needed once all batches have ended.
 
     Returns:
         One row per shard: ``shard``, ``batch_id``, ``status``, ``total``, ``completed``, ``failed``
-        (requests), ``age`` (since the batch was made), ``expires`` and ``errors`` (what the service
-        found wrong with the shard). What is not known is missing.
+        (requests), ``age`` (since the batch was created), ``expires`` and ``errors`` (what the
+        service found wrong with the shard). Unknown values are missing.
 
     Raises:
-        openai.APIError: As the SDK says it.
+        openai.APIError: Passed through from the SDK.
     """
-    ledgers = Ledgers()
-    listed = [_as_known(job, ledgers) for job in job_list(jobs, "status")]
-    now = time.time()
-    with Service(client, "status") as service:
-        rows = [_row(job, now) for job in fresh(service, listed)]
-    frame = pd.DataFrame(rows, columns=STATUS_COLUMNS)
-    for name in ("total", "completed", "failed"):
+    import pandas as pd
+
+    frame = pd.DataFrame(job_rows(jobs, client=client), columns=STATUS_COLUMNS)
+    for name in COUNTS:
         frame[name] = frame[name].astype("Int64")
-    frame["age"] = pd.to_timedelta(frame["age"], unit="s").dt.as_unit("s")
-    frame["expires"] = pd.to_datetime(frame["expires"], unit="s", utc=True).dt.as_unit("s")
+    frame["age"] = pd.to_timedelta(frame["age"]).dt.as_unit("s")
+    frame["expires"] = pd.to_datetime(frame["expires"], utc=True).dt.as_unit("s")
     return frame
 
 
-def _row(job: Job, now: float) -> dict[str, Any]:
+def job_rows(jobs: Job | Iterable[Job], *, client: OpenAI | None = None) -> list[dict[str, Any]]:
+    """Return the rows of the table of ``status`` as dicts; unknown values are None."""
+    ledgers = Ledgers()
+    listed = [_as_known(job, ledgers) for job in job_list(jobs, "status")]
+    now = datetime.now(UTC)
+    with Service(client, "status") as service:
+        return [_row(job, now) for job in fresh(service, listed)]
+
+
+def _row(job: Job, now: datetime) -> dict[str, Any]:
     found = failures(job) if job.status == "failed" else []
     more = f"; and {len(found) - 1:,} more" if len(found) > 1 else ""
-    age = None if job.created_at is None else max(int(now - job.created_at), 0)
-    return {
-        "shard": job.path.name,
-        "batch_id": job.batch_id,
-        "status": job.state,
-        "total": job.total,
-        "completed": job.completed,
-        "failed": job.failed,
-        "age": age,
-        "expires": job.expires_at,
-        "errors": failure_text(found[0]) + more if found else None,
-    }
+    created, expires = map(_moment, (job.created_at, job.expires_at))
+    age = created and max(timedelta(seconds=int((now - created).total_seconds())), timedelta(0))
+    errors = failure_text(found[0]) + more if found else None
+    counts = (job.total, job.completed, job.failed)
+    values = (job.path.name, job.batch_id, job.state, *counts, age, expires, errors)
+    return dict(zip(STATUS_COLUMNS, values, strict=True))
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 def _as_known(job: Job, ledgers: Ledgers) -> Job:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from batch_frames.arrow import TEXT, bytes_of
-from batch_frames.batches import spare_in_flight
+from batch_frames.batches import refuse_in_flight
 from batch_frames.display import card_html, size_text
 from batch_frames.errors import BatchFramesError, RequestError, TemplateError
 from batch_frames.files import Limits, Shard, ShardWriter, open_store
@@ -155,7 +155,7 @@ class BatchCreator:
             BatchFramesError: If another process is writing there, a file that the rows come from
                 or whose batch runs would be replaced, or a pipe would need a split.
         """
-        check = None if overwrite else spare_in_flight
+        check = None if overwrite else refuse_in_flight
         shards, requests, skipped = self._save(file_path, limits, progress, check)
         warn_of(requests, skipped)
         return shards

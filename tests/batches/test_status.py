@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import batch_frames as bf
+from batch_frames.batches import job_rows
 from tests.service.server import BatchServer, reply
 from tests.support.jobs import events, save, wait
 
@@ -73,6 +74,10 @@ def test_status_is_a_table(server: BatchServer) -> None:
     assert kinds["total"] == kinds["completed"] == kinds["failed"] == "Int64"
     assert kinds["age"] == "timedelta64[s]"
     assert kinds["expires"] == "datetime64[s, UTC]"
+    rows = job_rows(jobs, client=server.client())
+    assert [list(row) for row in rows] == [list(table)] * 3
+    assert (rows[1]["total"], rows[1]["age"], rows[1]["expires"]) == (None, None, None)
+    assert rows[0]["expires"] == table["expires"].iloc[0]
     assert events() == ["intent"] * 3 + ["uploaded", "creating", "created"], "nothing is noted"
 
 
