@@ -1,5 +1,31 @@
 """The command line: each command parses arguments, calls one function and prints."""
 
-from batch_frames.cli.main import main
+import click
+
+from batch_frames.cli.batches import COMMANDS
+from batch_frames.cli.read import read, retry
+from batch_frames.cli.write import write
 
 __all__ = ["main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="batch-frames")
+def main() -> None:
+    """Turn tables into OpenAI Batch API request files, and what comes back into tables.
+
+    \b
+    Example:
+      batch-frames write reviews.csv out/reviews.jsonl --id-column id --prompt-column review \\
+          --model gpt-5.6-luna --system-prompt "Rate the review from 1 to 5."
+      batch-frames submit out/reviews.jsonl
+      batch-frames wait out/reviews.jsonl
+      batch-frames download out/reviews.jsonl
+      batch-frames read out/reviews.output.jsonl out/reviews.errors.jsonl \\
+          --requests out/reviews.jsonl --join reviews.csv --id-column id -o rated.csv
+    """
+
+
+# The commands import what they call when they run, so that help and errors come at once.
+for command in (write, *COMMANDS, read, retry):
+    main.add_command(command)

@@ -6,60 +6,61 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import pandas as pd
 
-from batch_frames.batches import (
-    ENDED,
-    NO_KEY,
-    Job,
-    cancel,
-    download,
-    load_jobs,
-    make_client,
-    run_local,
-    status,
-    submit,
-    wait,
-)
 from batch_frames.cli.terminal import (
     check_output,
-    json_file,
+    output_option,
     plain_errors,
-    print_frame,
-    write_frame,
+    read_schema,
+    schema_option,
 )
 from batch_frames.display import size_text
-from batch_frames.results import UNANSWERED, summary_line
-from batch_frames.run import run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from batch_frames.batches import Job
 
 __all__ = ["COMMANDS"]
 
 
+Paths = tuple[str, ...]
+
 RESULT_COLUMNS = ("custom_id", "status", "content", "error_message")
 
-UNWELL = {"failed", *UNANSWERED}
+FAILED = ("failed", "expired", "cancelled")
+
+timeout_option = click.option("--timeout", type=float, help="Seconds after which to give up.")
+
+poll_option = click.option("--poll", type=float, help="Seconds between polls.")
 
 
 def _with_client(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that say where the service is, and the paths."""
-    for decorate in (
-        click.option(
-            "--api-key-env", metavar="NAME", help="Environment variable that holds the API key."
-        ),
-        click.option("--base-url", help="Address of a compatible service, with its version."),
-        click.argument("paths", nargs=-1, required=True),
-    ):
-        command = decorate(command)
-    return command
+    """Add PATHS and the options that say where the service is; pass a client made from these."""
+
+    @click.option(
+        "--api-key-env", metavar="NAME", help="Environment variable that holds the API key."
+    )
+    @click.option("--base-url", help="Address of a compatible service, with its version.")
+    @click.argument("paths", nargs=-1, required=True)
+    @wraps(command)
+    def call(base_url: str | None, api_key_env: str | None, **options: Any) -> None:
+        with plain_errors(), _client(base_url, api_key_env) as client:
+            command(client=client, **options)
+
+    return call
 
 
 @contextmanager
 def _client(base_url: str | None, api_key_env: str | None) -> Iterator[Any]:
     """Make a client where the user says more than the SDK finds out itself; None otherwise."""
+    from batch_frames.batches import NO_KEY, make_client
+
     if base_url is None and api_key_env is None:
         yield None
         return
@@ -70,201 +71,169 @@ def _client(base_url: str | None, api_key_env: str | None) -> Iterator[Any]:
         yield client
 
 
-@click.command("submit")
+@click.command()
 @_with_client
 @click.option("--metadata", multiple=True, metavar="KEY=TEXT", help="Attach a text; repeatable.")
-@click.option("--completion-window", default="24h", show_default=True, help="Time to end in.")
+@click.option(
+    "--completion-window", default="24h", show_default=True, help="Time a batch may take."
+)
 @click.option(
     "--output-expires-after",
     type=click.IntRange(1),
     metavar="SECONDS",
-    help="Let the service delete result files so long after they were made.",
+    help="Let the service delete result files this long after they were made.",
 )
 @click.option(
     "--max-enqueued-tokens",
     type=click.IntRange(1),
-    help="Most tokens to have with the service; what is beyond waits for 'wait' to send it.",
+    help="Maximum number of tokens enqueued at once; 'wait' sends the rest later.",
 )
-def submit_command(
-    paths: tuple[str, ...],
-    base_url: str | None,
-    api_key_env: str | None,
-    metadata: tuple[str, ...],
-    output_expires_after: int | None,
-    **options: Any,
+def submit(
+    paths: Paths, metadata: tuple[str, ...], output_expires_after: int | None, **options: Any
 ) -> None:
-    """Upload request files (PATHS) and create a batch of each, once and no more.
+    """Upload request files (PATHS) and create exactly one batch per file.
 
-    What was sent is noted beside the files; run again, nothing is sent twice.
+    Progress is kept in files next to them; run again, nothing is sent twice.
 
     \b
     Example:
       batch-frames submit out/reviews-*.jsonl --metadata project=reviews
     """
+    import batch_frames.batches as batches
+
     if output_expires_after is not None:
         expiry = {"anchor": "created_at", "seconds": output_expires_after}
         options["output_expires_after"] = expiry
-    with plain_errors(), _client(base_url, api_key_env) as client:
-        pairs = dict(map(_pair, metadata))
-        _print_jobs(submit(paths, client=client, metadata=pairs or None, **options))
+    pairs = dict(map(_pair, metadata))
+    _print_jobs(batches.submit(paths, metadata=pairs or None, **options))
 
 
-@click.command("wait")
+@click.command()
 @_with_client
-@click.option("--timeout", type=float, help="Seconds after which to give up.")
-@click.option("--poll", type=float, help="Seconds between two looks.")
-def wait_command(
-    paths: tuple[str, ...], base_url: str | None, api_key_env: str | None, **options: Any
-) -> None:
-    """Wait until the batches of PATHS have ended: request files, or ledgers (*.jobs.jsonl).
+@timeout_option
+@poll_option
+def wait(paths: Paths, **options: Any) -> None:
+    """Wait for the batches of PATHS to finish: request files, or ledgers (*.jobs.jsonl).
 
     \b
     Example:
       batch-frames wait out/reviews.jobs.jsonl --timeout 3600
     """
-    with plain_errors(), _client(base_url, api_key_env) as client:
-        jobs = wait(load_jobs(paths), client=client, **options)
-        _print_jobs(jobs)
+    import batch_frames.batches as batches
+
+    jobs = batches.wait(batches.load_jobs(paths), **options)
+    _print_jobs(jobs)
     _exit_for(job.status for job in jobs)
 
 
-@click.command("status")
+@click.command()
 @_with_client
-@click.option("--watch", is_flag=True, help="Show the table anew until all have ended.")
-@click.option(
-    "--poll", type=float, default=10, show_default=True, help="Seconds between two looks."
-)
-def status_command(
-    paths: tuple[str, ...],
-    base_url: str | None,
-    api_key_env: str | None,
-    watch: bool,
-    poll: float,
-) -> None:
-    """Show where the batches of PATHS stand: request files, or ledgers (*.jobs.jsonl).
+@click.option("--watch", is_flag=True, help="Refresh the table until all batches have ended.")
+@click.option("--poll", type=float, default=10, show_default=True, help="Seconds between polls.")
+def status(paths: Paths, client: Any, watch: bool, poll: float) -> None:
+    """Show the status of the batches of PATHS: request files, or ledgers (*.jobs.jsonl).
 
     \b
     Example:
       batch-frames status out/reviews.jobs.jsonl --watch
     """
-    with plain_errors(), _client(base_url, api_key_env) as client:
-        jobs = load_jobs(paths)
-        frame = status(jobs, client=client)
-        _print_status(frame, clear=watch)
-        while watch and not frame["status"].isin(ENDED).all():
-            time.sleep(poll)
-            frame = status(jobs, client=client)
-            _print_status(frame, clear=True)
+    import batch_frames.batches as batches
+
+    jobs = batches.load_jobs(paths)
+    frame = batches.status(jobs, client=client)
+    _print_status(frame, clear=watch)
+    while watch and not frame["status"].isin(batches.ENDED).all():
+        time.sleep(poll)
+        frame = batches.status(jobs, client=client)
+        _print_status(frame, clear=True)
     _exit_for(frame["status"])
 
 
-@click.command("download")
+@click.command()
 @_with_client
-def download_command(paths: tuple[str, ...], base_url: str | None, api_key_env: str | None) -> None:
-    """Download the result files of PATHS, request files or ledgers, to stand beside them.
+def download(paths: Paths, client: Any) -> None:
+    """Download the result files of PATHS, request files or ledgers, into the same folders.
 
     \b
     Example:
       batch-frames download out/reviews.jobs.jsonl
     """
-    with plain_errors(), _client(base_url, api_key_env) as client:
-        files = download(load_jobs(paths), client=client)
-        _print_files(files)
-        jobs = load_jobs(paths)
-    _exit_for(job.status for job in jobs)
+    import batch_frames.batches as batches
+
+    _print_files(batches.download(batches.load_jobs(paths), client=client))
+    _exit_for(job.status for job in batches.load_jobs(paths))
 
 
-@click.command("cancel")
+@click.command()
 @_with_client
-def cancel_command(paths: tuple[str, ...], base_url: str | None, api_key_env: str | None) -> None:
-    """Cancel the batches of PATHS that have not ended, request files or ledgers.
+def cancel(paths: Paths, client: Any) -> None:
+    """Cancel the batches of PATHS that are still running, request files or ledgers.
 
     \b
     Example:
       batch-frames cancel out/reviews.jobs.jsonl
     """
-    with plain_errors(), _client(base_url, api_key_env) as client:
-        _print_jobs(cancel(load_jobs(paths), client=client))
+    import batch_frames.batches as batches
+
+    _print_jobs(batches.cancel(batches.load_jobs(paths), client=client))
 
 
-@click.command("run")
+@click.command()
 @_with_client
 @click.option(
     "--max-enqueued-tokens",
     type=click.IntRange(1),
-    help="Most tokens to have with the service at once.",
+    help="Maximum number of tokens enqueued at once.",
 )
-@click.option("--timeout", type=float, help="Seconds after which to give up waiting.")
-@click.option("--poll", type=float, help="Seconds between two looks.")
-@click.option(
-    "--json-schema",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="JSON file with the schema of the answers; without it, that of the requests is used.",
-)
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write all columns to this .csv or .parquet file instead of the terminal.",
-)
-def run_command(
-    paths: tuple[str, ...],
-    base_url: str | None,
-    api_key_env: str | None,
-    json_schema: Path | None,
-    output: Path | None,
-    **options: Any,
-) -> None:
+@timeout_option
+@poll_option
+@schema_option
+@output_option
+def run(paths: Paths, json_schema: Path | None, output: Path | None, **options: Any) -> None:
     """Submit request files (PATHS), wait, download, and read the results into a table.
 
-    Run again, it goes on where it was, and nothing is paid twice.
+    Run again, it resumes where it stopped, and nothing is billed twice.
 
     \b
     Example:
       batch-frames run out/reviews-*.jsonl -o results.parquet
     """
-    with plain_errors(), _client(base_url, api_key_env) as client:
-        check_output(output)
-        schema = json_file(json_schema) if json_schema else None
-        results = run(list(paths), client=client, json_schema=schema, **options)
-        if output:
-            write_frame(results, output)
-        else:
-            print_frame(results, RESULT_COLUMNS)
-        click.echo(summary_line(results))
-        statuses = [job.status for job in load_jobs(paths)]
-    _exit_for([*statuses, *results["status"].unique()])
+    import batch_frames.batches as batches
+    from batch_frames.cli.tables import print_frame, write_frame
+    from batch_frames.results import UNANSWERED, summary_line
+    from batch_frames.run import run
+
+    check_output(output)
+    results = run(list(paths), json_schema=read_schema(json_schema), **options)
+    if output:
+        write_frame(results, output)
+    else:
+        print_frame(results, RESULT_COLUMNS)
+    click.echo(summary_line(results))
+    _exit_for(job.status for job in batches.load_jobs(paths))
+    _exit_for(results["status"].unique(), UNANSWERED)
 
 
-@click.command("run-local")
+@click.command()
 @_with_client
 @click.option(
     "--concurrency", type=click.IntRange(1), default=8, show_default=True,
-    help="Most requests to have on the way at once.",
+    help="Maximum number of requests in flight.",
 )  # fmt: skip
-@click.option("--limit", type=click.IntRange(0), help="Most requests to send, the first ones.")
-def run_local_command(
-    paths: tuple[str, ...], base_url: str | None, api_key_env: str | None, **options: Any
-) -> None:
+@click.option("--limit", type=click.IntRange(0), help="Send only the first requests.")
+def run_local(paths: Paths, **options: Any) -> None:
     """Send the requests of PATHS to a live endpoint, without a batch.
 
     \b
     Example:
       batch-frames run-local out/reviews.jsonl --limit 5 --base-url http://localhost:11434/v1
     """
-    with plain_errors(), _client(base_url, api_key_env) as client:
-        _print_files(run_local(paths, client=client, **options))
+    import batch_frames.batches as batches
+
+    _print_files(batches.run_local(paths, **options))
 
 
-COMMANDS = (
-    submit_command,
-    wait_command,
-    status_command,
-    download_command,
-    cancel_command,
-    run_command,
-    run_local_command,
-)
+COMMANDS = (submit, wait, status, download, cancel, run, run_local)
 """All commands of this module, for the group that has them."""
 
 
@@ -275,29 +244,19 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _exit_for(statuses: Iterable[str]) -> None:
-    """End with 1 when not all is well."""
-    if any(found in UNWELL for found in statuses):
+def _exit_for(statuses: Iterable[str], failed: Iterable[str] = FAILED) -> None:
+    """Exit with 1 if one of the statuses is a failure."""
+    if not set(statuses).isdisjoint(failed):
         raise click.exceptions.Exit(1)
 
 
 def _print_jobs(jobs: Iterable[Job]) -> None:
-    _print_table(
-        [
-            (
-                job.path.name,
-                job.batch_id or "-",
-                job.state,
-                _done(job.completed, job.failed, job.requests),
-            )
-            for job in jobs
-        ]
-    )
+    _print_table([(job.path.name, job.batch_id or "-", job.state, _done(job)) for job in jobs])
 
 
-def _done(completed: int | None, failed: int | None, requests: int) -> str:
-    text = f"{completed or 0:,} of {requests:,}"
-    return f"{text}, {failed:,} failed" if failed else text
+def _done(job: Job) -> str:
+    text = f"{job.completed or 0:,} of {job.requests:,}"
+    return f"{text}, {job.failed:,} failed" if job.failed else text
 
 
 def _print_status(frame: pd.DataFrame, *, clear: bool) -> None:
@@ -315,6 +274,8 @@ def _print_status(frame: pd.DataFrame, *, clear: bool) -> None:
 
 
 def _known(value: Any, form: str) -> str:
+    import pandas as pd
+
     return "-" if pd.isna(value) else form.format(value)
 
 

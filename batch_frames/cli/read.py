@@ -1,33 +1,37 @@
-"""Read request and result files from the command line, and write again what lacks an answer."""
+"""Read request and result files from the command line, and retry what lacks an answer."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import pandas as pd
 
 from batch_frames.cli.terminal import (
+    EXISTING_FILE,
+    NEW_FILE,
     check_output,
     count_text,
-    json_file,
+    output_option,
     plain_errors,
-    print_frame,
     print_shards,
-    write_frame,
+    read_schema,
+    schema_option,
 )
-from batch_frames.files import ENDINGS, LEDGER, find_files, holds_requests
-from batch_frames.frames import read_table, to_dataframe
-from batch_frames.requests import read_requests
-from batch_frames.results import STATUSES, UNANSWERED, join_results, read_results, summary_line
-from batch_frames.retry import retry_requests
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["read", "retry"]
 
 
 REQUEST_COLUMNS = ("custom_id", "model", "system_prompt", "user_prompt")
+
+UNANSWERED = ("http_error", "expired", "cancelled", "missing", "malformed")
+
+# As in batch_frames.results, which loads pandas.
+STATUSES = ("ok", "truncated", "refused", "filtered", "invalid_json", *UNANSWERED)
 
 
 @click.command()
@@ -37,24 +41,15 @@ REQUEST_COLUMNS = ("custom_id", "model", "system_prompt", "user_prompt")
     multiple=True,
     help="Request file that was sent, or a glob; repeatable. Each request then has its row.",
 )
-@click.option(
-    "--json-schema",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="JSON file with the schema of the answers; without it, that of the requests is used.",
-)
+@schema_option
 @click.option(
     "--join",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="CSV or Parquet file that the requests were made of; its columns come first.",
+    type=EXISTING_FILE,
+    help="CSV or Parquet file that the requests were made from; its columns come first.",
 )
 @click.option("--id-column", help="Column of --join with the custom_ids.")
-@click.option("--prefix", default="", help="What the names of the results' columns get in front.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write all columns to this .csv or .parquet file instead of the terminal.",
-)
+@click.option("--prefix", default="", help="Prefix for the names of the results' columns.")
+@output_option
 def read(files: tuple[str, ...], output: Path | None, **options: Any) -> None:
     """Read FILES into a table: request files, or output and error files.
 
@@ -66,6 +61,8 @@ def read(files: tuple[str, ...], output: Path | None, **options: Any) -> None:
       batch-frames read out/reviews.output.jsonl out/reviews.errors.jsonl \\
           --requests out/reviews.jsonl --join reviews.csv --id-column id -o rated.parquet
     """
+    from batch_frames.requests import read_requests
+
     if bool(options["join"]) != bool(options["id_column"]):
         raise click.UsageError("--join and --id-column need each other")
     if options["prefix"] and not options["join"]:
@@ -85,7 +82,9 @@ def read(files: tuple[str, ...], output: Path | None, **options: Any) -> None:
 
 
 def _kinds(files: tuple[str, ...]) -> dict[Path, bool | None]:
-    """Tell of each file whether it holds requests; ledgers, which shells expand to, fall out."""
+    """Find out which files hold requests; ledgers, which a glob catches too, are left out."""
+    from batch_frames.files import ENDINGS, LEDGER, find_files, holds_requests
+
     named = [name for name in files if not name.endswith(LEDGER)]
     if not named:
         problem = "is a ledger of batches; name request files, or output and error files"
@@ -104,11 +103,14 @@ def _read_results(
     id_column: str | None,
     prefix: str,
 ) -> None:
+    from batch_frames.frames import read_table, to_dataframe
+    from batch_frames.results import join_results, read_results, summary_line
+
     # pandas' own dtypes make floats of whole numbers in lists, and lose types that no value shows.
     results = read_results(
         paths,
         requests=[*requests, *asked] or None,
-        json_schema=json_file(json_schema) if json_schema else None,
+        json_schema=read_schema(json_schema),
         dtype_backend="pyarrow",
     )
     shown = _shown_columns(results)
@@ -125,7 +127,7 @@ def _read_results(
 
 
 def _shown_columns(results: pd.DataFrame) -> list[str]:
-    """Choose the columns that say most: typed answers rather than their text."""
+    """Choose the most useful columns: typed answers rather than their text."""
     names = list(results.columns)
     answers = names[names.index("content") + 1 : names.index("finish_reason")]
     others = names[names.index("line") + 1 :]
@@ -133,6 +135,8 @@ def _shown_columns(results: pd.DataFrame) -> list[str]:
 
 
 def _show(frame: pd.DataFrame, output: Path | None, columns: Sequence[str], noun: str) -> None:
+    from batch_frames.cli.tables import print_frame, write_frame
+
     if output:
         write_frame(frame, output)
         click.echo(f"{output}  {count_text(len(frame), noun)}")
@@ -149,13 +153,13 @@ def _show(frame: pd.DataFrame, output: Path | None, columns: Sequence[str], noun
     help="Request file that was sent, or a glob; repeatable.",
 )  # fmt: skip
 @click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path),
-    help="The new request file; without it, the next free of NAME.retry-1.jsonl, ….",
+    "-o", "--output", type=NEW_FILE,
+    help="The new request file; without it, the next free name of NAME.retry-1.jsonl, ….",
 )  # fmt: skip
 @click.option(
     "--status", "statuses", multiple=True, type=click.Choice(STATUSES),
     default=UNANSWERED, show_default=True,
-    help="What to send again; repeatable.",
+    help="Statuses to send again; repeatable.",
 )  # fmt: skip
 def retry(
     files: tuple[str, ...],
@@ -163,15 +167,17 @@ def retry(
     output: Path | None,
     statuses: tuple[str, ...],
 ) -> None:
-    """Write the requests again that lack an answer in the output and error FILES.
+    """Write the requests that lack an answer in the output and error FILES to a new request file.
 
-    Request files among FILES are passed over.
+    Request files among FILES are ignored.
 
     \b
     Example:
       batch-frames retry out/reviews.output.jsonl out/reviews.errors.jsonl \\
           --requests out/reviews.jsonl
     """
+    from batch_frames.retry import retry_requests
+
     with plain_errors():
         results = [path for path, holds in _kinds(files).items() if not holds]
         if not results:

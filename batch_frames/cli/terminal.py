@@ -1,48 +1,59 @@
-"""Show errors, sizes and tables as people at a terminal read them, and write tables to files."""
+"""Show errors, warnings and sizes in a terminal, in the words of the command line."""
 
 from __future__ import annotations
 
 import json
 import re
-import shutil
+import shlex
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import pandas as pd
-import pyarrow as pa
-import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 
-from batch_frames.arrow import to_json
-from batch_frames.display import size_text
-from batch_frames.errors import BatchFramesError, CellError, ColumnError
-from batch_frames.files import Shard
-from batch_frames.frames import to_dataframe
+from batch_frames.display import counted, size_text
+from batch_frames.errors import BatchFramesError, BatchFramesWarning
+
+if TYPE_CHECKING:
+    from batch_frames.files import Shard
 
 __all__ = [
+    "EXISTING_FILE",
+    "NEW_FILE",
     "PARQUET",
     "check_output",
     "count_text",
-    "json_file",
+    "output_option",
     "plain_errors",
-    "print_frame",
     "print_shards",
-    "text_of",
-    "write_frame",
+    "read_schema",
+    "read_text",
+    "schema_option",
 ]
 
 
 PARQUET = (".parquet", ".pq")
 
-SHOWN_ROWS = 20
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
-SHORTEST = 12
+NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 
-NOT_REACHED = "; check the network, or --base-url; what was done is noted"
+schema_option = click.option(
+    "--json-schema",
+    type=EXISTING_FILE,
+    help="JSON file with the schema of the answers; without it, that of the requests is used.",
+)
+
+output_option = click.option(
+    "-o",
+    "--output",
+    type=NEW_FILE,
+    help="Write all columns to this .csv or .parquet file instead of the terminal.",
+)
+
+NOT_REACHED = "check the network, or --base-url; what was done is noted"
 
 OPTIONS = {
     'na="skip"': "--na skip",
@@ -51,7 +62,6 @@ OPTIONS = {
     "retry_requests writes them": "batch-frames retry writes them",
     "correct base_url": "correct --base-url",
     'pass prefix="answer_", or columns= with those that you need': "pass --prefix answer_",
-    "json_schema must be a dict or a pydantic model class": "a JSON schema must be an object",
     "pass json_schema=": "pass --json-schema",
     "check id_column=": "check --id-column",
     "read the file with read_results": "pass the file without --requests",
@@ -59,10 +69,26 @@ OPTIONS = {
     "read it with from_parquet": "its name must end in .parquet",
 }
 
+COMMANDS = {
+    "read_requests": "read",
+    "read_results": "read",
+    "retry_requests": "retry",
+    "run_local": "run-local",
+}
+"""The commands that hints mention by the names of their functions."""
+
+PYTHON = re.compile(
+    r"""bf\.(?P<verb>\w+)\(bf\.load_jobs\((?P<paths>.+?)\)\)"""
+    rf"""|\b(?P<function>{"|".join(COMMANDS)})\b"""
+    r"""|\b(?P<option>[a-z]\w*)=(?P<value>"[^"]*"|'[^']*'|[\w.]*)"""
+)
+
+ONLY_PYTHON = re.compile(r"\bbf\.|\b(?:from_csv|from_dataframe|from_parquet|load_jobs)\b")
+
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Show what a user can mend in one line, without a traceback; warnings likewise."""
+    """Show errors that a user can correct, and warnings, in one line without a traceback."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         try:
@@ -70,32 +96,55 @@ def plain_errors() -> Iterator[None]:
         except BrokenPipeError:
             raise
         except (BatchFramesError, OSError, TypeError, ValueError) as error:
-            raise click.ClickException(_in_options(str(error))) from error
+            raise click.ClickException(_message(error)) from error
         except Exception as error:
             # The openai SDK's errors, without loading it for the commands that do without.
             kinds = [kind.__name__ for kind in type(error).__mro__]
             if "OpenAIError" not in kinds:
                 raise
-            problem = str(error)
+            problem = _message(error)
             if "APIConnectionError" in kinds:
-                problem = f"the service is not reached ({problem}){NOT_REACHED}"
-            raise click.ClickException(_in_options(problem)) from error
+                problem = f"the service is not reached ({problem}); {NOT_REACHED}"
+            raise click.ClickException(problem) from error
         finally:
             for warning in caught:
-                click.echo(f"Warning: {_in_options(str(warning.message))}", err=True)
+                click.echo(f"Warning: {_message(warning.message)}", err=True)
 
 
-def _in_options(message: str) -> str:
-    """Put a message into one line, and name options as the command line does."""
-    for ours, theirs in OPTIONS.items():
-        message = message.replace(ours, theirs)
-    message = re.sub(
-        r"""bf\.(\w+)\(bf\.load_jobs\(["']([^"']*)["']\)\)""", r"batch-frames \1 \2", message
-    )
-    return " ".join(message.split())
+def _message(problem: Exception | str) -> str:
+    """Return a message in one line, with its hint in the words of the command line."""
+    text = str(problem)
+    if isinstance(problem, (BatchFramesError, BatchFramesWarning)) and problem.hint:
+        ways = [way for part in problem.hint.split(", or ") if (way := _in_options(part))]
+        text = "; ".join(filter(None, [text.removesuffix(f"; {problem.hint}"), ", or ".join(ways)]))
+    else:
+        for ours, theirs in OPTIONS.items():
+            text = text.replace(ours, theirs)
+    return " ".join(text.split())
 
 
-def text_of(path: Path) -> str:
+def _in_options(hint: str) -> str | None:
+    """Translate a hint from Python; None if this command has nothing like it."""
+    command = click.get_current_context().command
+    named = set()
+
+    def translate(found: re.Match[str]) -> str:
+        if found["verb"]:
+            paths = re.findall(r"""["'](.*?)["']""", found["paths"])
+            return f"batch-frames {found['verb']} {shlex.join(paths)}"
+        if found["function"]:
+            return f"batch-frames {COMMANDS[found['function']]}"
+        option = "--" + found["option"].replace("_", "-")
+        named.add(option)
+        value = found["value"].strip("\"'")
+        return option if value in ("", "True") else f"{option} {value}"
+
+    hint = PYTHON.sub(translate, hint)
+    options = {option for parameter in command.params for option in parameter.opts}
+    return hint if named <= options and not ONLY_PYTHON.search(hint) else None
+
+
+def read_text(path: Path) -> str:
     """Read a text file that an option names."""
     try:
         return path.read_text(encoding="utf-8")
@@ -104,31 +153,35 @@ def text_of(path: Path) -> str:
         raise click.ClickException(problem) from None
 
 
-def json_file(path: Path) -> Any:
-    """Read a JSON file that an option names."""
+def read_schema(path: Path | None) -> Any:
+    """Read the JSON schema that an option names, if it does."""
+    if path is None:
+        return None
     try:
-        return json.loads(text_of(path))
+        schema = json.loads(read_text(path))
     except ValueError as error:
         raise click.ClickException(f"'{path}' is not JSON: {error}") from None
+    if not isinstance(schema, dict):
+        raise click.ClickException(f"a JSON schema must be an object, not {schema!r}")
+    return schema
 
 
 def print_shards(shards: list[Shard], *, to_stderr: bool = False) -> None:
     """List files with their requests and sizes, and the sums where there are several."""
-    width = max(len(str(shard.path)) for shard in shards)
-    for shard in shards:
-        size = size_text(shard.nbytes)
-        click.echo(
-            f"{shard.path!s:{width}}  {count_text(shard.requests)}  {size:>9}", err=to_stderr
-        )
-    if len(shards) > 1:
-        total = count_text(sum(shard.requests for shard in shards))
-        size = size_text(sum(shard.nbytes for shard in shards))
-        click.echo(f"{'total':{width}}  {total}  {size:>9}", err=to_stderr)
+    rows = [(str(shard.path), shard.requests, shard.nbytes) for shard in shards]
+    if len(rows) > 1:
+        sums = (sum(shard.requests for shard in shards), sum(shard.nbytes for shard in shards))
+        rows.append(("total", *sums))
+    width = max(len(name) for name, *_ in rows)
+    for name, requests, nbytes in rows:
+        text = f"{name:{width}}  {count_text(requests)}  {size_text(nbytes):>9}"
+        click.echo(text, err=to_stderr)
 
 
-def count_text(requests: int, noun: str = "request") -> str:
+def count_text(count: int, noun: str = "request") -> str:
     """Write a number of requests, or of something else, in a column."""
-    return f"{requests:>9,} {noun}{'' if requests == 1 else 's'}"
+    number, _, noun = counted(count, noun).partition(" ")
+    return f"{number:>9} {noun}"
 
 
 def check_output(output: Path | None, source: Path | None = None) -> None:
@@ -143,80 +196,3 @@ def check_output(output: Path | None, source: Path | None = None) -> None:
     if source and output.exists() and output.samefile(source):
         problem = "which the rows come from; choose another name"
         raise click.ClickException(f"'{output}' would replace '{source}', {problem}")
-
-
-def write_frame(frame: pd.DataFrame, output: Path) -> None:
-    """Write a table as CSV or Parquet, whole or not at all; in CSV, what is nested is JSON."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.tmp")
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    try:
-        if output.suffix == ".csv":
-            # pandas leaves a lone carriage return unquoted, and empty text like what is missing.
-            pacsv.write_csv(_flat(table), temporary)
-        else:
-            pq.write_table(_for_parquet(table), temporary)
-        temporary.replace(output)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _for_parquet(table: pa.Table) -> pa.Table:
-    """Note dtypes of pandas' own in the file: it cannot read what it notes of lists in Arrow."""
-    plain = table.replace_schema_metadata()
-    for index, field in enumerate(plain.schema):
-        if pa.types.is_fixed_size_list(field.type):
-            # Older versions of Arrow cannot write these where one is missing.
-            lists = plain.column(index).cast(pa.large_list(field.type.value_type))
-            plain = plain.set_column(index, field.name, lists)
-    frame = to_dataframe(plain.slice(0, 0), None, nullable=True)
-    notes = pa.Table.from_pandas(frame, preserve_index=False).schema.metadata
-    return plain.replace_schema_metadata(notes)
-
-
-def _flat(table: pa.Table) -> pa.Table:
-    for index, field in enumerate(table.schema):
-        column = table.column(index)
-        if pa.types.is_dictionary(field.type):
-            column = pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks])
-        elif pa.types.is_nested(field.type):
-            column = _json(column, field.name)
-        table = table.set_column(index, field.name, column)
-    # Older versions of Arrow write the header once more where the first batch is empty.
-    batches = [batch for batch in table.to_batches() if len(batch)]
-    return pa.Table.from_batches(batches, table.schema)
-
-
-def _json(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    texts: list[pa.Array] = []
-    row = 0
-    for chunk in column.chunks:
-        try:
-            texts.append(to_json(chunk))
-        except CellError as error:
-            where = f"row {row + error.index:,}: column {name!r}"
-            raise ColumnError(f"{where} {error.problem}; write a .parquet file") from None
-        except ColumnError as error:
-            raise ColumnError(f"column {name!r} {error}, or write a .parquet file") from None
-        row += len(chunk)
-    return pa.chunked_array(texts, pa.large_string())
-
-
-def print_frame(frame: pd.DataFrame, columns: Sequence[str]) -> None:
-    """Print the first rows of those columns that have something in them."""
-    shown = frame[list(columns)].head(SHOWN_ROWS).dropna(axis="columns", how="all")
-    if len(shown):
-        click.echo(_fitted(shown.astype(object).where(shown.notna(), "")))
-    left = len(frame) - len(shown)
-    if left:
-        click.echo(f"… and {left:,} more; -o table.csv writes them all")
-
-
-def _fitted(frame: pd.DataFrame) -> str:
-    """Shorten long values until a line fits the terminal, but not to nothing."""
-    width = shutil.get_terminal_size().columns
-    for longest in range(max(width, SHORTEST), SHORTEST - 1, -1):
-        text: str = frame.to_string(index=False, max_colwidth=longest)
-        if text.index("\n") <= width:
-            break
-    return text

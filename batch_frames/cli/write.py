@@ -8,14 +8,16 @@ from typing import Any
 
 import click
 
-from batch_frames.cli.terminal import PARQUET, json_file, plain_errors, print_shards, text_of
-from batch_frames.files import Limits
-from batch_frames.requests import fmt, from_csv, from_parquet
+from batch_frames.cli.terminal import (
+    EXISTING_FILE,
+    PARQUET,
+    plain_errors,
+    print_shards,
+    read_schema,
+    read_text,
+)
 
 __all__ = ["write"]
-
-
-LIMITS = Limits()
 
 
 @click.command()
@@ -28,12 +30,12 @@ LIMITS = Limits()
 @click.option("--system-prompt", help="System message of every request.")
 @click.option(
     "--system-prompt-file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=EXISTING_FILE,
     help="File with the system message; a newline at its end is dropped.",
 )
 @click.option(
     "--json-schema",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=EXISTING_FILE,
     help="JSON file with the schema of the answers: an object with 'name' and 'schema'.",
 )
 @click.option("--endpoint", default="/v1/chat/completions", show_default=True, help="API path.")
@@ -52,16 +54,18 @@ LIMITS = Limits()
     help="What to do with rows whose prompt is missing.",
 )
 @click.option(
-    "--max-requests", type=click.IntRange(1), default=LIMITS.requests, show_default=True,
-    help="Most requests in one file.",
+    "--max-requests", type=click.IntRange(1), default=50_000, show_default=True,
+    help="Maximum number of requests in one file.",
 )  # fmt: skip
 @click.option(
-    "--max-bytes", type=click.IntRange(1), default=LIMITS.nbytes, show_default=True,
-    help="Most bytes in one file.",
+    "--max-bytes", type=click.IntRange(1), default=200_000_000, show_default=True,
+    help="Maximum size of one file.",
 )  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Change files whose batches have not ended, too.")
-def write(source: str, target: str, overwrite: bool, **options: Any) -> None:
-    """Write a request file from SOURCE to TARGET, one request a row.
+@click.option("--overwrite", is_flag=True, help="Replace files whose batches are still running.")
+def write(
+    source: str, target: str, max_requests: int, max_bytes: int, overwrite: bool, **options: Any
+) -> None:
+    """Write a request file from SOURCE to TARGET, one request per row.
 
     SOURCE is a CSV or Parquet file, a glob or a folder of either. TARGET is a .jsonl file, or - for
     standard output; above the limits it becomes TARGET-00001.jsonl, TARGET-00002.jsonl, ….
@@ -71,32 +75,43 @@ def write(source: str, target: str, overwrite: bool, **options: Any) -> None:
       batch-frames write reviews.csv out/reviews.jsonl --id-column id \\
           --prompt "{title}: {review}" --model gpt-5.6-luna --body temperature=0.2
     """
-    limits = Limits(requests=options.pop("max_requests"), nbytes=options.pop("max_bytes"))
+    from batch_frames.files import Limits
+    from batch_frames.requests import from_csv, from_parquet
+
     with plain_errors():
         read = from_parquet if _is_parquet(source) else from_csv
-        batch = read(source, **_template_options(options))
+        batch = read(source, **_template_options(**options))
+        limits = Limits(max_requests, max_bytes)
         shards = batch.save_to_file(target, limits=limits, overwrite=overwrite)
     print_shards(shards, to_stderr=target == "-")
 
 
-def _template_options(options: dict[str, Any]) -> dict[str, Any]:
-    prompt, column = options.pop("prompt"), options.pop("prompt_column")
-    system_file, schema_file = options.pop("system_prompt_file"), options.pop("json_schema")
-    if prompt is not None and column is not None:
+def _template_options(
+    prompt: str | None,
+    prompt_column: str | None,
+    system_prompt: str | None,
+    system_prompt_file: Path | None,
+    json_schema: Path | None,
+    body: tuple[str, ...],
+    **options: Any,
+) -> dict[str, Any]:
+    """Return what ``from_csv`` takes; an option that was not given is left out."""
+    from batch_frames.requests import fmt
+
+    if prompt is not None and prompt_column is not None:
         raise click.UsageError("pass --prompt or --prompt-column, not both")
     if prompt is not None and not fmt(prompt).names:
         raise click.UsageError("--prompt has no column in it; write {column}, or --prompt-column")
-    if system_file and options["system_prompt"] is not None:
+    if system_prompt_file and system_prompt is not None:
         raise click.UsageError("pass --system-prompt or --system-prompt-file, not both")
+    if system_prompt_file:
+        system_prompt = read_text(system_prompt_file).removesuffix("\n")
+    options |= {"system_prompt": system_prompt, "json_schema": read_schema(json_schema)}
     given = {key: value for key, value in options.items() if value is not None}
-    given["prompt_column"] = column if prompt is None else fmt(prompt)
     if given.get("reasoning_effort") == "":
         given["reasoning_effort"] = None
-    if system_file:
-        given["system_prompt"] = text_of(system_file).removesuffix("\n")
-    if schema_file:
-        given["json_schema"] = json_file(schema_file)
-    given["body"] = dict(map(_body_key, options["body"]))
+    given["prompt_column"] = prompt_column if prompt is None else fmt(prompt)
+    given["body"] = dict(map(_body_key, body))
     if given["prompt_column"] is None and not given["body"]:
         raise click.UsageError("there is no prompt; pass --prompt-column or --prompt")
     return given
@@ -117,6 +132,5 @@ def _body_key(text: str) -> tuple[str, Any]:
 
 def _is_parquet(source: str) -> bool:
     path = Path(source)
-    if path.is_dir():
-        return any(found.suffix in PARQUET for found in path.rglob("*"))
-    return path.suffix in PARQUET
+    files = path.rglob("*") if path.is_dir() else [path]
+    return any(file.suffix in PARQUET for file in files)
