@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -22,7 +22,7 @@ from batch_frames.cli.terminal import (
 from batch_frames.display import size_text
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from datetime import timedelta
 
     from batch_frames.batches import Job
 
@@ -140,13 +140,13 @@ def status(paths: Paths, client: Any, watch: bool, poll: float) -> None:
     import batch_frames.batches as batches
 
     jobs = batches.load_jobs(paths)
-    frame = batches.status(jobs, client=client)
-    _print_status(frame, clear=watch)
-    while watch and not frame["status"].isin(batches.ENDED).all():
+    rows = batches.job_rows(jobs, client=client)
+    _print_status(rows, clear=watch)
+    while watch and not all(row["status"] in batches.ENDED for row in rows):
         time.sleep(poll)
-        frame = batches.status(jobs, client=client)
-        _print_status(frame, clear=True)
-    _exit_for(frame["status"])
+        rows = batches.job_rows(jobs, client=client)
+        _print_status(rows, clear=True)
+    _exit_for(row["status"] for row in rows)
 
 
 @click.command()
@@ -259,24 +259,28 @@ def _done(job: Job) -> str:
     return f"{text}, {job.failed:,} failed" if job.failed else text
 
 
-def _print_status(frame: pd.DataFrame, *, clear: bool) -> None:
+def _print_status(jobs: Iterable[Mapping[str, Any]], *, clear: bool) -> None:
     if clear:
         click.clear()
     names = ("shard", "batch", "status", "completed", "failed", "total", "age", "expires", "")
     rows: list[tuple[str, ...]] = [names]
-    for row in frame.to_dict("records"):
-        counts = [_known(row[name], "{:,}") for name in ("completed", "failed", "total")]
-        age = _known(row["age"], "{}").removeprefix("0 days ")
-        expires = _known(row["expires"], "{:%m-%d %H:%M} UTC")
-        texts = [_known(row[name], "{}") for name in ("shard", "batch_id", "status")]
-        rows.append((*texts, *counts, age, expires, _known(row["errors"], "{}").removesuffix("-")))
+    for job in jobs:
+        counts = (_known(job[name], "{:,}") for name in ("completed", "failed", "total"))
+        texts = (_known(job[name], "{}") for name in ("shard", "batch_id", "status"))
+        expires = _known(job["expires"], "{:%m-%d %H:%M} UTC")
+        rows.append((*texts, *counts, _age(job["age"]), expires, job["errors"] or ""))
     _print_table(rows)
 
 
-def _known(value: Any, form: str) -> str:
-    import pandas as pd
+def _age(age: timedelta | None) -> str:
+    if age is None:
+        return "-"
+    days = f"{age.days} days " if age.days else ""
+    return days + time.strftime("%H:%M:%S", time.gmtime(age.seconds))
 
-    return "-" if pd.isna(value) else form.format(value)
+
+def _known(value: Any, form: str) -> str:
+    return "-" if value is None else form.format(value)
 
 
 def _print_files(files: Iterable[Path]) -> None:
