@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -14,7 +13,8 @@ import pyarrow as pa
 from batch_frames.batches import Job, download, refuse_submitted, submit, wait
 from batch_frames.errors import BatchFramesError, JobError
 from batch_frames.files import Limits, Paths, find_shards
-from batch_frames.requests import LIMITS, Options, Value, from_dataframe, warn_of
+from batch_frames.progress import warn
+from batch_frames.requests import LIMITS, Options, Value, frame_requests, save_requests
 from batch_frames.results import (
     UNANSWERED,
     join_results,
@@ -90,12 +90,18 @@ def run(
     assert path is not None
     frame = _lasting(frame_or_shards)
     _check_ahead(frame, Path(path), schema, prefix)
-    batch = from_dataframe(
+    requests = frame_requests(
         frame, id_column=id_column, prompt_column=prompt_column, na=na, **options
     )
-    shards, requests, skipped = batch._save(path, limits, progress, refuse_submitted)
-    warn_of(requests, skipped)
-    if not requests:
+    shards = save_requests(
+        requests.blocks(),
+        path,
+        rows=requests.rows(),
+        limits=limits,
+        progress=progress,
+        check=refuse_submitted,
+    )
+    if not shards[0].requests:
         raise BatchFramesError("the frame has no rows to ask about")
     results = _answers(shards, schema, sending, waiting)
     _warn_of_unanswered(results)
@@ -121,7 +127,7 @@ def _warn_of_unanswered(results: pd.DataFrame) -> None:
     count = int(results["status"].isin(UNANSWERED).sum())
     if count:
         many = f"{count:,} of {len(results):,} requests have no answer ({summary_line(results)})"
-        warnings.warn(f"{many}; retry_requests writes them again", stacklevel=3)
+        warn(many, hint="retry_requests writes them again")
 
 
 def _is_frame(given: Any, path: object) -> bool:

@@ -221,7 +221,7 @@ def test_06_an_index_of_several_levels_comes_back(tmp_path: Path) -> None:
 def test_07_ids_that_stand_twice_are_named(tmp_path: Path) -> None:
     """An index with a label twice is refused with its name, when writing and when joining."""
     reviews = pd.DataFrame({"review": ["x", "y", "z"]}, index=["a", "b", "a"])
-    message = "each custom_id must stand only once: 'a' in row 0 and row 2"
+    message = "custom_id must be unique: 'a' in row 0 and row 2"
     path = tmp_path / "requests.jsonl"
     with pytest.raises(bf.RequestError, match=f"^{message}$"):
         batch_of(reviews, None).save_to_file(path, progress=False)

@@ -1,10 +1,10 @@
 """Requests with columns in them: made, saved as shards, and read back."""
 
 from batch_frames.requests.columns import Value, col, fmt
-from batch_frames.requests.creator import LIMITS, BatchCreator
-from batch_frames.requests.from_tables import Options, from_csv, from_dataframe, from_parquet
+from batch_frames.requests.creator import BatchCreator, Options
+from batch_frames.requests.from_tables import frame_requests, from_csv, from_dataframe, from_parquet
 from batch_frames.requests.read import lines_with_ids, read_asked, read_requests
-from batch_frames.requests.rendering import warn_of
+from batch_frames.requests.save import LIMITS, save_requests
 
 __all__ = [
     "LIMITS",
@@ -13,11 +13,12 @@ __all__ = [
     "Value",
     "col",
     "fmt",
+    "frame_requests",
     "from_csv",
     "from_dataframe",
     "from_parquet",
     "lines_with_ids",
     "read_asked",
     "read_requests",
-    "warn_of",
+    "save_requests",
 ]

@@ -4,45 +4,41 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import IO, Any
+from collections.abc import Iterator, Mapping
+from typing import IO, Any, TypedDict
 
-import numpy as np
 import pyarrow as pa
-from tqdm import tqdm
 
 from batch_frames.arrow import TEXT, bytes_of
 from batch_frames.batches import refuse_in_flight
 from batch_frames.display import card_html, size_text
 from batch_frames.errors import BatchFramesError, RequestError, TemplateError
-from batch_frames.files import Limits, Shard, ShardWriter, open_store
-from batch_frames.frames import Chunk, Position, Source
+from batch_frames.files import Limits, Shard
+from batch_frames.frames import Chunk, Position
 from batch_frames.requests.columns import Fmt, Value
-from batch_frames.requests.duplicates import IdCheck
-from batch_frames.requests.endpoints import (
-    DefaultNumber,
-    DefaultText,
-    Part,
-    build_template,
-    find_endpoint,
-)
-from batch_frames.requests.rendering import Skipped, TableRequests, warn_of
+from batch_frames.requests.endpoints import CHAT, EFFORT, MODEL, SEED, build_template, prompt_key
+from batch_frames.requests.rendering import TableRequests
+from batch_frames.requests.save import LIMITS, save_requests
 from batch_frames.requests.template import Rendered, Template
-from batch_frames.schemas import to_schema
 
-__all__ = ["CHAT", "LIMITS", "MODEL", "BatchCreator"]
+__all__ = ["BatchCreator", "Options", "with_table"]
 
-
-CHAT = "/v1/chat/completions"
-
-MODEL, EFFORT, SEED = DefaultText("o4-mini"), DefaultText("medium"), DefaultNumber(334)
-
-LIMITS = Limits()
 
 ENTRY = "\0entry"
 
 ENTRY_ROWS = 2_048
+
+
+class Options(TypedDict, total=False):
+    """The options of ``BatchCreator``, which ``from_dataframe`` and its like take too."""
+
+    model: str | Value
+    reasoning_effort: str | Value | None
+    json_schema: Any
+    system_prompt: str | Value | None
+    seed: int | Value | None
+    endpoint: str
+    body: Mapping[str, Any] | None
 
 
 class BatchCreator:
@@ -79,21 +75,24 @@ class BatchCreator:
         endpoint: str = CHAT,
         body: Mapping[str, Any] | None = None,
     ) -> None:
-        self._endpoint, self._body = endpoint, body
-        self._parts: dict[Part, Any] = {
-            Part.MODEL: model,
-            Part.EFFORT: reasoning_effort,
-            Part.SCHEMA: None if json_schema is None else to_schema(json_schema),
-            Part.SYSTEM: system_prompt,
-            Part.SEED: seed,
-        }
+        self._options = Options(
+            model=model,
+            reasoning_effort=reasoning_effort,
+            json_schema=json_schema,
+            system_prompt=system_prompt,
+            seed=seed,
+            endpoint=endpoint,
+            body=body,
+        )
         self._table: TableRequests | None = None
         self._ids: list[str] = []
         self._prompts: list[str] = []
-        key = find_endpoint(endpoint).prompt_key
-        self._entries = None if key is None or key in (body or {}) else self._entry_template()
-        if self._entries is None:
-            self._template(None)
+        key = prompt_key(endpoint)
+        # Where entries have no place, the template is still checked at once.
+        takes_entries = key is not None and key not in (body or {})
+        self._entries = self._entry_template() if takes_entries else None
+        if not takes_entries:
+            build_template(**self._options)
 
     def add_entry(self, index: str, user_prompt: str) -> None:
         """Add a request, behind those of a table.
@@ -155,48 +154,15 @@ class BatchCreator:
             BatchFramesError: If another process is writing there, a file that the rows come from
                 or whose batch runs would be replaced, or a pipe would need a split.
         """
-        check = None if overwrite else refuse_in_flight
-        shards, requests, skipped = self._save(file_path, limits, progress, check)
-        warn_of(requests, skipped)
-        return shards
-
-    def _save(
-        self,
-        file_path: str | os.PathLike[str] | IO[bytes],
-        limits: Limits,
-        progress: bool | None,
-        check: Callable[[Mapping[Path, Path | None]], None] | None,
-    ) -> tuple[list[Shard], int, Skipped]:
-        """Save all requests, unless ``check`` refuses to have the files that stand changed."""
-        if not isinstance(limits, Limits):
-            raise TypeError(f"limits must be Limits(requests=…, nbytes=…), not {limits!r}")
-        # The C library takes memory back to the system, page by page, less eagerly once it has seen
-        # one large block freed: chunks then reuse what is there, which nearly halves the time.
-        np.empty(16 << 20, np.uint8)
-        rows = self._table.rows() if self._table else 0
-        bar = tqdm(
-            desc=str(getattr(file_path, "name", file_path)),
-            total=None if rows is None else rows + len(self._ids),
-            unit=" requests",
-            delay=0 if progress else 2,
-            disable=progress is False,
+        return save_requests(
+            self._blocks(),
+            file_path,
+            rows=self._rows(),
+            sources=self._table.paths if self._table else (),
+            limits=limits,
+            progress=progress,
+            check=None if overwrite else refuse_in_flight,
         )
-        sources = self._table.paths if self._table else ()
-        with ShardWriter(open_store(file_path, sources), limits) as writer, bar:
-            ids, requests, skipped = IdCheck(), 0, Skipped()
-            for block in self._blocks():
-                writer.write(block.lines, block.chunk.error)
-                ids.add(block.ids, block.chunk.position)
-                requests += len(block.ids)
-                skipped.add(block.skipped, block.places)
-                bar.update(len(block.ids) + block.skipped)
-            ids.check(writer.read_back)
-            if check:
-                check(writer.changes())
-            shards = writer.commit()
-        if self._table:
-            self._table.saved(shards, requests - len(self._ids))
-        return shards, requests, skipped
 
     def clear_entries(self) -> None:
         """Forget all requests, those of a table too."""
@@ -239,7 +205,7 @@ class BatchCreator:
     def _repr_html_(self) -> str:
         facts = self._facts()
         if self._table and self._table.streams:
-            return card_html("BatchCreator", {**facts, "size": "known when saved"}, None)
+            return card_html("BatchCreator", facts, None)
         try:
             block = next(self._blocks(), None)
             if block is None or not len(block.lines):
@@ -253,28 +219,28 @@ class BatchCreator:
     def _size_text(self, block: Rendered) -> str:
         """Say how large all is, without reading more than the first block."""
         each = len(bytes_of(block.lines)) / len(block.lines)
-        rows = self._table.rows() if self._table else 0
+        rows = self._rows()
         if rows is None:
             return f"about {size_text(each)} each"
-        rows += len(self._ids)
         about = "" if rows == len(block.lines) else "about "
         return about + size_text(each * rows)
 
-    def _over(
-        self, open_source: Callable[[Sequence[str]], Source], prompt: Value | None, na: str
-    ) -> BatchCreator:
-        """Put a table before the entries; ``open_source`` gets the columns that are needed."""
-        template = self._template(prompt)
-        self._table = TableRequests(open_source(template.columns), template, na)
-        return self
+    def _rows(self) -> int | None:
+        """Count the requests where that needs no reading, else None; some may be skipped."""
+        rows = self._table.rows() if self._table else 0
+        return None if rows is None else rows + len(self._ids)
 
     def _facts(self) -> dict[str, str]:
-        rows = self._table.rows() if self._table else 0
-        entries = "not yet counted" if rows is None else f"{rows + len(self._ids):,}"
+        rows = self._rows()
+        entries = "not yet counted" if rows is None else f"{rows:,}"
         if rows and self._table and self._table.skips:
             entries = f"at most {entries}"
-        model = (self._body or {}).get("model", self._parts[Part.MODEL])
-        return {"entries": entries, "endpoint": repr(self._endpoint), "model": repr(model)}
+        model = (self._options["body"] or {}).get("model", self._options["model"])
+        return {
+            "entries": entries,
+            "endpoint": repr(self._options["endpoint"]),
+            "model": repr(model),
+        }
 
     def _blocks(self) -> Iterator[Rendered]:
         if self._table:
@@ -287,10 +253,15 @@ class BatchCreator:
             yield self._entries.render(Chunk(ids, columns, "index", Position(start, noun="entry")))
 
     def _entry_template(self) -> Template:
-        return self._template(Fmt(("", ""), (ENTRY,)))
+        return build_template(**self._options, prompt_column=Fmt(("", ""), (ENTRY,)))
 
-    def _template(self, prompt: Value | None) -> Template:
-        return build_template(self._endpoint, {**self._parts, Part.PROMPT: prompt}, self._body)
+
+def with_table(table: TableRequests, options: Options) -> BatchCreator:
+    """Make a ``BatchCreator`` that begins with the requests of a table."""
+    options.setdefault("system_prompt", None)
+    creator = BatchCreator(**options)
+    creator._table = table
+    return creator
 
 
 def _check_entry(number: int, index: str, user_prompt: str) -> None:

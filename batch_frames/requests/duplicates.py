@@ -1,4 +1,4 @@
-"""Find ``custom_id``s that stand twice, in a few bytes a row."""
+"""Find repeated ``custom_id``s, in a few bytes a row."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from batch_frames.arrow import hash_text
+from batch_frames.display import NAMED, some_of
 from batch_frames.errors import RequestError
 from batch_frames.frames import Position
 
@@ -18,8 +19,6 @@ __all__ = ["IdCheck"]
 
 
 ROWS = 1 << 16
-
-NAMED = 5
 
 SUSPECTS = 1_024
 
@@ -31,9 +30,9 @@ Twice = tuple[str, int, int]
 
 
 class IdCheck:
-    """Remember a 64-bit hash of each id, and where the rows stood.
+    """A check that ids are unique, which keeps a 64-bit hash of each and the places of the rows.
 
-    Equal hashes only raise a suspicion: the lines written so far tell whether the ids are equal.
+    Equal hashes are only a suspicion: whether the ids are equal is read from the lines written.
     """
 
     def __init__(self) -> None:
@@ -44,7 +43,7 @@ class IdCheck:
         self._count = 0
 
     def add(self, ids: pa.Array, position: Position) -> None:
-        """Remember some ids in the order of their lines."""
+        """Add ids in the order of their lines."""
         self._positions.append((self._count, position))
         self._count += len(ids)
         self._pending.append(ids)
@@ -59,7 +58,7 @@ class IdCheck:
             files: Opens the files with all lines; called only when two hashes are equal.
 
         Raises:
-            RequestError: If ids stand twice; it names the first five with both their rows.
+            RequestError: If ids are repeated; it names the first three with both their rows.
         """
         self._hash()
         if not self._hashes:
@@ -70,7 +69,7 @@ class IdCheck:
         while len(again):
             suspects = np.unique(hashes[again[:SUSPECTS]])
             if twice := list(self._twice(_isin(hashes, suspects), files())):
-                raise self._error(twice)
+                raise self._error(twice, max(len(twice), len(again)))
             again = again[~np.isin(hashes[again], suspects)]
 
     def _hash(self) -> None:
@@ -81,7 +80,7 @@ class IdCheck:
     def _twice(
         self, suspects: npt.NDArray[np.bool_], files: Iterator[IO[bytes]]
     ) -> Iterator[Twice]:
-        """Give ids that stand twice with their line numbers from 0: five, and one for more."""
+        """Yield the first few repeated ids with their line numbers from 0."""
         first: dict[str, int] = {}
         found: set[str] = set()
         numbered = enumerate(line for file in files for line in _lines(file))
@@ -92,18 +91,17 @@ class IdCheck:
             if custom_id in first and custom_id not in found:
                 found.add(custom_id)
                 yield custom_id, first[custom_id], number
-                if len(found) > NAMED:
+                if len(found) == NAMED:
                     return
             first.setdefault(custom_id, number)
 
-    def _error(self, twice: list[Twice]) -> RequestError:
-        named = "; ".join(
+    def _error(self, twice: list[Twice], total: int) -> RequestError:
+        named = [
             f"{custom_id!r} in {self._position(a)[0]} and {self._position(b)[0]}"
-            for custom_id, a, b in twice[:NAMED]
-        )
-        more = "; and more" if len(twice) > NAMED else ""
+            for custom_id, a, b in twice
+        ]
         custom_id, _, second = twice[0]
-        message = f"each custom_id must stand only once: {named}{more}"
+        message = f"custom_id must be unique: {some_of(named, total, between='; ')}"
         return RequestError(message, row=self._position(second)[1], custom_id=custom_id)
 
     def _position(self, number: int) -> tuple[str, int]:
@@ -114,7 +112,7 @@ class IdCheck:
 
 
 def _repeats(hashes: Hashes) -> npt.NDArray[np.intp]:
-    """Find the second row of each hash that stands more than once, in order."""
+    """Return the second row of each repeated hash, in order."""
     in_order = np.sort(hashes)
     if not (in_order[1:] == in_order[:-1]).any():
         return np.zeros(0, np.intp)
@@ -123,7 +121,7 @@ def _repeats(hashes: Hashes) -> npt.NDArray[np.intp]:
     in_order = hashes[order]
     same = in_order[1:] == in_order[:-1]
     del in_order
-    # Of each hash only the second row: one that stands very often must not hide the others.
+    # Of each hash only the second row: one that is repeated very often must not hide the others.
     same[1:] &= ~same[:-1].copy()
     return np.sort(order[1:][same])
 

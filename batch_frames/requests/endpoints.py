@@ -1,224 +1,182 @@
-"""Record where each part of a request goes in the body of an endpoint, and build bodies."""
+"""Build the request body of each endpoint from what the user says."""
 
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from batch_frames.errors import TemplateError
 from batch_frames.requests.columns import Col, Fmt
 from batch_frames.requests.template import Template
+from batch_frames.schemas import to_schema
 
-__all__ = [
-    "KNOWN",
-    "DefaultNumber",
-    "DefaultText",
-    "Endpoint",
-    "Part",
-    "build_template",
-    "fill",
-    "find_endpoint",
-]
+__all__ = ["CHAT", "EFFORT", "MODEL", "SEED", "Default", "build_template", "prompt_key"]
 
 
-class Part(Enum):
-    """Name what a user says and an endpoint places."""
+CHAT = "/v1/chat/completions"
 
-    MODEL = "model"
-    SEED = "seed"
-    EFFORT = "reasoning_effort"
-    SYSTEM = "system_prompt"
-    SCHEMA = "json_schema"
-    PROMPT = "prompt_column"
+Body = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Flat:
-    """Mark where the fields of a part stand beside other keys instead of under one."""
+class Default:
+    """A default, which is left out where it has no place; the same value from a user is not."""
 
-    keys: Mapping[str, Any]
-    part: Part
+    value: Any
 
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Describe the body of one endpoint.
-
-    Attributes:
-        path: The API's path without its version, as in ``/chat/completions``.
-        body: The body with a ``Part`` where the user's value goes, in the order it is written.
-        prompt_key: The body's top-level key that asks the question, or None where unknown.
-    """
-
-    path: str
-    body: Mapping[str, Any] = field(default_factory=dict)
-    prompt_key: str | None = None
-
-    def parts(self) -> set[Part]:
-        """List the parts that this endpoint has a place for."""
-        return set(_parts(self.body))
+    def __repr__(self) -> str:
+        return repr(self.value)
 
 
-CHAT = Endpoint(
-    "/chat/completions",
-    {
-        "model": Part.MODEL,
-        "seed": Part.SEED,
-        "reasoning_effort": Part.EFFORT,
-        "response_format": {"type": "json_schema", "json_schema": Part.SCHEMA},
+MODEL: Any = Default("o4-mini")
+
+EFFORT: Any = Default("medium")
+
+SEED: Any = Default(334)
+
+
+# A body's keys in the order they are written; those that are None are left out. The parameters are
+# what the endpoint has a place for.
+
+
+def _chat(
+    model: Any,
+    seed: Any,
+    reasoning_effort: Any,
+    json_schema: Any,
+    system_prompt: Any,
+    prompt_column: Any,
+) -> Body:
+    messages = {"system": system_prompt, "user": prompt_column}
+    return {
+        "model": model,
+        "seed": seed,
+        "reasoning_effort": reasoning_effort,
+        "response_format": json_schema and {"type": "json_schema", "json_schema": json_schema},
         "messages": [
-            {"role": "system", "content": Part.SYSTEM},
-            {"role": "user", "content": Part.PROMPT},
+            {"role": role, "content": content}
+            for role, content in messages.items()
+            if content is not None
         ],
-    },
-    prompt_key="messages",
-)
-
-RESPONSES = Endpoint(
-    "/responses",
-    {
-        "model": Part.MODEL,
-        "reasoning": {"effort": Part.EFFORT},
-        "text": {"format": Flat({"type": "json_schema"}, Part.SCHEMA)},
-        "instructions": Part.SYSTEM,
-        "input": Part.PROMPT,
-    },
-    prompt_key="input",
-)
-
-EMBEDDINGS = Endpoint(
-    "/embeddings", {"model": Part.MODEL, "input": Part.PROMPT}, prompt_key="input"
-)
-
-COMPLETIONS = Endpoint(
-    "/completions",
-    {"model": Part.MODEL, "seed": Part.SEED, "prompt": Part.PROMPT},
-    prompt_key="prompt",
-)
-
-MODERATIONS = Endpoint(
-    "/moderations", {"model": Part.MODEL, "input": Part.PROMPT}, prompt_key="input"
-)
-
-OTHER = Endpoint("", {"model": Part.MODEL})
-
-ENDPOINTS = (CHAT, RESPONSES, EMBEDDINGS, COMPLETIONS, MODERATIONS)
-
-KNOWN = [f"/v1{endpoint.path}" for endpoint in ENDPOINTS]
+    }
 
 
-def find_endpoint(path: str) -> Endpoint:
-    """Find the record of a path; one that is not known has its body from the user alone.
+def _responses(
+    model: Any, reasoning_effort: Any, json_schema: Any, system_prompt: Any, prompt_column: Any
+) -> Body:
+    return {
+        "model": model,
+        "reasoning": None if reasoning_effort is None else {"effort": reasoning_effort},
+        "text": json_schema and {"format": {"type": "json_schema", **json_schema}},
+        "instructions": system_prompt,
+        "input": prompt_column,
+    }
 
-    Versions are not compared: other services serve the same shapes at ``/chat/completions`` or
+
+def _completions(model: Any, seed: Any, prompt_column: Any) -> Body:
+    return {"model": model, "seed": seed, "prompt": prompt_column}
+
+
+def _input(model: Any, prompt_column: Any) -> Body:
+    return {"model": model, "input": prompt_column}
+
+
+def _other(model: Any) -> Body:
+    return {"model": model}
+
+
+ENDPOINTS: dict[str, tuple[Callable[..., Body], str]] = {
+    "/chat/completions": (_chat, "messages"),
+    "/responses": (_responses, "input"),
+    "/embeddings": (_input, "input"),
+    "/completions": (_completions, "prompt"),
+    "/moderations": (_input, "input"),
+}
+"""For each path, without its version, its body and the key of the body that asks the question."""
+
+TEXTS = ("model", "reasoning_effort", "system_prompt", "prompt_column")
+
+
+def _find(endpoint: str) -> tuple[Callable[..., Body], str | None]:
+    """Find the body of an endpoint; one that is not known has its body from the user alone.
+
+    Versions are not compared: other services serve the same bodies at ``/chat/completions`` or
     ``/v4/chat/completions``.
     """
-    if not isinstance(path, str) or not re.fullmatch(r"/[!-~]*", path):
+    if not isinstance(endpoint, str) or not re.fullmatch(r"/[!-~]*", endpoint):
         raise TemplateError(
-            f"endpoint {path!r} is not a path; "
-            "pass the part after the host, such as '/v1/chat/completions'"
+            f"endpoint {endpoint!r} is not a path",
+            hint="pass the part after the host, such as '/v1/chat/completions'",
         )
-    bare = re.sub(r"^/v\d+(?=/)", "", path)
-    return next((endpoint for endpoint in ENDPOINTS if endpoint.path == bare), OTHER)
+    return ENDPOINTS.get(re.sub(r"^/v\d+(?=/)", "", endpoint), (_other, None))
 
 
-def fill(body: Mapping[str, Any], values: Mapping[Part, Any]) -> dict[str, Any]:
-    """Put the values in their places; what has no value is left out with all that wraps it."""
-    filled = {key: _fill(node, values) for key, node in body.items()}
-    return {key: node for key, node in filled.items() if node is not None}
+def prompt_key(endpoint: str) -> str | None:
+    """Return the key of an endpoint's body that asks the question, or None where unknown.
 
-
-def _fill(node: Any, values: Mapping[Part, Any]) -> Any:
-    if isinstance(node, Part):
-        return values.get(node)
-    if isinstance(node, Flat):
-        value = values.get(node.part)
-        return None if value is None else {**node.keys, **value}
-    if isinstance(node, Mapping):
-        filled = {key: _fill(child, values) for key, child in node.items()}
-        return None if None in filled.values() else filled
-    if isinstance(node, list):
-        return [item for item in (_fill(child, values) for child in node) if item is not None]
-    return node
-
-
-def _parts(node: Any) -> list[Part]:
-    if isinstance(node, Part):
-        return [node]
-    if isinstance(node, Flat):
-        return [node.part]
-    children = node.values() if isinstance(node, Mapping) else node
-    if isinstance(node, (Mapping, list)):
-        return [part for child in children for part in _parts(child)]
-    return []
-
-
-TEXTS = (Part.MODEL, Part.EFFORT, Part.SYSTEM, Part.PROMPT)
-
-
-class DefaultText(str):
-    """A default, which is not the same as its value given by a user."""
-
-    __slots__ = ()
-
-
-class DefaultNumber(int):
-    """A default, which is not the same as its value given by a user."""
-
-    __slots__ = ()
+    Raises:
+        TemplateError: If the endpoint is not a path.
+    """
+    return _find(endpoint)[1]
 
 
 def build_template(
-    path: str, parts: Mapping[Part, Any], body: Mapping[str, Any] | None
+    endpoint: str = CHAT, body: Mapping[str, Any] | None = None, **parts: Any
 ) -> Template:
-    """Put the parts into the endpoint's body, then the user's own keys over them.
+    """Fill the endpoint's body with what the user says, then put the user's own keys over it.
 
     Args:
-        path: The endpoint.
-        parts: Values of parts; None leaves a part out, and a default gives way.
+        endpoint: The API's path.
         body: Top-level keys that are added or replace others.
+        parts: What ``BatchCreator`` takes, and ``prompt_column``; None leaves one out.
 
     Raises:
-        TemplateError: If a part has no place in this body, is no text, or would be lost.
+        TemplateError: If a part has no place in this body, is not text, or would be lost.
     """
-    endpoint = find_endpoint(path)
+    build, key = _find(endpoint)
     body = {} if body is None else body
     if not isinstance(body, Mapping):
         raise TemplateError(f"body must be a dict, not {body!r}")
-    places = endpoint.parts()
-    given = {part: value for part, value in parts.items() if value is not None}
-    said = {p for p, value in given.items() if not isinstance(value, (DefaultText, DefaultNumber))}
-    for part in TEXTS:
-        if part in said and not isinstance(given[part], (str, Col, Fmt)):
-            raise TemplateError(f"{part.value} must be text, not {given[part]!r}")
-    for part in Part:
-        if part in said and part not in places:
-            raise TemplateError(_homeless(part, path))
-    if endpoint.prompt_key is None:
-        given = {part: value for part, value in given.items() if part in said}
-    _check_prompt(endpoint.prompt_key, given, body)
-    return Template(path, {**fill(endpoint.body, given), **body}, endpoint.prompt_key)
+    places = inspect.signature(build).parameters
+    parts = {"model": MODEL, "seed": SEED, "reasoning_effort": EFFORT, **parts}
+    if parts.get("json_schema") is not None:
+        parts["json_schema"] = to_schema(parts["json_schema"])
+    defaults = {name: part.value for name, part in parts.items() if isinstance(part, Default)}
+    given = {n: part for n, part in parts.items() if part is not None and n not in defaults}
+    for name in TEXTS:
+        if not isinstance(given.get(name, ""), (str, Col, Fmt)):
+            raise TemplateError(f"{name} must be text, not {given[name]!r}")
+    for name in given:
+        if name not in places:
+            raise _no_place(name, endpoint)
+    if key:
+        given = {**defaults, **given}
+        _check_prompt(key, given, body)
+    filled = build(**{name: given.get(name) for name in places})
+    filled = {name: value for name, value in filled.items() if value is not None}
+    return Template(endpoint, {**filled, **body}, key)
 
 
-def _homeless(part: Part, path: str) -> str:
-    if part is Part.PROMPT:
-        near = difflib.get_close_matches(path, KNOWN, 1, cutoff=0.8)
-        example = "put the prompt into it, as in body={'prompt': col('…')}"
-        hint = f"did you mean {near[0]!r}?" if near else example
-        return f"the body of {path!r} is not known; {hint}"
-    return f"{part.value} has no place in the body of {path!r}; leave it out"
+def _no_place(name: str, endpoint: str) -> TemplateError:
+    if name != "prompt_column":
+        problem = f"{name} has no place in the body of {endpoint!r}"
+        return TemplateError(problem, hint="leave it out")
+    near = difflib.get_close_matches(endpoint, [f"/v1{path}" for path in ENDPOINTS], 1, cutoff=0.8)
+    example = "put the prompt into it, as in body={'prompt': col('…')}"
+    hint = f"did you mean {near[0]!r}?" if near else example
+    return TemplateError(f"the body of {endpoint!r} is not known", hint=hint)
 
 
-def _check_prompt(key: str | None, given: Mapping[Part, Any], body: Mapping[str, Any]) -> None:
-    if key is None:
-        return
-    if key not in body and Part.PROMPT not in given:
-        raise TemplateError(f"there is no prompt; pass prompt_column= or body={{{key!r}: …}}")
-    if key in body and Part.PROMPT in given:
-        raise TemplateError(f"body={{{key!r}: …}} would replace the prompt; pass only one of them")
-    if key == "messages" and key in body and Part.SYSTEM in given:
-        raise TemplateError("body={'messages': …} would replace system_prompt; put it in there")
+def _check_prompt(key: str, given: Mapping[str, Any], body: Mapping[str, Any]) -> None:
+    replaced = f"body={{{key!r}: …}}"
+    if key not in body and "prompt_column" not in given:
+        raise TemplateError("there is no prompt", hint=f"pass prompt_column= or {replaced}")
+    if key in body and "prompt_column" in given:
+        raise TemplateError(f"{replaced} would replace the prompt", hint="pass only one of them")
+    if key == "messages" and key in body and "system_prompt" in given:
+        problem = f"{replaced} would replace system_prompt"
+        raise TemplateError(problem, hint="make it the first of the messages")

@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypedDict, Unpack
+from collections.abc import Callable, Sequence
+from typing import Any, Unpack
 
 from batch_frames.errors import TemplateError
 from batch_frames.files import Paths
 from batch_frames.frames import CsvSource, ParquetSource, Source, open_frame
+from batch_frames.progress import warn
 from batch_frames.requests.columns import Col, Value
-from batch_frames.requests.creator import CHAT, MODEL, BatchCreator
-from batch_frames.requests.endpoints import find_endpoint
+from batch_frames.requests.creator import BatchCreator, Options, with_table
+from batch_frames.requests.endpoints import CHAT, MODEL, build_template, prompt_key
+from batch_frames.requests.rendering import TableRequests
 
-__all__ = ["Options", "from_csv", "from_dataframe", "from_parquet"]
-
-
-class Options(TypedDict, total=False):
-    """The constructor's options, which ``from_dataframe`` and its like hand on to it."""
-
-    model: str | Value
-    reasoning_effort: str | Value | None
-    json_schema: Any
-    system_prompt: str | Value | None
-    seed: int | Value | None
-    endpoint: str
-    body: Mapping[str, Any] | None
+__all__ = ["frame_requests", "from_csv", "from_dataframe", "from_parquet"]
 
 
 def from_dataframe(
@@ -66,7 +55,22 @@ def from_dataframe(
         >>> batch.preview_entry()["body"]["messages"]
         [{'role': 'user', 'content': 'Fits well.'}]
     """
-    return _over_table(
+    table = frame_requests(
+        frame, id_column=id_column, prompt_column=prompt_column, na=na, **options
+    )
+    return with_table(table, options)
+
+
+def frame_requests(
+    frame: Any,
+    *,
+    id_column: str | None,
+    prompt_column: str | Value | None,
+    na: str,
+    **options: Unpack[Options],
+) -> TableRequests:
+    """Return the requests that ``from_dataframe`` makes."""
+    return _requests(
         lambda columns: open_frame(frame, id_column, columns), id_column, prompt_column, na, options
     )
 
@@ -98,9 +102,10 @@ def from_csv(
         ColumnError: If a column is not there.
         TemplateError: If the template is wrong.
     """
-    return _over_table(
+    table = _requests(
         lambda columns: CsvSource(path, id_column, columns), id_column, prompt_column, na, options
     )
+    return with_table(table, options)
 
 
 def from_parquet(
@@ -125,38 +130,36 @@ def from_parquet(
         ColumnError: If a column is not there.
         TemplateError: If the template is wrong.
     """
-    return _over_table(
-        lambda columns: ParquetSource(path, id_column, columns),
-        id_column,
-        prompt_column,
-        na,
-        options,
+    table = _requests(
+        lambda names: ParquetSource(path, id_column, names), id_column, prompt_column, na, options
     )
+    return with_table(table, options)
 
 
-def _over_table(
+def _requests(
     open_source: Callable[[Sequence[str]], Source],
     id_column: str | None,
     prompt_column: str | Value | None,
     na: str,
     options: Options,
-) -> BatchCreator:
+) -> TableRequests:
+    """Open a table for a template; ``open_source`` gets the columns that the template needs."""
     if na not in ("raise", "skip"):
         raise TemplateError(f"na must be 'raise' or 'skip', not {na!r}")
     if id_column is not None and not isinstance(id_column, str):
         raise TemplateError(f"id_column must be the name of a column, not {id_column!r}")
     for name in options.keys() - Options.__annotations__.keys():
-        raise TypeError(f"there is no option {name!r}; {_hint(name)}")
-    options.setdefault("system_prompt", None)
+        raise TypeError(f"there is no option {name!r}; {_advice(name)}")
     prompt = Col(prompt_column, "text") if isinstance(prompt_column, str) else prompt_column
-    creator = BatchCreator(**options)._over(open_source, prompt, na)
+    template = build_template(**options, prompt_column=prompt)
+    table = TableRequests(open_source(template.columns), template, na)
     by_default = "model" not in options and "model" not in (options.get("body") or {})
-    if by_default and find_endpoint(options.get("endpoint", CHAT)).prompt_key:
-        message = f"model is left at its default, {MODEL!r}, which OpenAI has retired; pass model="
-        warnings.warn(message, stacklevel=3)
-    return creator
+    if by_default and prompt_key(options.get("endpoint", CHAT)):
+        message = f"model is left at its default, {MODEL!r}, which OpenAI has retired"
+        warn(message, hint="pass model=")
+    return table
 
 
-def _hint(name: str) -> str:
+def _advice(name: str) -> str:
     near = difflib.get_close_matches(name, Options.__annotations__, 1)
     return f"did you mean {near[0]!r}?" if near else f"for the request, pass body={{{name!r}: …}}"

@@ -23,14 +23,12 @@ from batch_frames.arrow import (
     to_prompt,
     to_text,
 )
+from batch_frames.display import NAMED
 from batch_frames.errors import CellError, ColumnError, TemplateError
 from batch_frames.frames import Chunk
 from batch_frames.requests.columns import Col, Fmt, Value
 
 __all__ = ["Rendered", "Template"]
-
-
-NAMED = 5
 
 
 @dataclass(frozen=True)

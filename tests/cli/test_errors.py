@@ -47,7 +47,7 @@ FIRST = len(CHATS.encode().split(b"\n")[0]) + 1
         ),
         (
             ("write", "twice.csv", *OUT, *COLUMN),
-            "each custom_id must stand only once: 'a' in row 0 and row 2",
+            "custom_id must be unique: 'a' in row 0 and row 2",
         ),
         (
             ("write", "latin.csv", *OUT, *COLUMN),
@@ -156,7 +156,7 @@ FIRST = len(CHATS.encode().split(b"\n")[0]) + 1
         ),
         (
             (*READ, "--join", "twice.csv", "--id-column", "id"),
-            "each custom_id must stand only once: 'a' in row 0 and row 2",
+            "custom_id must be unique: 'a' in row 0 and row 2",
         ),
         (
             (*READ, "--join", "model.csv", "--id-column", "id"),

@@ -89,7 +89,7 @@ FAR: dict[str, tuple[str, Any, str]] = {
         math.inf,
         "row 17,042 (custom_id 'r17042'): column 'x' is inf, which JSON cannot hold",
     ),
-    "same id": ("id", "r9", "each custom_id must stand only once: 'r9' in row 9 and row 17,042"),
+    "same id": ("id", "r9", "custom_id must be unique: 'r9' in row 9 and row 17,042"),
 }
 
 
@@ -116,7 +116,7 @@ def test_rows_are_counted_on_over_skipped_ones() -> None:
         "row 19,042 (custom_id 'r19042'): column 'x' is inf, which JSON cannot hold"
     )
     skipped = (
-        "skipped 18 rows without a prompt: row 100, row 1,100, row 2,100, row 3,100, row 4,100, …"
+        "skipped 18 rows without a prompt: row 100, row 1,100, row 2,100, … and 15 more"
     )
     with warns(skipped):
         ids = ids_written(table, na="skip")

@@ -176,7 +176,7 @@ BAD_FIELDS: dict[str, tuple[str, str]] = {
     "null behind newlines": ('id,text\n1,"\n\n"\n\n2,\n', f"row 1 (custom_id '2'): {NO_PROMPT}"),
     "same id": (
         "id,text\n1,x\n01,y\n1,z\n",
-        "each custom_id must stand only once: '1' in row 0 and row 2",
+        "custom_id must be unique: '1' in row 0 and row 2",
     ),
 }
 

@@ -245,4 +245,4 @@ def test_rows_are_counted_whatever_the_index() -> None:
 def test_ids_that_are_equal_only_as_text_stand_twice() -> None:
     """The number 1 and the text "1" are the same custom_id."""
     error = error_of(with_ids(objects(1, "x", "1")))
-    assert str(error) == "each custom_id must stand only once: '1' in row 0 and row 2"
+    assert str(error) == "custom_id must be unique: '1' in row 0 and row 2"

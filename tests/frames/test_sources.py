@@ -64,7 +64,7 @@ def test_errors_among_several_csv_files_name_the_file(tmp_path: Path) -> None:
         assert rows_of([first, second], na="skip") == [("a", "x"), ("b", "y"), ("c", "x")]
     save(second, "id,text\nc,x\nb,y\n")
     assert str(error_of([first, second])) == (
-        f"each custom_id must stand only once: 'b' in row 1 of '{first}' and row 1 of '{second}'"
+        f"custom_id must be unique: 'b' in row 1 of '{first}' and row 1 of '{second}'"
     )
     save(second, "id,text\nc,x\nd\n")
     assert str(error_of([first, second])) == (
@@ -88,7 +88,7 @@ def test_errors_among_several_parquet_files_name_the_file(tmp_path: Path) -> Non
         assert rows_of(tmp_path, read, na="skip") == [("a", "x"), ("b", "y"), ("c", "x")]
     save_parquet(second, {"id": ["b"], "text": ["x"]})
     assert str(error_of(tmp_path, read)) == (
-        f"each custom_id must stand only once: 'b' in row 1 of '{first}' and row 0 of '{second}'"
+        f"custom_id must be unique: 'b' in row 1 of '{first}' and row 0 of '{second}'"
     )
     save_parquet(second, {"id": ["c"], "txt": ["x"]})
     assert str(error_of(tmp_path, read)) == f"'{second}' has no column 'text'; did you mean 'txt'?"

@@ -225,10 +225,10 @@ class TestMissing:
         assert [json.loads(line)["custom_id"] for line in written] == ["b", "d"]
 
     def test_the_first_skipped_rows_are_named(self) -> None:
-        """Five rows are named at most, of all chunks together."""
+        """Three rows are named at most, of all chunks together."""
         prompts = [None if n >= 500 else "x" for n in range(3_000)]
         frame = pa.table({"id": range(3_000), "p": prompts})
-        named = "row 500, row 501, row 502, row 503, row 504, …"
+        named = "row 500, row 501, row 502, … and 2,497 more"
         with pytest.warns(UserWarning, match=f"^skipped 2,500 rows without a prompt: {named}$"):
             assert len(lines(frame, prompt_column="p", na="skip")) == 500
 

@@ -17,7 +17,7 @@ from batch_frames import BatchCreator, col, fmt, from_dataframe
 from batch_frames.errors import TemplateError
 from batch_frames.frames.chunks import Chunk
 from batch_frames.requests.columns import Col
-from batch_frames.requests.endpoints import DefaultNumber, DefaultText, Part, build_template
+from batch_frames.requests.endpoints import Default, build_template
 from batch_frames.requests.template import Template
 from tests.support.templates import CHAT, MODEL, OTHER, TEXTS, dumped, lines, saved, table, values
 
@@ -33,8 +33,9 @@ def wrong(message: str, *args: Any, **options: Any) -> None:
 
 
 def build(endpoint: str = CHAT, body: Any = None, **parts: Any) -> Template:
-    """Build a template of parts by their names."""
-    return build_template(endpoint, {Part(name): part for name, part in parts.items()}, body)
+    """Build a template with nothing in its body that is not asked for."""
+    bare = {"model": None, "seed": None, "reasoning_effort": None}
+    return build_template(endpoint, body, **{**bare, **parts})
 
 
 class TestLines:
@@ -404,9 +405,9 @@ class TestTemplateErrors:
     def test_defaults_and_none_give_way(self) -> None:
         """A default or None is no wish."""
         parts = {
-            "model": DefaultText("m"),
-            "seed": DefaultNumber(1),
-            "reasoning_effort": DefaultText("low"),
+            "model": Default("m"),
+            "seed": Default(1),
+            "reasoning_effort": Default("low"),
             "system_prompt": None,
             "json_schema": None,
             "prompt_column": col("p"),
@@ -444,7 +445,9 @@ class TestTemplateErrors:
 
     def test_messages_beside_a_system_prompt(self) -> None:
         """The system prompt would be lost, so it is refused."""
-        message = "body={'messages': …} would replace system_prompt; put it in there"
+        message = (
+            "body={'messages': …} would replace system_prompt; make it the first of the messages"
+        )
         wrong(message, CHAT, {"messages": col("m")}, system_prompt="x")
         build("/v1/responses", {"input": col("m")}, system_prompt="x")
 
