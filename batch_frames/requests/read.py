@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from batch_frames.files import (
     request_files,
 )
 from batch_frames.frames import to_dataframe
+from batch_frames.progress import warn
 
 __all__ = ["Asked", "lines_with_ids", "load_request", "read_asked", "read_requests"]
 
@@ -309,7 +309,9 @@ def _found(lines: Lines, connection: duckdb.DuckDBPyConnection) -> dict[str, pa.
 
 def _only(schemas: set[str | None]) -> dict[str, Any] | None:
     if len(schemas) > 1:
-        advice = "pass json_schema= for typed answers"
-        warnings.warn(f"the requests do not all ask for the same schema; {advice}", stacklevel=4)
+        warn(
+            "the requests do not all ask for the same schema",
+            hint="pass json_schema= for typed answers",
+        )
     text = next(iter(schemas), None) if len(schemas) == 1 else None
     return None if text is None else dict(json.loads(text))

@@ -115,9 +115,7 @@ def test_rows_are_counted_on_over_skipped_ones() -> None:
     assert str(error) == (
         "row 19,042 (custom_id 'r19042'): column 'x' is inf, which JSON cannot hold"
     )
-    skipped = (
-        "skipped 18 rows without a prompt: row 100, row 1,100, row 2,100, … and 15 more"
-    )
+    skipped = "skipped 18 rows without a prompt: row 100, row 1,100, row 2,100, … and 15 more"
     with warns(skipped):
         ids = ids_written(table, na="skip")
     assert ids == [f"r{row}" for row, text in enumerate(texts) if text]
