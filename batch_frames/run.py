@@ -12,9 +12,16 @@ import pyarrow as pa
 
 from batch_frames.batches import Job, download, refuse_submitted, submit, wait
 from batch_frames.errors import BatchFramesError, JobError
-from batch_frames.files import Limits, Paths, find_shards
+from batch_frames.files import Limits, Paths, Shard, find_shards
 from batch_frames.progress import warn
-from batch_frames.requests import LIMITS, Options, Value, frame_requests, save_requests
+from batch_frames.requests import (
+    LIMITS,
+    Options,
+    TableRequests,
+    Value,
+    frame_requests,
+    save_requests,
+)
 from batch_frames.results import (
     UNANSWERED,
     join_results,
@@ -93,6 +100,18 @@ def run(
     requests = frame_requests(
         frame, id_column=id_column, prompt_column=prompt_column, na=na, **options
     )
+    shards = _save(requests, path, limits, progress)
+    results = _answers(shards, schema, sending, waiting)
+    _warn_of_unanswered(results)
+    return join_results(frame, results, id_column=id_column, prefix=prefix)
+
+
+def _save(
+    requests: TableRequests,
+    path: str | os.PathLike[str],
+    limits: Limits,
+    progress: bool | None,
+) -> list[Shard]:
     shards = save_requests(
         requests.blocks(),
         path,
@@ -102,10 +121,8 @@ def run(
         check=refuse_submitted,
     )
     if not shards[0].requests:
-        raise BatchFramesError("the frame has no rows to ask about")
-    results = _answers(shards, schema, sending, waiting)
-    _warn_of_unanswered(results)
-    return join_results(frame, results, id_column=id_column, prefix=prefix)
+        raise BatchFramesError("the frame has no rows with a prompt")
+    return shards
 
 
 def _lasting(frame: Any) -> Any:

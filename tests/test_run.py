@@ -183,7 +183,7 @@ def test_nothing_came_back(server: BatchServer) -> None:
             "'r.csv' is no .jsonl file, which the service wants; name one, as in "
             "'out/reviews.jsonl'",
         ),
-        (FRAME[:0], "r.jsonl", "the frame has no rows to ask about"),
+        (FRAME[:0], "r.jsonl", "the frame has no rows with a prompt"),
     ],
     ids=["names", "path", "empty"],
 )

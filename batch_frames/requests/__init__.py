@@ -4,12 +4,13 @@ from batch_frames.requests.columns import Value, col, fmt
 from batch_frames.requests.creator import BatchCreator, Options
 from batch_frames.requests.from_tables import frame_requests, from_csv, from_dataframe, from_parquet
 from batch_frames.requests.read import lines_with_ids, read_asked, read_requests
-from batch_frames.requests.save import LIMITS, save_requests
+from batch_frames.requests.rendering import LIMITS, TableRequests, save_requests
 
 __all__ = [
     "LIMITS",
     "BatchCreator",
     "Options",
+    "TableRequests",
     "Value",
     "col",
     "fmt",

@@ -17,8 +17,7 @@ from batch_frames.files import Limits, Shard
 from batch_frames.frames import Chunk, Position
 from batch_frames.requests.columns import Fmt, Value
 from batch_frames.requests.endpoints import CHAT, EFFORT, MODEL, SEED, build_template, prompt_key
-from batch_frames.requests.rendering import TableRequests
-from batch_frames.requests.save import LIMITS, save_requests
+from batch_frames.requests.rendering import LIMITS, TableRequests, save_requests
 from batch_frames.requests.template import Rendered, Template
 
 __all__ = ["BatchCreator", "Options", "with_table"]

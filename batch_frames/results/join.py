@@ -223,7 +223,7 @@ def _refuse_duplicates(ids: pa.Array) -> None:
     pairs = [(series[row], int(np.flatnonzero(series == series[row])[0]), row) for row in rows]
     named = "; ".join(f"{i!r} in row {a:,} and row {b:,}" for i, a, b in pairs)
     more = "; and more" if len(again) > NAMED else ""
-    message = f"each custom_id must stand only once: {named}{more}"
+    message = f"custom_id must be unique: {named}{more}"
     raise RequestError(message, row=int(again[0]), custom_id=series[again[0]])
 
 

@@ -457,7 +457,7 @@ def test_an_id_twice_is_an_error(ids: list[Any], problem: str) -> None:
     """An id that stands twice in the frame, as it is written, is refused with its rows."""
     with pytest.raises(bf.RequestError) as caught:
         bf.join_results(pd.DataFrame({"k": ids}), results_of(("a", "ok", "x")), id_column="k")
-    assert str(caught.value) == f"each custom_id must stand only once: {problem}"
+    assert str(caught.value) == f"custom_id must be unique: {problem}"
     second = next(n for n, key in enumerate(ids) if str(key) in map(str, ids[:n]))
     assert (caught.value.row, caught.value.custom_id) == (second, str(ids[second]))
 
@@ -467,7 +467,7 @@ def test_an_index_that_repeats_is_an_error() -> None:
     frame = pd.DataFrame({"x": 1}, index=[*range(1_500), 3])
     with pytest.raises(bf.RequestError) as caught:
         bf.join_results(frame, results_of(("a", "ok", "x")))
-    assert str(caught.value) == "each custom_id must stand only once: '3' in row 3 and row 1,500"
+    assert str(caught.value) == "custom_id must be unique: '3' in row 3 and row 1,500"
 
 
 INDEX = pd.MultiIndex.from_tuples([("a", 1), ("a", 2)])
