@@ -33,7 +33,8 @@ __all__ = [
 
 TEXT = pa.large_string()
 
-NULL = pa.scalar(None, TEXT)
+# Not pa.scalar, which loads pandas.
+NULL = pa.nulls(1, TEXT)[0]
 
 BACKSLASH = b"\\"
 
