@@ -93,6 +93,7 @@ class LineError(BatchFramesError, ValueError):
     Attributes:
         path: The file.
         line: Number of the line, from 1, or None when it is the whole file.
+        problem: The message without file and line.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class LineError(BatchFramesError, ValueError):
         super().__init__(f"{where}: {problem}", hint=hint)
         self.path = path
         self.line = line
+        self.problem = f"{problem}; {hint}" if hint else problem
 
 
 class JobError(BatchFramesError, RuntimeError):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from batch_frames.errors import LineError
-from batch_frames.files import RESULT_ENDINGS, load_line, locked
+from batch_frames.files import RESULT_ENDINGS, load_request, locked
 
 __all__ = ["LiveFiles", "Request", "requests_of"]
 
@@ -56,15 +56,8 @@ def requests_of(path: Path) -> Iterator[Request]:
         for number, raw in enumerate(file, 1):
             if not raw.strip():
                 continue
-            try:
-                value = load_line(raw)
-                custom_id, url, body = value["custom_id"], value["url"], value["body"]
-            except (KeyError, TypeError, ValueError):
-                problem = "not a request with 'custom_id', 'url' and 'body'"
-                raise LineError(problem, path=path, line=number) from None
-            if not (isinstance(custom_id, str) and isinstance(url, str) and isinstance(body, dict)):
-                problem = "'custom_id' and 'url' must be text, 'body' an object"
-                raise LineError(problem, path=path, line=number)
+            value = load_request(raw, path, number, to_send=True)
+            custom_id, url, body = value["custom_id"], value["url"], value["body"]
             if not PATH.fullmatch(url):
                 # Elsewhere the SDK would send the key there.
                 problem = f"'url' is {url!r}, not a path of the API such as '/v1/chat/completions'"

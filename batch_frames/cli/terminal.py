@@ -64,7 +64,6 @@ OPTIONS = {
     'pass prefix="answer_", or columns= with those that you need': "pass --prefix answer_",
     "pass json_schema=": "pass --json-schema",
     "check id_column=": "check --id-column",
-    "read the file with read_results": "pass the file without --requests",
     "read the file with read_requests": "put requests into a file of their own",
     "read it with from_parquet": "its name must end in .parquet",
 }

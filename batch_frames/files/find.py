@@ -1,25 +1,27 @@
-"""Find the files that a user names, and tell what each of them holds."""
+"""Find the files that a user names, and see what each of them holds."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from batch_frames.errors import LineError
-from batch_frames.files.jsonl import load_line, read_lines
+from batch_frames.files.jsonl import is_request, load_line, load_request, open_lines
 
 __all__ = [
     "ENDINGS",
     "LEDGER",
     "RESULT_ENDINGS",
     "Paths",
+    "endpoint_of",
     "find_files",
     "find_shards",
-    "first_request",
     "holds_requests",
     "ledger_path",
     "request_files",
@@ -121,14 +123,20 @@ def result_files(paths: Paths) -> list[Path]:
     return [path for path in files if not holds_requests(path)] or files
 
 
+FIRST_LINES = 1_000
+
+
 def holds_requests(path: Path) -> bool | None:
-    """Tell by its first JSON object whether a file holds requests; None where there is none."""
-    for lines in read_lines(path):
-        for index in range(len(lines.text)):
+    """Return whether a file holds requests, by the first JSON object in its first 1,000 lines.
+
+    None is returned if there is no such object.
+    """
+    with open_lines(path) as stream:
+        for raw in islice(io.BufferedReader(stream), FIRST_LINES):
             with contextlib.suppress(ValueError):
-                value = load_line(lines.raw(index))
+                value = load_line(raw)
                 if isinstance(value, dict):
-                    return "body" in value and not {"response", "error"} & value.keys()
+                    return is_request(value)
     return None
 
 
@@ -138,23 +146,23 @@ LONGEST_FIRST_LINE = 512 << 20
 
 
 def find_shards(shards: Paths) -> list[Path]:
-    """List request files, in order and none twice; what a run leaves beside them is passed over.
+    """List request files in order, each once; ledgers and results next to them are skipped.
 
     Args:
         shards: Paths, globs or folders.
 
     Raises:
-        FileNotFoundError: If there is none.
-        LineError: If a file that is named, and not only caught by a glob, holds no requests.
+        FileNotFoundError: If there are none.
+        LineError: If a file that is named, and not only matched by a glob, holds no requests.
     """
     listed = [shards] if isinstance(shards, (str, os.PathLike)) else list(_iterable(shards))
     found: dict[Path, Path] = {}
     for given in listed:
         by_name = isinstance(given, (str, os.PathLike)) and Path(given).is_file()
         for path in find_files([given], [".jsonl"]):
-            if by_name and not _is_beside(path):
-                first_request(path)
-            elif not _holds_requests(path):
+            if by_name and not path.name.endswith((LEDGER, *RESULT_ENDINGS)):
+                endpoint_of(path)
+            elif not holds_requests(path):
                 continue
             found.setdefault(path.resolve(), path)
     if not found:
@@ -164,44 +172,21 @@ def find_shards(shards: Paths) -> list[Path]:
 
 
 def _iterable(shards: Any) -> Iterable[Any]:
-    # One error for all that is no path: find_files has it.
+    # For anything that is not a path, find_files raises the error.
     return shards if isinstance(shards, Iterable) else find_files(shards, [".jsonl"])
 
 
-def _is_beside(path: Path) -> bool:
-    """Tell a ledger and results by their names, where the content agrees."""
-    named = path.name.endswith((LEDGER, *RESULT_ENDINGS))
-    return named and not _holds_requests(path)
-
-
-def _holds_requests(path: Path) -> bool:
-    try:
-        first_request(path)
-    except LineError:
-        return False
-    return True
-
-
-def first_request(path: Path) -> str:
-    """Read the endpoint out of the first line of a request file.
+def endpoint_of(path: Path) -> str:
+    """Read the endpoint from the first line of a request file.
 
     Raises:
-        LineError: If the file is empty, or its first line is no request.
+        LineError: If the file is empty, or its first line is not a request.
     """
     if not path.name.endswith(".jsonl"):
-        raise LineError("not a .jsonl file, which the service wants", path=path)
+        raise LineError("not a .jsonl file, which the service requires", path=path)
     with path.open("rb") as file:
         raw = file.readline(LONGEST_FIRST_LINE)
     if not raw.strip():
-        problem = "there are no requests in it" if not raw else "the first line is blank"
-        raise LineError(f"{problem}; write it anew", path=path)
-    try:
-        value = load_line(raw)
-    except ValueError:
-        raise LineError("not JSON", path=path, line=1) from None
-    if not isinstance(value, dict) or not {"custom_id", "body"} <= value.keys():
-        hint = "a result" if isinstance(value, dict) and "response" in value else "something else"
-        raise LineError(f"{hint}, not a request; pass the request files", path=path, line=1)
-    if not isinstance(value.get("url"), str):
-        raise LineError("the request has no 'url' that is text", path=path, line=1)
-    return str(value["url"])
+        problem = "the first line is blank" if raw else "the file is empty"
+        raise LineError(problem, path=path, hint="write it again")
+    return str(load_request(raw, path, 1, to_send=True)["url"])

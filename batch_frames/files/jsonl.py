@@ -1,10 +1,11 @@
-"""Read a ``.jsonl`` file as text columns of its lines, with what JSON paths find in them."""
+"""Read ``.jsonl`` files, in pieces as text columns of their lines, or a line at a time."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,15 @@ import pyarrow as pa
 from batch_frames.arrow import TEXT
 from batch_frames.errors import LineError
 
-__all__ = ["Lines", "kind_of", "load_line", "read_lines"]
+__all__ = [
+    "Lines",
+    "is_request",
+    "kind_of",
+    "load_line",
+    "load_request",
+    "open_lines",
+    "read_lines",
+]
 
 
 BLOCK = 16 << 20
@@ -32,7 +41,7 @@ Block = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Lines:
-    """Hold some lines of a file that follow each other.
+    """Consecutive lines of a file.
 
     Attributes:
         path: The file.
@@ -45,20 +54,25 @@ class Lines:
     numbers: npt.NDArray[np.int64]
 
     def raw(self, index: int) -> bytes:
-        """Give the bytes of one line without its line end."""
+        """Return the bytes of one line without its line end."""
         return bytes(self.text[index].as_buffer()).rstrip(b"\r\n")
+
+    def request(self, index: int) -> dict[str, Any]:
+        """Parse one line with ``load_request``."""
+        return load_request(self.raw(index), self.path, int(self.numbers[index]))
 
 
 def read_lines(path: Path) -> Iterator[Lines]:
     """Read a file, plain or gzip, in pieces of at most 50,000 lines or about 16 MB.
 
-    Only ``\\n`` ends a line: JSON strings may hold U+2028 and its like as they are.
+    Only ``\\n`` ends a line, as JSON strings may contain U+2028 and the like unescaped.
 
     Args:
-        path: The file. A byte order mark is passed over, as are blank lines.
+        path: The file. A byte order mark and blank lines are skipped.
 
     Raises:
-        OSError: If it cannot be read.
+        OSError: If it is not there, or may not be read.
+        LineError: If reading fails otherwise, as in a damaged gzip file.
     """
     number = 1
     for data, ends in _blocks(path):
@@ -94,9 +108,55 @@ def load_line(raw: bytes) -> Any:
 
 
 def kind_of(value: Any) -> str:
-    """Name what a parsed line is that is no object."""
+    """Name the type of a parsed line that is not an object."""
     names = {list: "an array", str: "text", bool: "a boolean", type(None): "null"}
     return names.get(type(value), "a number")
+
+
+def is_request(value: dict[str, Any]) -> bool:
+    """Return whether a parsed line is a request, and not a result."""
+    return "body" in value and not _is_result(value)
+
+
+def _is_result(value: dict[str, Any]) -> bool:
+    return not {"response", "error"}.isdisjoint(value)
+
+
+def load_request(raw: bytes, path: Path, line: int, *, to_send: bool = False) -> dict[str, Any]:
+    """Parse one request line with the standard library.
+
+    Args:
+        raw: The line.
+        path: The file it is from.
+        line: Its number.
+        to_send: Whether it must have all that the service requires: a ``custom_id`` and a ``url``
+            that are text. Otherwise a number is a ``custom_id`` too, and the ``url`` may be absent.
+
+    Raises:
+        LineError: If it is not a request.
+    """
+    try:
+        value = load_line(raw.rstrip(b"\r\n"))
+    except ValueError as error:
+        raise LineError(str(error), path=path, line=line) from None
+    if isinstance(value, dict) and _is_result(value):
+        hint = "pass the request files" if to_send else "read the file with read_results"
+        raise LineError("a result, not a request", path=path, line=line, hint=hint)
+    if problem := _problem(value, to_send=to_send):
+        raise LineError(f"not a request: {problem}", path=path, line=line)
+    request: dict[str, Any] = value
+    return request
+
+
+def _problem(value: Any, *, to_send: bool) -> str | None:
+    if not isinstance(value, dict):
+        return f"the line is {kind_of(value)}, not an object"
+    if type(value.get("custom_id")) not in (str, int, float):
+        return "it has no 'custom_id'"
+    if not isinstance(value.get("body"), dict):
+        return "it has no 'body' that is an object"
+    missing = [n for n in ("custom_id", "url") if to_send and not isinstance(value.get(n), str)]
+    return f"it has no {missing[0]!r} that is text" if missing else None
 
 
 def _loaded(raw: bytes) -> Any:
@@ -114,23 +174,25 @@ def _first_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _blocks(path: Path) -> Iterator[Block]:
-    """Read whole lines, with the places behind their ends; a longer line is one block with it."""
+@contextmanager
+def open_lines(path: Path) -> Iterator[Any]:
+    """Open a file, plain or compressed, as an Arrow stream whose errors name it."""
     try:
-        yield from _cut(path)
+        with pa.input_stream(str(path), compression="detect") as stream:
+            yield stream
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
+        raise
     except OSError as error:
-        if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError)):
-            raise
         raise LineError(f"cannot be read: {error}", path=path) from None
 
 
-def _cut(path: Path) -> Iterator[Block]:
-    """Read each block behind what the one before left of its last line."""
+def _blocks(path: Path) -> Iterator[Block]:
+    """Read blocks of whole lines with the positions after their ends; the rest waits for more."""
     rest, is_new = np.empty(0, np.uint8), np.empty(0, np.bool_)
     is_first = True
-    with pa.input_stream(str(path), compression="detect") as stream:
+    with open_lines(path) as stream:
         while True:
-            # All of one size, so that the memory of one is that of another later.
+            # All of one size, so that each can reuse the memory of an earlier one.
             data = np.empty(max(BLOCK, 2 * len(rest)), np.uint8)
             data[: len(rest)] = rest
             size = stream.readinto(data[len(rest) :].data)

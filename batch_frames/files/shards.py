@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from batch_frames.arrow import bytes_of, offsets_of
 from batch_frames.errors import RequestError
-from batch_frames.files.find import first_request
+from batch_frames.files.find import endpoint_of
 from batch_frames.files.stores import Store
 
 __all__ = ["Limits", "RequestFile", "Shard", "ShardWriter", "file_hash", "read_shard"]
@@ -75,10 +75,10 @@ def read_shard(path: Path) -> RequestFile:
     """Read a request file once, from end to end, in little memory.
 
     Raises:
-        LineError: If it is no request file.
+        LineError: If it is not a request file.
         OSError: If it cannot be read.
     """
-    endpoint = first_request(path)
+    endpoint = endpoint_of(path)
     digest, newlines, nbytes, last = hashlib.sha256(), 0, 0, b"\n"
     with path.open("rb") as file:
         while block := file.read(BLOCK):

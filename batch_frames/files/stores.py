@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from batch_frames.errors import BatchFramesError
+from batch_frames.files.find import holds_requests
 from batch_frames.files.locks import locked
 
 __all__ = ["FolderStore", "PipeStore", "Store", "open_store", "whole"]
@@ -91,8 +92,10 @@ def open_store(target: str | os.PathLike[str] | IO[bytes], sources: Sequence[Pat
         # What a link points to is replaced, not the link.
         path = path.resolve() if path.is_symlink() else path
         _spare(path, sources)
-        if path.suffix != ".jsonl" and path.exists() and path.stat().st_size and not _is_ours(path):
-            raise BatchFramesError(f"'{path}' is there and holds no requests; name a .jsonl file")
+        is_empty = not path.exists() or not path.stat().st_size
+        if path.suffix != ".jsonl" and not is_empty and not holds_requests(path):
+            problem = f"'{path}' already exists and holds no requests"
+            raise BatchFramesError(problem, hint="name a .jsonl file")
         return FolderStore(path)
     if not callable(getattr(target, "write", None)) or isinstance(target, io.TextIOBase):
         raise TypeError(f"path must be a path or a binary file, not {type(target).__name__}")

@@ -16,19 +16,11 @@ import pyarrow.compute as pc
 
 from batch_frames.arrow import TEXT, dumps, extract, in_threads
 from batch_frames.errors import LineError
-from batch_frames.files import (
-    Lines,
-    Paths,
-    find_files,
-    kind_of,
-    load_line,
-    read_lines,
-    request_files,
-)
+from batch_frames.files import Lines, Paths, find_files, read_lines, request_files
 from batch_frames.frames import to_dataframe
 from batch_frames.progress import warn
 
-__all__ = ["Asked", "lines_with_ids", "load_request", "read_asked", "read_requests"]
+__all__ = ["Asked", "lines_with_ids", "read_asked", "read_requests"]
 
 
 TEXT_COLUMNS = (
@@ -110,11 +102,10 @@ def _table(lines: Lines, errors: str, connection: duckdb.DuckDBPyConnection) -> 
     for index in _irregular(found):
         try:
             changed[index] = _by_hand(lines, index, columns["body"][index].as_py())
-        except ValueError as error:
-            problems[index] = str(error)
+        except LineError as error:
             if errors == "raise":
-                number = int(lines.numbers[index])
-                raise LineError(str(error), path=lines.path, line=number) from None
+                raise
+            problems[index] = error.problem
             raw = lines.raw(index).decode("utf-8", "replace")
             changed[index] = {**dict.fromkeys(TEXT_COLUMNS), "body": raw}
     table = {name: _replaced(columns[name], name, changed) for name in TEXT_COLUMNS}
@@ -155,7 +146,7 @@ def _irregular(found: Mapping[str, pa.Array]) -> list[int]:
 
 
 def _by_hand(lines: Lines, index: int, body: str | None) -> dict[str, str | None]:
-    value = load_request(lines.raw(index))
+    value = lines.request(index)
     found = value["body"]
     reasoning = found.get("reasoning")
     inner = reasoning.get("effort") if isinstance(reasoning, dict) else None
@@ -169,31 +160,6 @@ def _by_hand(lines: Lines, index: int, body: str | None) -> dict[str, str | None
         "reasoning_effort": _text(inner if effort is None else effort),
         "body": body or dumps(found),
     }
-
-
-def load_request(raw: bytes) -> dict[str, Any]:
-    """Parse one request line with the standard library.
-
-    Raises:
-        ValueError: If it is no request; the message says why.
-    """
-    value = load_line(raw)
-    if problem := _problem(value):
-        raise ValueError(problem)
-    request: dict[str, Any] = value
-    return request
-
-
-def _problem(value: Any) -> str | None:
-    if not isinstance(value, dict):
-        return f"not a request: the line is {kind_of(value)}, not an object"
-    if "body" not in value and ({"response", "error"} & value.keys()):
-        return "a result, not a request; read the file with read_results"
-    if type(value.get("custom_id")) not in (str, int, float):
-        return "not a request: it has no 'custom_id'"
-    if not isinstance(value.get("body"), dict):
-        return "not a request: it has no 'body' that is an object"
-    return None
 
 
 def _messages(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -299,11 +265,7 @@ def _found(lines: Lines, connection: duckdb.DuckDBPyConnection) -> dict[str, pa.
         return found
     ids = found[ID].to_pylist()
     for row in rows:
-        try:
-            ids[row] = load_request(lines.raw(int(row)))["custom_id"]
-        except ValueError as error:
-            number = int(lines.numbers[row])
-            raise LineError(str(error), path=lines.path, line=number) from None
+        ids[row] = lines.request(int(row))["custom_id"]
     return {**found, ID: pa.array([str(one) for one in ids], TEXT)}
 
 

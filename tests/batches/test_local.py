@@ -273,10 +273,14 @@ def test_two_runs_at_once_are_kept_apart(server: BatchServer) -> None:
 @pytest.mark.parametrize(
     ("line", "text"),
     [
-        ("{", "reviews.jsonl, line 2: not a request with 'custom_id', 'url' and 'body'"),
+        (
+            "{",
+            "reviews.jsonl, line 2: not JSON: Expecting property name enclosed in double quotes at "
+            "character 1",
+        ),
         (
             '{"custom_id":1,"url":"/v1/embeddings","body":{}}',
-            "reviews.jsonl, line 2: 'custom_id' and 'url' must be text, 'body' an object",
+            "reviews.jsonl, line 2: not a request: it has no 'custom_id' that is text",
         ),
     ],
 )

@@ -94,9 +94,14 @@ def test_requests_under_a_results_name_are_requests(server: BatchServer) -> None
 @pytest.mark.parametrize(
     ("name", "content", "text"),
     [
-        ("a.jsonl", "", "a.jsonl: there are no requests in it; write it anew"),
-        ("a.jsonl", "\n", "a.jsonl: the first line is blank; write it anew"),
-        ("a.jsonl", "{", "a.jsonl, line 1: not JSON"),
+        ("a.jsonl", "", "a.jsonl: the file is empty; write it again"),
+        ("a.jsonl", "\n", "a.jsonl: the first line is blank; write it again"),
+        (
+            "a.jsonl",
+            "{",
+            "a.jsonl, line 1: not JSON: Expecting property name enclosed in double quotes at "
+            "character 1",
+        ),
         (
             "a.jsonl",
             '{"custom_id":"a","response":null}',
@@ -105,14 +110,19 @@ def test_requests_under_a_results_name_are_requests(server: BatchServer) -> None
         (
             "a.jsonl",
             '{"model":"m"}',
-            "a.jsonl, line 1: something else, not a request; pass the request files",
+            "a.jsonl, line 1: not a request: it has no 'custom_id'",
         ),
         (
             "a.jsonl",
             '{"custom_id":"a","body":{}}',
-            "a.jsonl, line 1: the request has no 'url' that is text",
+            "a.jsonl, line 1: not a request: it has no 'url' that is text",
         ),
-        ("a.csv", "id,text\n", "a.csv: not a .jsonl file, which the service wants"),
+        (
+            "a.jsonl",
+            '{"custom_id":1,"url":"/v1/embeddings","body":{}}',
+            "a.jsonl, line 1: not a request: it has no 'custom_id' that is text",
+        ),
+        ("a.csv", "id,text\n", "a.csv: not a .jsonl file, which the service requires"),
     ],
 )
 def test_a_file_that_holds_no_requests(name: str, content: str, text: str) -> None:

@@ -118,7 +118,7 @@ FIRST = len(CHATS.encode().split(b"\n")[0]) + 1
         ),
         (
             (*READ, "--requests", "results.jsonl"),
-            "results.jsonl, line 1: a result, not a request; pass the file without --requests",
+            "results.jsonl, line 1: a result, not a request; read the file with batch-frames read",
         ),
         ((*READ, "--requests", "none/*.jsonl"), "no file 'none/*.jsonl'; check the path"),
         (
@@ -197,7 +197,7 @@ FIRST = len(CHATS.encode().split(b"\n")[0]) + 1
         ),
         (
             ("retry", "results.jsonl", "--requests", "results.jsonl"),
-            "results.jsonl, line 1: a result, not a request; pass the file without --requests",
+            "results.jsonl, line 1: a result, not a request; read the file with batch-frames read",
         ),
         (
             ("retry", "results.jsonl", "--requests", "cut.jsonl"),
