@@ -1,9 +1,9 @@
-"""Go the whole way from a frame to its answers in one call that may be made again."""
+"""Answer every row of a frame in one call that may be repeated."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -56,54 +56,84 @@ def run(
 ) -> pd.DataFrame:
     """Write requests, submit them, wait, download, and join the answers to their rows.
 
-    What was done stands in files beside ``path``. Called again with the same rows, in this process
-    or another, it goes on where it was, and at last returns at once; nothing is paid twice.
+    Progress is kept in files next to ``path``. Calling it again with the same rows resumes where it
+    stopped and, once all is done, returns immediately; nothing is billed twice.
 
     Args:
-        frame_or_shards: A frame as ``from_dataframe`` takes it, or request files as ``submit``
-            takes them.
-        path: Where the requests of a frame are saved, as in ``"out/reviews.jsonl"``.
-        id_column: As in ``from_dataframe``, like ``prompt_column``, ``na`` and ``options``.
+        frame_or_shards: A frame as for ``from_dataframe``, or request files as for ``submit``.
+        path: Where to save the requests of a frame, as in ``"out/reviews.jsonl"``.
+        id_column: As for ``from_dataframe``, like ``prompt_column``, ``na`` and ``options``.
         prompt_column: The column with the prompts, or ``fmt("… {name} …")``.
         na: What to do with rows whose prompt is missing: ``"raise"`` or ``"skip"``.
         client: As for ``submit``.
-        limits: How large one file may become.
+        limits: Maximum size of one file.
         metadata: Up to 15 texts to attach to each batch.
-        max_enqueued_tokens: How many tokens may be with the service at once.
-        timeout: Seconds after which to give up waiting; None waits for ever.
-        poll: Seconds between two looks.
+        max_enqueued_tokens: Maximum number of tokens enqueued at the service at once.
+        timeout: Seconds after which to give up waiting; None waits without limit.
+        poll: Seconds between polls.
         progress: Whether to show progress bars; None shows each after two seconds.
-        prefix: What the names of the columns with answers get in front, as in ``join_results``.
-        options: What ``BatchCreator`` takes; ``json_schema`` also gives the answers' columns.
+        prefix: Prefix for the names of the columns with answers, as for ``join_results``.
+        options: As for ``BatchCreator``; ``json_schema`` also types the columns with answers.
 
     Returns:
-        For a frame what ``join_results`` gives, for request files what ``read_results`` gives.
+        The frame with its answers, as from ``join_results``; for request files their results, as
+        from ``read_results``.
 
     Raises:
         BatchFramesError: If other requests were submitted under this path, or there are none.
-        ColumnError: If the frame has a column with a name of those of results; pass ``prefix``.
-        JobError: If batches failed at validation, or nothing came back at all.
-        WaitTimeout: If the batches have not ended in time; they go on.
-        openai.APIError: As the SDK says it.
+        ColumnError: If the frame has a column with the name of a result column; pass ``prefix``.
+        JobError: If batches failed at validation, or no request was answered.
+        WaitTimeout: If batches are still running after ``timeout`` seconds.
+        openai.APIError: Passed through from the SDK.
     """
-    both = {"client": client, "progress": progress}
-    sending = {**both, "metadata": metadata, "max_enqueued_tokens": max_enqueued_tokens}
-    waiting = {**both, "timeout": timeout, "poll": poll}
     schema = options.get("json_schema")
+
+    def answers(shards: Paths) -> pd.DataFrame:
+        jobs = submit(
+            shards,
+            client=client,
+            metadata=metadata,
+            max_enqueued_tokens=max_enqueued_tokens,
+            progress=progress,
+        )
+        jobs = wait(jobs, client=client, timeout=timeout, poll=poll, progress=progress)
+        return _read(jobs, download(jobs, client=client, progress=progress), shards, schema)
+
     if not _is_frame(frame_or_shards, path):
-        results = _answers(find_shards(frame_or_shards), schema, sending, waiting)
-        _warn_of_unanswered(results)
-        return results
+        return answers(find_shards(frame_or_shards))
     assert path is not None
-    frame = _lasting(frame_or_shards)
+    frame = _as_table(frame_or_shards)
     _check_ahead(frame, Path(path), schema, prefix)
     requests = frame_requests(
         frame, id_column=id_column, prompt_column=prompt_column, na=na, **options
     )
-    shards = _save(requests, path, limits, progress)
-    results = _answers(shards, schema, sending, waiting)
-    _warn_of_unanswered(results)
+    results = answers(_save(requests, path, limits, progress))
     return join_results(frame, results, id_column=id_column, prefix=prefix)
+
+
+def _is_frame(given: Any, path: object) -> bool:
+    """Return whether it is a frame, which needs a path, or request files, which have theirs."""
+    is_frame = hasattr(given, "columns") or hasattr(given, "__arrow_c_stream__")
+    if is_frame and path is None:
+        raise TypeError("run needs a path to save the requests of a frame to")
+    if path is not None and not is_frame:
+        raise TypeError("run takes a path only with a frame, not with request files")
+    return is_frame
+
+
+def _as_table(frame: Any) -> Any:
+    """Keep the rows of a stream, which can be read only once: the join needs them again."""
+    return frame if isinstance(frame, pd.DataFrame) else pa.table(frame)
+
+
+def _check_ahead(frame: Any, path: Path, schema: Any, prefix: str) -> None:
+    """Refuse before anything is sent what would fail once all is paid for."""
+    if path.suffix != ".jsonl":
+        problem = f"'{path}' must end in .jsonl, as the service requires"
+        raise BatchFramesError(problem, hint="name a file such as 'out/reviews.jsonl'")
+    names = frame.columns if isinstance(frame, pd.DataFrame) else frame.column_names
+    columns = [name for name in result_columns(schema) if name != "custom_id"]
+    refuse_names_in_both([str(name) for name in names], columns, prefix)
 
 
 def _save(
@@ -125,54 +155,18 @@ def _save(
     return shards
 
 
-def _lasting(frame: Any) -> Any:
-    """Keep the rows of a stream, which gives them once: they are needed again for the join."""
-    return frame if isinstance(frame, pd.DataFrame) else pa.table(frame)
-
-
-def _check_ahead(frame: Any, path: Path, schema: Any, prefix: str) -> None:
-    """Find out before anything is sent what would fail once all is paid."""
-    if path.suffix != ".jsonl":
-        problem = "is no .jsonl file, which the service wants; name one, as in 'out/reviews.jsonl'"
-        raise BatchFramesError(f"'{path}' {problem}")
-    names = frame.columns if isinstance(frame, pd.DataFrame) else frame.column_names
-    columns = [name for name in result_columns(schema) if name != "custom_id"]
-    refuse_names_in_both([str(name) for name in names], columns, prefix)
-
-
-def _warn_of_unanswered(results: pd.DataFrame) -> None:
+def _read(jobs: Sequence[Job], files: Sequence[Path], shards: Paths, schema: Any) -> pd.DataFrame:
+    """Read what came back, and warn of requests without an answer."""
+    if not files:
+        raise JobError(
+            f"no request was answered, {jobs[0].path.name!r} is {jobs[0].status!r}",
+            batch_id=jobs[0].batch_id,
+            status=jobs[0].status,
+            hint="submit the requests under another name",
+        )
+    results = read_results(files, requests=shards, json_schema=schema)
     count = int(results["status"].isin(UNANSWERED).sum())
     if count:
         many = f"{count:,} of {len(results):,} requests have no answer ({summary_line(results)})"
         warn(many, hint="retry_requests writes them again")
-
-
-def _is_frame(given: Any, path: object) -> bool:
-    """Tell a frame, with a path for its requests, from request files, without one."""
-    is_frame = hasattr(given, "columns") or hasattr(given, "__arrow_c_stream__")
-    if is_frame and path is None:
-        raise TypeError("run takes a path to save its requests to")
-    if path is not None and not is_frame:
-        raise TypeError("run takes a path only with a frame, not with shards")
-    return is_frame
-
-
-def _answers(
-    shards: Paths, schema: Any, sending: Mapping[str, Any], waiting: Mapping[str, Any]
-) -> pd.DataFrame:
-    """Submit, wait, download and read."""
-    jobs = wait(submit(shards, **sending), **waiting)
-    files = download(jobs, client=sending["client"], progress=sending["progress"])
-    if not files:
-        raise _nothing(jobs)
-    return read_results(files, requests=shards, json_schema=schema)
-
-
-def _nothing(jobs: Iterable[Job]) -> JobError:
-    first = next(iter(jobs))
-    return JobError(
-        f"no request was answered, {first.path.name!r} is {first.status!r}; "
-        "submit the requests under another name",
-        batch_id=first.batch_id,
-        status=first.status,
-    )
+    return results

@@ -133,8 +133,8 @@ def test_streams_and_shards(server: BatchServer) -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ((FRAME,), "run takes a path to save its requests to"),
-        (("r.jsonl", "r.jsonl"), "run takes a path only with a frame, not with shards"),
+        ((FRAME,), "run needs a path to save the requests of a frame to"),
+        (("r.jsonl", "r.jsonl"), "run takes a path only with a frame, not with request files"),
     ],
 )
 def test_a_path_goes_with_a_frame(arguments: tuple[Any, ...], text: str) -> None:
@@ -180,7 +180,7 @@ def test_nothing_came_back(server: BatchServer) -> None:
         (
             FRAME,
             "r.csv",
-            "'r.csv' is no .jsonl file, which the service wants; name one, as in "
+            "'r.csv' must end in .jsonl, as the service requires; name a file such as "
             "'out/reviews.jsonl'",
         ),
         (FRAME[:0], "r.jsonl", "the frame has no rows with a prompt"),
