@@ -6,19 +6,21 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.arrow import TEXT, dumps, extract, in_threads
+from batch_frames.arrow import NULL, TEXT, dumps, extract, in_threads
 from batch_frames.errors import LineError
-from batch_frames.files import Lines, Paths, find_files, read_lines, request_files
+from batch_frames.files import ENDINGS, Lines, Paths, find_files, read_lines, request_files
 from batch_frames.frames import to_dataframe
 from batch_frames.progress import warn
+
+if TYPE_CHECKING:
+    import duckdb
 
 __all__ = ["Asked", "lines_with_ids", "read_asked", "read_requests"]
 
@@ -35,19 +37,20 @@ TEXT_COLUMNS = (
 
 SYSTEM_ROLES = ("system", "developer")
 
-NUMBERS = ["UBIGINT", "BIGINT", "HUGEINT", "UHUGEINT", "DOUBLE"]
+ID_TYPES = pa.array(["VARCHAR", "UBIGINT", "BIGINT", "HUGEINT", "UHUGEINT", "DOUBLE"], TEXT)
 
 ID, BODY, RESPONSE, ERROR = "$.custom_id", "$.body", "$.response", "$.error"
 
-FIRST_ROLE, FIRST_TEXT = "$.body.messages[0].role", "$.body.messages[0].content"
+KINDS = (ID, BODY, RESPONSE, ERROR)
+"""What tells a request from other lines, by the types found there."""
 
 MESSAGES = "$.body.messages"
 
-LAST_ROLE, LAST_TEXT = "$.body.messages[#-1].role", "$.body.messages[#-1].content"
+FIRST_ROLE, FIRST_TEXT = f"{MESSAGES}[0].role", f"{MESSAGES}[0].content"
 
-SYSTEM = "$.body.instructions"
+LAST_ROLE, LAST_TEXT = f"{MESSAGES}[#-1].role", f"{MESSAGES}[#-1].content"
 
-INPUT, PROMPT = "$.body.input", "$.body.prompt"
+SYSTEM, INPUT, PROMPT = "$.body.instructions", "$.body.input", "$.body.prompt"
 
 EFFORT, INNER_EFFORT = "$.body.reasoning_effort", "$.body.reasoning.effort"
 
@@ -55,37 +58,41 @@ PROMPTS = (FIRST_TEXT, LAST_TEXT, SYSTEM, INPUT, PROMPT)
 
 PATHS = (ID, BODY, "$.url", "$.body.model", EFFORT, INNER_EFFORT, FIRST_ROLE, LAST_ROLE, *PROMPTS)
 
+SCHEMAS = ("$.body.response_format.json_schema.schema", "$.body.text.format.schema")
+
 
 def read_requests(
     paths: Paths, *, errors: str = "raise", dtype_backend: str | None = None
 ) -> pd.DataFrame:
-    """Load request files, of any endpoint and by any program, one row per line.
+    """Load request files, for any endpoint and from any program, one row per line.
 
     Args:
         paths: A path, a list of them, a glob or a folder; ``.jsonl``, also ``.jsonl.gz``.
-        errors: ``"raise"`` refuses a line that is no request; ``"column"`` keeps it as a row, with
-            what is wrong in the column ``error`` and its text in ``body``.
-        dtype_backend: ``"numpy_nullable"`` or ``"pyarrow"``, as in ``pandas.read_csv``; None gives
-            pandas' own dtypes.
+        errors: ``"raise"`` refuses a line that is not a request; ``"column"`` keeps it as a row,
+            with the problem in the column ``error`` and its text in ``body``.
+        dtype_backend: ``"numpy_nullable"`` or ``"pyarrow"``, as in ``pandas.read_csv``; None
+            returns pandas' own dtypes.
 
     Returns:
         A DataFrame with the text columns ``custom_id``, ``url``, ``model``, ``system_prompt`` (the
-        first message, where it is the system's, or ``instructions``), ``user_prompt`` (the last
-        message of the user, or ``input`` or ``prompt``; the texts of several parts are joined with
-        a newline), ``reasoning_effort``, ``body`` (JSON) and ``file``, and the integer column
-        ``line``, from 1. What a request lacks is missing.
+        first message if its role is system or developer, or ``instructions``), ``user_prompt`` (the
+        last message of the user, or ``input`` or ``prompt``; the texts of several parts are joined
+        with a newline), ``reasoning_effort``, ``body`` (JSON) and ``file``, and the integer column
+        ``line``, from 1. What a request does not have is missing.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        LineError: If a line is no request, or a file holds results.
+        LineError: If a line is not a request, or a file holds results.
     """
     if errors not in ("raise", "column"):
         raise ValueError(f"errors must be 'raise' or 'column', not {errors!r}")
-    files = find_files(paths, [".jsonl", ".jsonl.gz"])
-    pieces = (lines for path in files for lines in read_lines(path))
+    pieces = _pieces(find_files(paths, ENDINGS))
     tables = in_threads(lambda lines, connection: _table(lines, errors, connection), pieces)
-    table = pa.concat_tables([_empty(errors), *tables])
-    return to_dataframe(table, dtype_backend)
+    return to_dataframe(pa.concat_tables([_empty(errors), *tables]), dtype_backend)
+
+
+def _pieces(files: Iterable[Path]) -> Iterator[Lines]:
+    return (lines for path in files for lines in read_lines(path))
 
 
 def _empty(errors: str) -> pa.Table:
@@ -94,127 +101,114 @@ def _empty(errors: str) -> pa.Table:
 
 
 def _table(lines: Lines, errors: str, connection: duckdb.DuckDBPyConnection) -> pa.Table:
-    types = (ID, BODY, MESSAGES, RESPONSE, ERROR, *PROMPTS)
-    found = extract(lines.text, PATHS, types, connection=connection)
+    found = extract(lines.text, PATHS, (*KINDS, MESSAGES, *PROMPTS), connection=connection)
     columns = _columns(found)
     problems: dict[int, str] = {}
-    changed: dict[int, Mapping[str, str | None]] = {}
-    for index in _irregular(found):
+    changed: dict[int, dict[str, str | None]] = {}
+    for row in _rows_not(pc.and_(_are_requests(found), _have_plain_prompts(found))):
         try:
-            changed[index] = _by_hand(lines, index, columns["body"][index].as_py())
+            request = lines.request(row)
+            body = columns["body"][row].as_py() or dumps(request["body"])
+            changed[row] = {**_by_hand(request), "body": body}
         except LineError as error:
             if errors == "raise":
                 raise
-            problems[index] = error.problem
-            raw = lines.raw(index).decode("utf-8", "replace")
-            changed[index] = {**dict.fromkeys(TEXT_COLUMNS), "body": raw}
-    table = {name: _replaced(columns[name], name, changed) for name in TEXT_COLUMNS}
+            problems[row] = error.problem
+            raw = lines.raw(row).decode("utf-8", "replace")
+            changed[row] = {**dict.fromkeys(TEXT_COLUMNS), "body": raw}
+    table = {
+        name: _replaced(columns[name], {row: texts[name] for row, texts in changed.items()})
+        for name in TEXT_COLUMNS
+    }
     table["file"] = pa.repeat(pa.scalar(str(lines.path), TEXT), len(lines.text))
     table["line"] = pa.array(lines.numbers, pa.int64())
     if errors == "column":
-        table["error"] = pa.array([problems.get(i) for i in range(len(lines.text))], TEXT)
+        table["error"] = _replaced(pa.nulls(len(lines.text), TEXT), problems)
     return pa.table(table)
 
 
 def _columns(found: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
-    """Read the columns of the lines whose prompts are plain texts."""
+    """Return the columns of lines whose prompts are plain texts."""
     is_system = pc.is_in(found[FIRST_ROLE], pa.array(SYSTEM_ROLES, TEXT))
-    from_message = pc.if_else(is_system, found[FIRST_TEXT], pa.scalar(None, TEXT))
     return {
         "custom_id": found[ID],
         "url": found["$.url"],
         "model": found["$.body.model"],
-        "system_prompt": pc.coalesce(found[SYSTEM], from_message),
+        "system_prompt": pc.coalesce(found[SYSTEM], pc.if_else(is_system, found[FIRST_TEXT], NULL)),
         "user_prompt": pc.coalesce(found[LAST_TEXT], found[INPUT], found[PROMPT]),
         "reasoning_effort": pc.coalesce(found[EFFORT], found[INNER_EFFORT]),
         "body": found[BODY],
     }
 
 
-def _irregular(found: Mapping[str, pa.Array]) -> list[int]:
-    """List the lines that are no requests, or whose prompts take more than a path to find."""
-    ids = pc.is_in(found[f"type of {ID}"], pa.array(["VARCHAR", *NUMBERS]))
-    regular = pc.and_(ids, pc.equal(found[f"type of {BODY}"], "OBJECT").fill_null(False))
+def _are_requests(found: Mapping[str, pa.Array]) -> pa.BooleanArray:
+    are = pc.is_in(found[f"type of {ID}"], ID_TYPES)
+    are = pc.and_(are, pc.equal(found[f"type of {BODY}"], "OBJECT").fill_null(False))
+    for path in (RESPONSE, ERROR):
+        are = pc.and_(are, pc.is_null(found[f"type of {path}"]))
+    return are
+
+
+def _have_plain_prompts(found: Mapping[str, pa.Array]) -> pa.BooleanArray:
+    """Return whether each line's prompts are texts, the last of them the user's."""
+    plain = pc.equal(found[LAST_ROLE], "user").fill_null(False)
+    plain = pc.or_(plain, pc.is_null(found[f"type of {MESSAGES}"]))
     for path in PROMPTS:
         is_text = pc.equal(found[f"type of {path}"], "VARCHAR").fill_null(True)
-        regular = pc.and_(regular, is_text)
-    asks = pc.equal(found[LAST_ROLE], "user").fill_null(False)
-    regular = pc.and_(regular, pc.or_(asks, pc.is_null(found[f"type of {MESSAGES}"])))
-    for path in (RESPONSE, ERROR):
-        regular = pc.and_(regular, pc.is_null(found[f"type of {path}"]))
-    return [int(index) for index in np.flatnonzero(~np.asarray(regular))]
+        plain = pc.and_(plain, is_text)
+    return plain
 
 
-def _by_hand(lines: Lines, index: int, body: str | None) -> dict[str, str | None]:
-    value = lines.request(index)
-    found = value["body"]
-    reasoning = found.get("reasoning")
-    inner = reasoning.get("effort") if isinstance(reasoning, dict) else None
-    effort = found.get("reasoning_effort")
+def _rows_not(mask: pa.BooleanArray) -> list[int]:
+    rows: list[int] = np.flatnonzero(~np.asarray(mask)).tolist()
+    return rows
+
+
+def _by_hand(request: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return the columns of any request, without its body."""
+    body = request["body"]
+    listed = body.get("messages", body.get("input"))
+    messages = [m for m in listed if isinstance(m, dict)] if isinstance(listed, list) else []
+    system = [m.get("content") for m in messages[:1] if m.get("role") in SYSTEM_ROLES]
+    asked = [m.get("content") for m in messages if m.get("role") == "user"]
+    reasoning = body.get("reasoning")
+    effort = reasoning.get("effort") if isinstance(reasoning, dict) else None
     return {
-        "custom_id": _text(value["custom_id"]),
-        "url": _text(value.get("url")),
-        "model": _text(found.get("model")),
-        "system_prompt": _system(found),
-        "user_prompt": _user(found),
-        "reasoning_effort": _text(inner if effort is None else effort),
-        "body": body or dumps(found),
+        "custom_id": _text(request["custom_id"]),
+        "url": _text(request.get("url")),
+        "model": _text(body.get("model")),
+        "system_prompt": _text(body.get("instructions"), *system),
+        "user_prompt": _text(*(asked[-1:] or [body.get("input"), body.get("prompt")])),
+        "reasoning_effort": _text(body.get("reasoning_effort"), effort),
     }
 
 
-def _messages(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    listed = body.get("messages", body.get("input"))
-    return (m for m in listed if isinstance(m, dict)) if isinstance(listed, list) else iter(())
-
-
-def _system(body: Mapping[str, Any]) -> str | None:
-    if body.get("instructions") is not None:
-        return _text(body["instructions"])
-    first = next(_messages(body), {})
-    return _text(first.get("content")) if first.get("role") in SYSTEM_ROLES else None
-
-
-def _user(body: Mapping[str, Any]) -> str | None:
-    said = [m.get("content") for m in _messages(body) if m.get("role") == "user"]
-    if said:
-        return _text(said[-1])
-    asked = body.get("input")
-    return _text(body.get("prompt") if asked is None else asked)
-
-
-def _text(value: Any) -> str | None:
-    """Write a value as text; of a list of parts, the texts."""
+def _text(*values: Any) -> str | None:
+    """Write the first value that is not None as text; of a list of parts, the texts."""
+    value = next((one for one in values if one is not None), None)
     if value is None or isinstance(value, str):
         return value
     if not isinstance(value, list):
         return dumps(value)
-    parts = [p.get("text") if isinstance(p, dict) else p for p in value]
+    parts = [part.get("text") if isinstance(part, dict) else part for part in value]
     texts = [part for part in parts if isinstance(part, str)]
     return "\n".join(texts) if texts else None
 
 
-def _replaced(
-    column: pa.Array, name: str, changed: Mapping[int, Mapping[str, str | None]]
-) -> pa.Array:
-    if not changed:
+def _replaced(column: pa.Array, texts: Mapping[int, str | None]) -> pa.Array:
+    if not texts:
         return column
     mask = np.zeros(len(column), np.bool_)
-    mask[list(changed)] = True
-    values = pa.array([row[name] for row in changed.values()], TEXT)
-    return pc.replace_with_mask(column, pa.array(mask), values)
-
-
-SCHEMAS = ("$.body.response_format.json_schema.schema", "$.body.text.format.schema")
-
-IDS = pa.array(["VARCHAR", "UBIGINT", "BIGINT", "HUGEINT", "UHUGEINT", "DOUBLE"], TEXT)
+    mask[list(texts)] = True
+    return pc.replace_with_mask(column, pa.array(mask), pa.array(texts.values(), TEXT))
 
 
 @dataclass(frozen=True)
 class Asked:
-    """Hold what request files ask for.
+    """What request files ask for.
 
     Attributes:
-        ids: The ``custom_id``s, each once, in the order in which they first stand.
+        ids: The ``custom_id``s, each once, in the order of their first lines.
         schema: The JSON schema of all answers, or None where requests have none or several.
     """
 
@@ -227,53 +221,35 @@ def read_asked(paths: Paths) -> Asked:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        LineError: If a line is no request.
+        LineError: If a line is not a request.
     """
     ids: list[pa.Array] = []
     schemas: set[str | None] = set()
-    for found in in_threads(_found, _lines(request_files(paths))):
+    for _, found in in_threads(_found, _pieces(request_files(paths))):
         ids.append(found[ID])
-        schema = pc.coalesce(*(found[path] for path in SCHEMAS))
-        schemas |= set(schema.unique().to_pylist())
-    unique = pa.chunked_array(ids, TEXT).unique()
-    return Asked(unique, _only(schemas))
+        of_lines = pc.coalesce(*(found[path] for path in SCHEMAS))
+        schemas |= set(of_lines.unique().to_pylist())
+    if len(schemas) > 1:
+        problem = "the requests do not all ask for the same schema"
+        warn(problem, hint="pass json_schema= for typed answers")
+    text = schemas.pop() if len(schemas) == 1 else None
+    schema = None if text is None else json.loads(text)
+    return Asked(pa.chunked_array(ids, TEXT).unique(), schema)
 
 
 def lines_with_ids(files: Iterable[Path]) -> Iterator[tuple[Lines, pa.Array]]:
     """Read request lines piece by piece, each piece with the ids of its lines.
 
     Raises:
-        LineError: If a line is no request.
+        LineError: If a line is not a request.
     """
-
-    def read(lines: Lines, connection: duckdb.DuckDBPyConnection) -> tuple[Lines, pa.Array]:
-        return lines, _found(lines, connection)[ID]
-
-    return in_threads(read, _lines(files))
+    return ((lines, found[ID]) for lines, found in in_threads(_found, _pieces(files)))
 
 
-def _lines(files: Iterable[Path]) -> Iterator[Lines]:
-    return (lines for path in files for lines in read_lines(path))
-
-
-def _found(lines: Lines, connection: duckdb.DuckDBPyConnection) -> dict[str, pa.Array]:
-    found = extract(lines.text, (ID, *SCHEMAS), (ID, BODY), connection=connection)
-    known = pc.is_in(found[f"type of {ID}"], IDS)
-    known = pc.and_(known, pc.equal(found[f"type of {BODY}"], "OBJECT").fill_null(False))
-    rows = np.flatnonzero(~np.asarray(known))
-    if not len(rows):
-        return found
-    ids = found[ID].to_pylist()
-    for row in rows:
-        ids[row] = lines.request(int(row))["custom_id"]
-    return {**found, ID: pa.array([str(one) for one in ids], TEXT)}
-
-
-def _only(schemas: set[str | None]) -> dict[str, Any] | None:
-    if len(schemas) > 1:
-        warn(
-            "the requests do not all ask for the same schema",
-            hint="pass json_schema= for typed answers",
-        )
-    text = next(iter(schemas), None) if len(schemas) == 1 else None
-    return None if text is None else dict(json.loads(text))
+def _found(
+    lines: Lines, connection: duckdb.DuckDBPyConnection
+) -> tuple[Lines, dict[str, pa.Array]]:
+    """Extract ids and schemas."""
+    found = extract(lines.text, (ID, *SCHEMAS), KINDS, connection=connection)
+    ids = {row: _text(lines.request(row)["custom_id"]) for row in _rows_not(_are_requests(found))}
+    return lines, {**found, ID: _replaced(found[ID], ids)}
