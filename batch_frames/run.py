@@ -13,14 +13,15 @@ import pyarrow as pa
 from batch_frames.batches import Job, download, refuse_submitted, submit, wait
 from batch_frames.errors import BatchFramesError, JobError
 from batch_frames.files import Limits, Paths, Shard, find_shards
+from batch_frames.frames import open_frame
 from batch_frames.progress import warn
 from batch_frames.requests import (
     LIMITS,
     Options,
     TableRequests,
     Value,
-    frame_requests,
     save_requests,
+    table_requests,
 )
 from batch_frames.results import (
     UNANSWERED,
@@ -104,9 +105,7 @@ def run(
     assert path is not None
     frame = _as_table(frame_or_shards)
     _check_ahead(frame, Path(path), schema, prefix)
-    requests = frame_requests(
-        frame, id_column=id_column, prompt_column=prompt_column, na=na, **options
-    )
+    requests = table_requests(open_frame, frame, id_column, prompt_column, na, options)
     results = answers(_save(requests, path, limits, progress))
     return join_results(frame, results, id_column=id_column, prefix=prefix)
 

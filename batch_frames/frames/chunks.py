@@ -72,13 +72,15 @@ class Chunk:
             position=replace(self.position, kept=rows[mask]),
         )
 
-    def error(self, index: int, problem: str, column: str | None = None) -> RequestError:
+    def error(
+        self, index: int, problem: str, column: str | None = None, *, hint: str | None = None
+    ) -> RequestError:
         """Make the error that names the row, its column and its ``custom_id``."""
         custom_id = self._custom_id(index)
         known = f" (custom_id {custom_id!r})" if custom_id else ""
         message = f"{self.position.place(index)}{known}: {problem}"
         row = self.position.row(index)
-        return RequestError(message, row=row, column=column, custom_id=custom_id)
+        return RequestError(message, row=row, column=column, custom_id=custom_id, hint=hint)
 
     def _custom_id(self, index: int) -> str | None:
         try:

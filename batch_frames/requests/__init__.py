@@ -2,7 +2,7 @@
 
 from batch_frames.requests.columns import Value, col, fmt
 from batch_frames.requests.creator import BatchCreator, Options
-from batch_frames.requests.from_tables import frame_requests, from_csv, from_dataframe, from_parquet
+from batch_frames.requests.from_tables import from_csv, from_dataframe, from_parquet, table_requests
 from batch_frames.requests.read import lines_with_ids, read_asked, read_requests
 from batch_frames.requests.rendering import LIMITS, TableRequests, save_requests
 
@@ -14,7 +14,6 @@ __all__ = [
     "Value",
     "col",
     "fmt",
-    "frame_requests",
     "from_csv",
     "from_dataframe",
     "from_parquet",
@@ -22,4 +21,5 @@ __all__ = [
     "read_asked",
     "read_requests",
     "save_requests",
+    "table_requests",
 ]

@@ -1,4 +1,4 @@
-"""Stand for columns in a template: ``col`` for a value, ``fmt`` for a text with values in it."""
+"""Use columns in a template: ``col`` for a value, ``fmt`` for text with values in it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ TYPES = ("number", "integer", "boolean")
 
 @dataclass(frozen=True, slots=True)
 class Col:
-    """Stand for a column's value; made by ``col``.
+    """The value of a column, as made by ``col``.
 
-    The type ``"text"``, which ``prompt_column=`` makes, puts numbers in quotes too.
+    The type ``"text"``, made by ``prompt_column=``, writes numbers as text.
     """
 
     name: str
@@ -25,15 +25,15 @@ class Col:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """List the one column."""
+        """The column, as for ``Fmt``."""
         return (self.name,)
 
 
 @dataclass(frozen=True, slots=True)
 class Fmt:
-    """Stand for a text with columns in it; made by ``fmt``.
+    """A text with columns in it, as made by ``fmt``.
 
-    Texts and columns take turns: ``texts[0]``, ``names[0]``, ``texts[1]``, …
+    Texts and columns alternate: ``texts[0]``, ``names[0]``, ``texts[1]``, …
     """
 
     texts: tuple[str, ...]
@@ -44,15 +44,15 @@ Value = Col | Fmt
 
 
 def col(name: str, *, type: str | None = None) -> Col:
-    """Take a column's value in its JSON type, anywhere in ``body=``.
+    """Use a column's value, in its JSON type, in the body of a request.
 
     Args:
-        name: The column.
-        type: How to read a text column, as all columns of a CSV are: ``"number"``, ``"integer"``
-            or ``"boolean"``. None leaves text as text.
+        name: The name of the column.
+        type: How to read a column of text, such as one from a CSV: ``"number"``, ``"integer"`` or
+            ``"boolean"``. None leaves text as text.
 
     Raises:
-        TemplateError: If ``type`` is something else.
+        TemplateError: If ``name`` or ``type`` is something else.
 
     Example:
         >>> col("temperature", type="number")
@@ -68,10 +68,10 @@ def col(name: str, *, type: str | None = None) -> Col:
 
 
 def fmt(template: str) -> Fmt:
-    """Write a text with columns in it: ``{name}`` is the column's value, ``{{`` a brace.
+    """Build a text from columns: ``{name}`` is the column's value, ``{{`` and ``}}`` are braces.
 
     Raises:
-        TemplateError: If a brace is left open, or a name is empty.
+        TemplateError: If a brace has no partner, or nothing between it and its partner.
 
     Example:
         >>> fmt("Title: {title}")
@@ -86,16 +86,16 @@ def fmt(template: str) -> Fmt:
             names.append(name)
             texts.append("")
         elif piece in ("{", "}", "{}"):
-            raise TemplateError(_brace_problem(template, piece, match.start()))
+            raise _brace_error(template, piece, match.start())
         else:
             texts[-1] += piece[0] if piece in ("{{", "}}") else piece
     return Fmt(tuple(texts), tuple(names))
 
 
-def _brace_problem(template: str, piece: str, position: int) -> str:
+def _brace_error(template: str, piece: str, position: int) -> TemplateError:
     if piece == "{}":
-        return f"fmt({template!r}): '{{}}' at character {position} names no column"
-    return (
-        f"fmt({template!r}): the {piece!r} at character {position} stands alone; "
-        f"write {piece * 2!r} for the character itself"
+        return TemplateError(f"fmt({template!r}): '{{}}' at character {position} names no column")
+    return TemplateError(
+        f"fmt({template!r}): the {piece!r} at character {position} is not paired",
+        hint=f"write {piece * 2!r} for the character itself",
     )

@@ -1,4 +1,4 @@
-"""Collect requests, of a table and one by one, and save them as request files."""
+"""Collect requests, from a table and one by one, and save them as request files."""
 
 from __future__ import annotations
 
@@ -16,20 +16,23 @@ from batch_frames.errors import BatchFramesError, RequestError, TemplateError
 from batch_frames.files import Limits, Shard
 from batch_frames.frames import Chunk, Position
 from batch_frames.requests.columns import Fmt, Value
-from batch_frames.requests.endpoints import CHAT, EFFORT, MODEL, SEED, build_template, prompt_key
+from batch_frames.requests.endpoints import CHAT, EFFORT, MODEL, SEED, build_template, find_body
 from batch_frames.requests.rendering import LIMITS, TableRequests, save_requests
-from batch_frames.requests.template import Rendered, Template
+from batch_frames.requests.template import NEEDS_ID, Rendered
 
 __all__ = ["BatchCreator", "Options", "with_table"]
 
 
 ENTRY = "\0entry"
+"""A column that no table has, for the prompts of entries."""
+
+PROMPT = Fmt(("", ""), (ENTRY,))
 
 ENTRY_ROWS = 2_048
 
 
 class Options(TypedDict, total=False):
-    """The options of ``BatchCreator``, which ``from_dataframe`` and its like take too."""
+    """The options of ``BatchCreator``, which ``from_dataframe`` and the like pass on to it."""
 
     model: str | Value
     reasoning_effort: str | Value | None
@@ -44,17 +47,18 @@ class BatchCreator:
     """Collect requests and save them as request files for the OpenAI Batch API.
 
     Args:
-        model: The model's name, as the service knows it.
-        reasoning_effort: ``"low"``, ``"medium"``, … as the model takes it; None leaves it out.
-        json_schema: The schema that answers must follow: the value of ``json_schema`` in the
-            service's ``response_format``, as it is, or a pydantic model class, made strict.
+        model: The name of the model.
+        reasoning_effort: ``"low"``, ``"medium"`` or another effort of the model; None leaves it
+            out.
+        json_schema: The schema of the answers: a dict with ``name`` and ``schema``, which is sent
+            unchanged, or a bare JSON schema or pydantic model class, which is made strict.
         system_prompt: The system message of every request; None leaves it out.
-        seed: The seed; None leaves it out.
-        endpoint: Path of the API that answers the requests.
-        body: More top-level keys of the request body, or others in place of those above.
+        seed: The seed for sampling; None leaves it out.
+        endpoint: The API path that the requests are for.
+        body: Top-level keys of the request body, added to or replacing those above.
 
     Raises:
-        TemplateError: If the endpoint's body has no place for what is given, or it is not JSON.
+        TemplateError: If an argument has no place in the endpoint's body, or is not JSON.
 
     Example:
         >>> creator = BatchCreator("gpt-5.6-luna", "low", system_prompt="Be brief.", seed=None)
@@ -86,37 +90,35 @@ class BatchCreator:
         self._table: TableRequests | None = None
         self._ids: list[str] = []
         self._prompts: list[str] = []
-        key = prompt_key(endpoint)
-        # Where entries have no place, the template is still checked at once.
-        takes_entries = key is not None and key not in (body or {})
-        self._entries = self._entry_template() if takes_entries else None
-        if not takes_entries:
-            build_template(**self._options)
+        _, key = find_body(endpoint)
+        prompt = PROMPT if key is not None and key not in (body or {}) else None
+        self._template = build_template(**self._options, prompt_column=prompt)
 
     def add_entry(self, index: str, user_prompt: str) -> None:
-        """Add a request, behind those of a table.
+        """Append a request after those of the table.
 
         Args:
-            index: Its ``custom_id``.
-            user_prompt: Its prompt.
+            index: The ``custom_id``.
+            user_prompt: The prompt.
 
         Raises:
-            TypeError: If one of them is not text.
-            RequestError: If the id is empty, or one of them holds a lone surrogate.
-            TemplateError: If the template has no place for a prompt, or takes columns.
+            TypeError: If an argument is not text.
+            RequestError: If the ``custom_id`` is empty, or an argument has a lone surrogate.
+            TemplateError: If the body has no place for a prompt, or needs columns.
         """
         for name, value in (("index", index), ("user_prompt", user_prompt)):
             if not isinstance(value, str):
                 kind = type(value).__name__
                 raise TypeError(f"{name} must be str, not {kind}; pass str({name})")
-        if self._entries is None:
-            self._entries = self._entry_template()
-        lacking = self._entries.prompt_columns if self._table else self._entries.columns
-        for column in lacking:
+        if ENTRY not in self._template.columns:
+            # Raises the error that says why there is no place for a prompt.
+            build_template(**self._options, prompt_column=PROMPT)
+        needed = self._template.prompt_columns if self._table else self._template.columns
+        for column in needed:
             if column != ENTRY:
                 raise TemplateError(
-                    f"add_entry has no column {column!r}, which the template takes; "
-                    "use from_dataframe, from_csv or from_parquet"
+                    f"add_entry has no column {column!r}, which the template takes",
+                    hint="use from_dataframe, from_csv or from_parquet",
                 )
         _check_entry(len(self._ids), index, user_prompt)
         self._ids.append(index)
@@ -130,17 +132,17 @@ class BatchCreator:
         overwrite: bool = False,
         progress: bool | None = None,
     ) -> list[Shard]:
-        """Save all requests as one ``.jsonl`` file, or as numbered ones when it would be too large.
+        """Save all requests as a ``.jsonl`` file, or as several if one would be too large.
 
-        Files are whole or absent: they are written under temporary names beside the final ones, and
-        renamed at the end. What an earlier run left under the same names is replaced.
+        Files are written under temporary names and renamed at the end, so that each is complete or
+        absent. Files of an earlier save under the same name are replaced.
 
         Args:
-            file_path: The file; missing folders are made. ``-`` is standard output, and a binary
-                file object is written to as it is: neither is split.
-            limits: How large one file may become. Beyond, ``reviews.jsonl`` becomes
-                ``reviews-00001.jsonl``, ``reviews-00002.jsonl``, …, each as full as can be.
-            overwrite: Whether to change files whose batches have not ended, too. The same bytes
+            file_path: The file; missing folders are created. ``-`` is standard output. Standard
+                output and binary file objects take only what fits in one file.
+            limits: The largest file. If the requests exceed it, ``reviews.jsonl`` becomes
+                ``reviews-00001.jsonl``, ``reviews-00002.jsonl``, …, each as full as possible.
+            overwrite: Whether to replace files whose batches are still running. The same content
                 may always be written again.
             progress: Whether to show a progress bar; None shows it after two seconds.
 
@@ -148,10 +150,11 @@ class BatchCreator:
             The files in order, with their numbers of requests and sizes in bytes.
 
         Raises:
-            RequestError: If a row cannot become a request, or an id stands twice.
-            ColumnError: If JSON cannot hold a column.
-            BatchFramesError: If another process is writing there, a file that the rows come from
-                or whose batch runs would be replaced, or a pipe would need a split.
+            RequestError: If a row cannot become a request, or a ``custom_id`` is not unique.
+            ColumnError: If a column cannot be written as JSON.
+            BatchFramesError: If another process is writing there, a file that the rows are read
+                from or whose batch is running would be replaced, standard output or a file object
+                would need more than one file, or a stream has already been read.
         """
         return save_requests(
             self._blocks(),
@@ -164,21 +167,21 @@ class BatchCreator:
         )
 
     def clear_entries(self) -> None:
-        """Forget all requests, those of a table too."""
+        """Remove all requests, including those of the table."""
         self._ids, self._prompts, self._table = [], [], None
 
     def get_entry_count(self) -> int:
-        """Count the requests; a CSV file or a stream is read for it."""
+        """Return the number of requests, for which a CSV file or stream is read."""
         return len(self._ids) + (self._table.count() if self._table else 0)
 
     def preview_entry(self, index: int = 0) -> dict[str, Any]:
-        """Give one request as the dict that its line holds.
+        """Return one request as a dict.
 
         Args:
-            index: Its position, from 0; from the end where negative.
+            index: The position of the request; negative counts from the end.
 
         Raises:
-            IndexError: If there are not as many.
+            IndexError: If there is no such request.
         """
         if self._table:
             self._table.keep()
@@ -216,7 +219,7 @@ class BatchCreator:
         return card_html("BatchCreator", {**facts, "size": size}, first)
 
     def _size_text(self, block: Rendered) -> str:
-        """Say how large all is, without reading more than the first block."""
+        """Return the size of all requests, estimated from the first block."""
         each = len(bytes_of(block.lines)) / len(block.lines)
         rows = self._rows()
         if rows is None:
@@ -225,7 +228,7 @@ class BatchCreator:
         return about + size_text(each * rows)
 
     def _rows(self) -> int | None:
-        """Count the requests where that needs no reading, else None; some may be skipped."""
+        """Return the most requests there can be, or None if that takes reading the rows."""
         rows = self._table.rows() if self._table else 0
         return None if rows is None else rows + len(self._ids)
 
@@ -246,17 +249,13 @@ class BatchCreator:
             yield from self._table.blocks()
         for start in range(0, len(self._ids), ENTRY_ROWS):
             ids = pa.array(self._ids[start : start + ENTRY_ROWS], TEXT)
-            assert self._entries is not None
-            columns = {name: pa.nulls(len(ids)) for name in self._entries.columns}
+            columns = {name: pa.nulls(len(ids)) for name in self._template.columns}
             columns[ENTRY] = pa.array(self._prompts[start : start + ENTRY_ROWS], TEXT)
-            yield self._entries.render(Chunk(ids, columns, "index", Position(start, noun="entry")))
-
-    def _entry_template(self) -> Template:
-        return build_template(**self._options, prompt_column=Fmt(("", ""), (ENTRY,)))
+            yield self._template.render(Chunk(ids, columns, "index", Position(start, noun="entry")))
 
 
 def with_table(table: TableRequests, options: Options) -> BatchCreator:
-    """Make a ``BatchCreator`` that begins with the requests of a table."""
+    """Return a ``BatchCreator`` that begins with the requests of a table."""
     options.setdefault("system_prompt", None)
     creator = BatchCreator(**options)
     creator._table = table
@@ -266,10 +265,10 @@ def with_table(table: TableRequests, options: Options) -> BatchCreator:
 def _check_entry(number: int, index: str, user_prompt: str) -> None:
     place = f"entry {number:,}"
     if not index:
-        raise RequestError(f"{place}: index is empty; every request needs an id", row=number)
+        raise RequestError(f"{place}: index is empty", row=number, hint=NEEDS_ID)
     for name, text in (("index", index), ("user_prompt", user_prompt)):
         try:
             text.encode()
         except UnicodeEncodeError:
-            problem = f"{place}: {name} holds a lone surrogate, which is not text"
+            problem = f"{place}: {name} contains a lone surrogate, which is not text"
             raise RequestError(problem, row=number, column=name) from None

@@ -1,4 +1,4 @@
-"""Build the request body of each endpoint from what the user says."""
+"""Build the request body of each endpoint."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from batch_frames.requests.columns import Col, Fmt
 from batch_frames.requests.template import Template
 from batch_frames.schemas import to_schema
 
-__all__ = ["CHAT", "EFFORT", "MODEL", "SEED", "Default", "build_template", "prompt_key"]
+__all__ = ["CHAT", "EFFORT", "MODEL", "SEED", "Default", "build_template", "find_body"]
 
 
 CHAT = "/v1/chat/completions"
@@ -24,7 +24,7 @@ Body = dict[str, Any]
 
 @dataclass(frozen=True)
 class Default:
-    """A default, which is left out where it has no place; the same value from a user is not."""
+    """A default, left out without an error if an endpoint has no place for it."""
 
     value: Any
 
@@ -39,8 +39,8 @@ EFFORT: Any = Default("medium")
 SEED: Any = Default(334)
 
 
-# A body's keys in the order they are written; those that are None are left out. The parameters are
-# what the endpoint has a place for.
+# The bodies, with their keys in the order of the line; keys with None are left out. Their
+# parameters are the options that the endpoint has a place for.
 
 
 def _chat(
@@ -96,16 +96,19 @@ ENDPOINTS: dict[str, tuple[Callable[..., Body], str]] = {
     "/completions": (_completions, "prompt"),
     "/moderations": (_input, "input"),
 }
-"""For each path, without its version, its body and the key of the body that asks the question."""
+"""For each path without its version, the body and the key of the prompt in it."""
 
 TEXTS = ("model", "reasoning_effort", "system_prompt", "prompt_column")
 
 
-def _find(endpoint: str) -> tuple[Callable[..., Body], str | None]:
-    """Find the body of an endpoint; one that is not known has its body from the user alone.
+def find_body(endpoint: str) -> tuple[Callable[..., Body], str | None]:
+    """Return the body of an endpoint and the key of its prompt, None for an unknown endpoint.
 
     Versions are not compared: other services serve the same bodies at ``/chat/completions`` or
     ``/v4/chat/completions``.
+
+    Raises:
+        TemplateError: If the endpoint is not a path.
     """
     if not isinstance(endpoint, str) or not re.fullmatch(r"/[!-~]*", endpoint):
         raise TemplateError(
@@ -115,29 +118,20 @@ def _find(endpoint: str) -> tuple[Callable[..., Body], str | None]:
     return ENDPOINTS.get(re.sub(r"^/v\d+(?=/)", "", endpoint), (_other, None))
 
 
-def prompt_key(endpoint: str) -> str | None:
-    """Return the key of an endpoint's body that asks the question, or None where unknown.
-
-    Raises:
-        TemplateError: If the endpoint is not a path.
-    """
-    return _find(endpoint)[1]
-
-
 def build_template(
     endpoint: str = CHAT, body: Mapping[str, Any] | None = None, **parts: Any
 ) -> Template:
-    """Fill the endpoint's body with what the user says, then put the user's own keys over it.
+    """Build the template of an endpoint from the options and the user's own keys.
 
     Args:
-        endpoint: The API's path.
+        endpoint: The API path.
         body: Top-level keys that are added or replace others.
-        parts: What ``BatchCreator`` takes, and ``prompt_column``; None leaves one out.
+        parts: The other options of ``BatchCreator``, and ``prompt_column``; None leaves one out.
 
     Raises:
-        TemplateError: If a part has no place in this body, is not text, or would be lost.
+        TemplateError: If an option has no place in the body, is not text, or would be replaced.
     """
-    build, key = _find(endpoint)
+    build, key = find_body(endpoint)
     body = {} if body is None else body
     if not isinstance(body, Mapping):
         raise TemplateError(f"body must be a dict, not {body!r}")

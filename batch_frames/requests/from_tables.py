@@ -1,4 +1,4 @@
-"""Make a request of each row of a frame, of CSV or of Parquet files."""
+"""Make a request from each row of a frame, or of CSV or Parquet files."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from batch_frames.frames import CsvSource, ParquetSource, Source, open_frame
 from batch_frames.progress import warn
 from batch_frames.requests.columns import Col, Value
 from batch_frames.requests.creator import BatchCreator, Options, with_table
-from batch_frames.requests.endpoints import CHAT, MODEL, build_template, prompt_key
+from batch_frames.requests.endpoints import CHAT, MODEL, build_template, find_body
 from batch_frames.requests.rendering import TableRequests
 
-__all__ = ["frame_requests", "from_csv", "from_dataframe", "from_parquet"]
+__all__ = ["from_csv", "from_dataframe", "from_parquet", "table_requests"]
 
 
 def from_dataframe(
@@ -26,26 +26,28 @@ def from_dataframe(
     na: str = "raise",
     **options: Unpack[Options],
 ) -> BatchCreator:
-    """Make a request of each row of a frame.
+    """Make a request from each row of a frame.
 
     Args:
-        frame: A pandas DataFrame, or anything with ``__arrow_c_stream__``: pyarrow, polars, a
-            DuckDB relation, a ``RecordBatchReader``.
-        id_column: The column with the ``custom_id``s: text, whole numbers, dates, decimals or
-            UUIDs, none missing, none twice. None takes the index of a pandas DataFrame.
+        frame: A pandas DataFrame, or anything with ``__arrow_c_stream__``, such as a pyarrow or
+            polars table, a DuckDB relation, or a ``RecordBatchReader``. A reader is read only
+            once, while it is saved; to save it several times, pass a table.
+        id_column: The column with the ``custom_id``s: unique text, whole numbers, dates, decimals
+            or UUIDs, without missing values. None takes the index of a pandas DataFrame.
         prompt_column: The column with the prompts, or ``fmt("Title: {title}\\n{review}")``.
-        na: What to do with rows whose prompt is missing: ``"raise"`` or ``"skip"``.
+        na: What to do with rows without a prompt: ``"raise"`` an error or ``"skip"`` them.
         options: ``model``, ``reasoning_effort``, ``json_schema``, ``system_prompt``, ``seed``,
-            ``endpoint`` and ``body``, as ``BatchCreator`` takes them. Each but ``json_schema`` and
-            ``endpoint`` may hold ``col("name")`` and ``fmt("… {name} …")``, ``body`` at any depth;
-            a row whose value for a top-level key of the body is missing goes without that key.
+            ``endpoint`` and ``body``, as for ``BatchCreator``. All but ``json_schema`` and
+            ``endpoint`` may contain ``col("name")`` and ``fmt("… {name} …")``, ``body`` at any
+            depth. If the value of a top-level key of the body is missing in a row, the request of
+            that row has no such key.
 
     Returns:
-        A ``BatchCreator``; rows are read when it saves.
+        A ``BatchCreator``, which reads the rows when it saves.
 
     Raises:
-        TypeError: If it is no frame.
-        ColumnError: If a column is not there, or there is nothing to take the ids from.
+        TypeError: If ``frame`` is not a frame.
+        ColumnError: If a column does not exist, or there is no index to take the ids from.
         TemplateError: If the template is wrong.
 
     Example:
@@ -55,24 +57,8 @@ def from_dataframe(
         >>> batch.preview_entry()["body"]["messages"]
         [{'role': 'user', 'content': 'Fits well.'}]
     """
-    table = frame_requests(
-        frame, id_column=id_column, prompt_column=prompt_column, na=na, **options
-    )
+    table = table_requests(open_frame, frame, id_column, prompt_column, na, options)
     return with_table(table, options)
-
-
-def frame_requests(
-    frame: Any,
-    *,
-    id_column: str | None,
-    prompt_column: str | Value | None,
-    na: str,
-    **options: Unpack[Options],
-) -> TableRequests:
-    """Return the requests that ``from_dataframe`` makes."""
-    return _requests(
-        lambda columns: open_frame(frame, id_column, columns), id_column, prompt_column, na, options
-    )
 
 
 def from_csv(
@@ -83,28 +69,26 @@ def from_csv(
     na: str = "raise",
     **options: Unpack[Options],
 ) -> BatchCreator:
-    """Make a request of each row of CSV files, which are read as a stream.
+    """Make a request from each row of CSV files, which may be larger than memory.
 
-    Every column is text: the id ``007`` stays ``007``, and ``col("t", type="number")`` reads a
+    All columns are text: the id ``007`` stays ``007``, and ``col("t", type="number")`` reads a
     number. An empty field is missing, a quoted empty one is empty text. The separator may be
     ``,``, ``;``, a tab or ``|``; files are UTF-8, with or without a byte order mark, or UTF-16 with
     one, and may be compressed (``.csv.gz``).
 
     Args:
         path: A path, a list of them, a glob such as ``"data/*.csv"``, or a folder.
-        id_column: The column with the ids.
-        prompt_column: As in ``from_dataframe``, like all that follows.
-        na: What to do with rows whose prompt is missing: ``"raise"`` or ``"skip"``.
-        options: What ``BatchCreator`` takes.
+        id_column: The column with the ``custom_id``s.
+        prompt_column: As for ``from_dataframe``, as are ``na`` and ``options``.
+        na: What to do with rows without a prompt: ``"raise"`` an error or ``"skip"`` them.
+        options: The options of ``BatchCreator``.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ColumnError: If a column is not there.
+        ColumnError: If a column does not exist.
         TemplateError: If the template is wrong.
     """
-    table = _requests(
-        lambda columns: CsvSource(path, id_column, columns), id_column, prompt_column, na, options
-    )
+    table = table_requests(CsvSource, path, id_column, prompt_column, na, options)
     return with_table(table, options)
 
 
@@ -116,34 +100,33 @@ def from_parquet(
     na: str = "raise",
     **options: Unpack[Options],
 ) -> BatchCreator:
-    """Make a request of each row of Parquet files, which are read as a stream.
+    """Make a request from each row of Parquet files, which may be larger than memory.
 
     Args:
         path: A path, a list of them, a glob such as ``"data/*.parquet"``, or a folder.
-        id_column: The column with the ids.
-        prompt_column: As in ``from_dataframe``, like all that follows.
-        na: What to do with rows whose prompt is missing: ``"raise"`` or ``"skip"``.
-        options: What ``BatchCreator`` takes.
+        id_column: The column with the ``custom_id``s.
+        prompt_column: As for ``from_dataframe``, as are ``na`` and ``options``.
+        na: What to do with rows without a prompt: ``"raise"`` an error or ``"skip"`` them.
+        options: The options of ``BatchCreator``.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ColumnError: If a column is not there.
+        ColumnError: If a column does not exist.
         TemplateError: If the template is wrong.
     """
-    table = _requests(
-        lambda names: ParquetSource(path, id_column, names), id_column, prompt_column, na, options
-    )
+    table = table_requests(ParquetSource, path, id_column, prompt_column, na, options)
     return with_table(table, options)
 
 
-def _requests(
-    open_source: Callable[[Sequence[str]], Source],
+def table_requests(
+    read: Callable[[Any, str | None, Sequence[str]], Source],
+    table: Any,
     id_column: str | None,
     prompt_column: str | Value | None,
     na: str,
     options: Options,
 ) -> TableRequests:
-    """Open a table for a template; ``open_source`` gets the columns that the template needs."""
+    """Return the requests of a table, which ``read`` opens with the columns that are needed."""
     if na not in ("raise", "skip"):
         raise TemplateError(f"na must be 'raise' or 'skip', not {na!r}")
     if id_column is not None and not isinstance(id_column, str):
@@ -152,12 +135,12 @@ def _requests(
         raise TypeError(f"there is no option {name!r}; {_advice(name)}")
     prompt = Col(prompt_column, "text") if isinstance(prompt_column, str) else prompt_column
     template = build_template(**options, prompt_column=prompt)
-    table = TableRequests(open_source(template.columns), template, na)
+    requests = TableRequests(read(table, id_column, template.columns), template, na)
     by_default = "model" not in options and "model" not in (options.get("body") or {})
-    if by_default and prompt_key(options.get("endpoint", CHAT)):
+    if by_default and find_body(options.get("endpoint", CHAT))[1]:
         message = f"model is left at its default, {MODEL!r}, which OpenAI has retired"
         warn(message, hint="pass model=")
-    return table
+    return requests
 
 
 def _advice(name: str) -> str:

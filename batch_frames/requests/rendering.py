@@ -22,14 +22,14 @@ __all__ = ["LIMITS", "TableRequests", "save_requests"]
 
 
 class TableRequests:
-    """The requests of a table, rendered whenever they are needed.
+    """The requests of a table, rendered when they are needed.
 
-    A stream is rendered only once, so that its rows are never all in memory, unless something
-    looked at it before: then its rows are kept.
+    A stream can be rendered once, without all its rows in memory. If the requests are counted or
+    previewed first, its rows are kept in memory and can be rendered again.
 
     Args:
         source: The rows.
-        template: What is asked of each.
+        template: The request that is made from each row.
         na: ``"raise"`` or ``"skip"``, for rows without a prompt.
     """
 
@@ -56,11 +56,11 @@ class TableRequests:
         return self._source.paths
 
     def rows(self) -> int | None:
-        """Count the rows where that needs no reading, else None; some may be skipped."""
+        """Return the number of rows, or None if that takes reading them; some may be skipped."""
         return self._source.rows() if self._rendered is None else self._rendered
 
     def count(self) -> int:
-        """Count the requests, by reading the rows if need be."""
+        """Return the number of requests, reading the rows if necessary."""
         rows = self.rows()
         if rows is not None and not self.skips:
             return rows
@@ -73,9 +73,9 @@ class TableRequests:
             self._kept = list(self._chunks())
 
     def blocks(self) -> Iterator[Rendered]:
-        """Render the rows, chunk by chunk."""
+        """Render the requests chunk by chunk."""
         requests = 0
-        # Closed even when a row is refused: a database connection may wait for it.
+        # Closed even if a row raises, as a database connection may be waiting for it.
         with closing(self._chunks()) as chunks:
             for chunk in chunks:
                 rendered = self.template.render(chunk, na=self._na)
@@ -91,7 +91,7 @@ class TableRequests:
         if self._source.once and self._used:
             raise BatchFramesError(
                 "this frame is a stream, which can be read only once, and it has been read",
-                hint="pass a table instead, such as pyarrow.table(stream)",
+                hint="to use it again, pass a table, as in pyarrow.table(stream)",
             )
         self._used = True
         yield from self._source.chunks()
@@ -110,25 +110,25 @@ def save_requests(
     progress: bool | None = None,
     check: Callable[[Mapping[Path, Path | None]], None] | None = None,
 ) -> list[Shard]:
-    """Save requests under the limits, whole or not at all, and warn of rows without one.
+    """Save requests as complete files under the limits, and warn if rows were skipped.
 
     Args:
         blocks: The requests.
         target: The file, ``-`` or a binary file object.
-        rows: How many rows there are, or None where that is not known.
+        rows: The number of rows, or None if it is not known.
         sources: Files that the rows are read from, which must not be replaced.
-        limits: How large one file may become.
+        limits: The largest file.
         progress: Whether to show a progress bar; None shows it after two seconds.
-        check: Called with what replaces which files, before anything is replaced.
+        check: Called before files are replaced, with the new file for each; it may raise.
 
     Raises:
-        RequestError: If a row cannot become a request, or ids are not unique.
+        RequestError: If a row cannot become a request, or a ``custom_id`` is not unique.
         BatchFramesError: As for ``BatchCreator.save_to_file``.
     """
     if not isinstance(limits, Limits):
         raise TypeError(f"limits must be Limits(requests=…, nbytes=…), not {limits!r}")
-    # The C library takes memory back to the system, page by page, less eagerly once it has seen
-    # one large block freed: chunks then reuse what is there, which nearly halves the time.
+    # The C library returns less memory to the system once it has seen one large block freed, so
+    # that chunks reuse what is there, which nearly halves the time.
     np.empty(16 << 20, np.uint8)
     bar = progress_bar(str(getattr(target, "name", target)), rows, progress)
     ids, skipped = IdCheck(), 0

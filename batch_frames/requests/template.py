@@ -1,8 +1,8 @@
-"""Compile a request with columns in it once; then turn each chunk into one line per row."""
+"""Compile a request with columns in it once, then render each chunk as one line per row."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -28,19 +28,22 @@ from batch_frames.errors import CellError, ColumnError, TemplateError
 from batch_frames.frames import Chunk
 from batch_frames.requests.columns import Col, Fmt, Value
 
-__all__ = ["Rendered", "Template"]
+__all__ = ["NEEDS_ID", "Rendered", "Template"]
+
+
+NEEDS_ID = "every request needs an id"
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """Hold the request lines of a chunk.
+    """The request lines of a chunk.
 
     Attributes:
         lines: ``large_string``, one line with its newline per request.
         ids: ``large_string``, their ``custom_id``.
         chunk: The chunk without the rows that were skipped.
-        skipped: How many were.
-        places: Where the first of them stood.
+        skipped: How many rows were skipped.
+        places: Where the first of them are.
     """
 
     lines: pa.Array
@@ -50,57 +53,40 @@ class Rendered:
     places: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class Member:
-    """One top-level key of the body: constant texts and values by turns, ``"key":`` first."""
-
-    pieces: tuple[str | Value, ...]
-    value: Value | None
-
-    @property
-    def values(self) -> Iterator[Value]:
-        """List the values in it."""
-        return (piece for piece in self.pieces if not isinstance(piece, str))
-
-
 class Template:
     """A request with columns in it.
 
     Args:
         url: The endpoint's path.
         body: The request body, with ``Col`` and ``Fmt`` at any depth.
-        prompt_key: The body's key that must not lack a value in any row.
+        prompt_key: The key of the body that needs a value in every row.
 
     Raises:
         TemplateError: If the body cannot be JSON.
     """
 
     def __init__(self, url: str, body: Mapping[str, Any], prompt_key: str | None) -> None:
-        self.url = url
-        self.members = [_member(key, value) for key, value in body.items()]
-        prompts = [m for key, m in zip(body, self.members, strict=True) if key == prompt_key]
-        self.prompt_columns = _unique(
-            name for member in prompts for value in member.values for name in value.names
-        )
-        self._values = [value for member in self.members for value in member.values]
-        self.columns = _unique(name for value in self._values for name in value.names)
+        self._members = [_member(key, value) for key, value in body.items()]
+        prompts = [m for key, m in zip(body, self._members, strict=True) if key == prompt_key]
+        self.prompt_columns = _names(prompts)
+        self.columns = _names(self._members)
         self._pieces: list[str | Value] = []
-        for position, member in enumerate(self.members):
-            self._pieces += [*([","] if position else []), *member.pieces]
+        for position, member in enumerate(self._members):
+            self._pieces += [*([","] if position else []), *member]
         self._head = '{"custom_id":"'
         self._middle = f'","method":"POST","url":{dumps(url)},"body":{{'
         self._tail = "}}\n"
 
     def render(self, chunk: Chunk, *, na: str = "raise") -> Rendered:
-        """Write a line for each row of the chunk.
+        """Render a line for each row of the chunk.
 
         Args:
             chunk: The rows.
-            na: ``"raise"`` refuses a row without a prompt, ``"skip"`` drops it.
+            na: ``"raise"`` raises for a row without a prompt, ``"skip"`` drops it.
 
         Raises:
             RequestError: If a row cannot become a request.
-            ColumnError: If JSON cannot hold a column.
+            ColumnError: If a column cannot be written as JSON.
         """
         kept = self.prompted(chunk, na=na)
         ids = _ids(kept)
@@ -111,7 +97,7 @@ class Template:
         return Rendered(lines, ids, kept, len(chunk) - len(kept), _dropped(chunk, kept))
 
     def prompted(self, chunk: Chunk, *, na: str) -> Chunk:
-        """Keep the rows that have a prompt, or refuse the first that has none."""
+        """Return the rows that have a prompt, or raise for the first that has none."""
         holes = [n for n in self.prompt_columns if chunk.columns[n].null_count]
         if not holes:
             return chunk
@@ -119,35 +105,36 @@ class Template:
         if na == "skip":
             return chunk.keep(~np.logical_or.reduce(missing))
         index, name = min((int(np.argmax(mask)), n) for mask, n in zip(missing, holes, strict=True))
-        problem = f'column {name!r} is null; drop the row or pass na="skip"'
-        raise chunk.error(index, problem, name)
+        hint = 'drop the row or pass na="skip"'
+        raise chunk.error(index, f"column {name!r} is null", name, hint=hint)
 
     def _lines(self, ids: pa.Array, cells: _Cells) -> pa.Array:
-        if any(cells.has_null(value) for value in self._values):
-            body = self._body_with_nulls(cells)
-            return join(_merged([self._head, ids, self._middle, body, self._tail]))
         pieces: list[Any] = [self._head, ids, self._middle]
-        for piece in self._pieces:
-            pieces += [piece] if isinstance(piece, str) else cells.parts(piece)
+        if any(cells.has_null(piece) for piece in self._pieces if not isinstance(piece, str)):
+            pieces.append(self._body_with_nulls(cells))
+        else:
+            for piece in self._pieces:
+                pieces += [piece] if isinstance(piece, str) else cells.parts(piece)
         return join(_merged([*pieces, self._tail]))
 
     def _body_with_nulls(self, cells: _Cells) -> pa.Array:
         """Leave out, in each row, the keys whose value is null; deeper nulls are JSON's null."""
         texts = []
-        for member in self.members:
+        for member in self._members:
             pieces: list[Any] = []
-            for piece in member.pieces:
+            for piece in member:
                 if isinstance(piece, str):
                     pieces.append(piece)
-                else:
-                    text = cells.json(piece)
-                    pieces.append(text if member.value else text.fill_null("null"))
+                    continue
+                text = cells.json(piece)
+                # A key with nothing but this value is left out with it.
+                pieces.append(text if len(member) == 2 else text.fill_null("null"))
             texts.append(join(_merged(pieces)))
         return join(texts, ",", skip_nulls=True)
 
 
 class _Cells:
-    """Write each column of a chunk once for each form in which the template needs it."""
+    """The columns of a chunk, each written once for each form that the template needs."""
 
     def __init__(self, chunk: Chunk) -> None:
         self._chunk = chunk
@@ -157,7 +144,7 @@ class _Cells:
         return any(self._chunk.columns[name].null_count for name in value.names)
 
     def parts(self, value: Value) -> list[Any]:
-        """Give the pieces of a value that has no null."""
+        """Return the pieces of a value without nulls."""
         if isinstance(value, Col) and value.type != "text":
             return [self._column(value.name, value.type, to_json)]
         if isinstance(value, Col):
@@ -170,7 +157,7 @@ class _Cells:
         return [*pieces, '"']
 
     def json(self, value: Value) -> pa.Array:
-        """Write a value in one piece, null where a column of it is."""
+        """Write a value in one piece, null where one of its columns is."""
         return join(_merged(self.parts(value)))
 
     def _column(
@@ -206,21 +193,22 @@ def _ids(chunk: Chunk) -> pa.Array:
         raise ColumnError(f"{name} {error}") from None
     if ids.null_count:
         index = int(np.argmax(np.asarray(ids.is_null())))
-        raise chunk.error(index, f"{name} is null; every request needs an id")
+        raise chunk.error(index, f"{name} is null", hint=NEEDS_ID)
     lengths = np.diff(offsets_of(ids))
     if not lengths.all():
-        raise chunk.error(int(np.argmin(lengths)), f"{name} is empty; every request needs an id")
+        raise chunk.error(int(np.argmin(lengths)), f"{name} is empty", hint=NEEDS_ID)
     return ids
 
 
-def _member(key: str, value: Any) -> Member:
+def _member(key: str, value: Any) -> list[str | Value]:
+    """Compile one top-level key of the body: ``"key":``, then constant texts and values."""
     pieces: list[str | Value] = [f"{_key(key)}:"]
     _compile(value, pieces, (key,))
-    return Member(tuple(pieces), value if isinstance(value, (Col, Fmt)) else None)
+    return pieces
 
 
 def _compile(node: Any, pieces: list[str | Value], path: tuple[str, ...]) -> None:
-    """Append what a node is made of: constant JSON and values, in the order they are written."""
+    """Append the constant JSON and the values of a node, in the order they are written."""
     if isinstance(node, Fmt) and not node.names:
         pieces.append(_constant_json(node.texts[0], path))
     elif isinstance(node, (Col, Fmt)):
@@ -260,7 +248,7 @@ def _constant_json(value: Any, path: tuple[str, ...]) -> str:
 
 
 def _merged(pieces: Iterable[Any]) -> list[Any]:
-    """Make one constant of those that stand together."""
+    """Join neighbouring texts to one constant."""
     merged: list[Any] = []
     for is_text, group in groupby(pieces, lambda piece: isinstance(piece, str)):
         together = list(group)
@@ -268,5 +256,7 @@ def _merged(pieces: Iterable[Any]) -> list[Any]:
     return merged
 
 
-def _unique(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(names))
+def _names(members: Iterable[Iterable[str | Value]]) -> tuple[str, ...]:
+    """List the columns of compiled members, each once."""
+    values = (piece for member in members for piece in member if not isinstance(piece, str))
+    return tuple(dict.fromkeys(name for value in values for name in value.names))

@@ -34,7 +34,7 @@ FIRST = len(CHATS.encode().split(b"\n")[0]) + 1
         ),
         (
             (*WRITE, "--prompt", "{title"),
-            "fmt('{title'): the '{' at character 0 stands alone; "
+            "fmt('{title'): the '{' at character 0 is not paired; "
             "write '{{' for the character itself",
         ),
         (

@@ -89,7 +89,7 @@ class TestFmt:
         with pytest.raises(TemplateError) as caught:
             fmt(template)
         assert str(caught.value) == (
-            f"fmt({template!r}): the {brace!r} at character {position} stands alone; "
+            f"fmt({template!r}): the {brace!r} at character {position} is not paired; "
             f"write {brace * 2!r} for the character itself"
         )
 

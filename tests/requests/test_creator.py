@@ -269,8 +269,8 @@ def test_an_entry_takes_only_text(name: str, value: Any) -> None:
     ("entry", "message"),
     [
         (("", "x"), "entry 1: index is empty; every request needs an id"),
-        (("\ud800", "x"), "entry 1: index holds a lone surrogate, which is not text"),
-        (("a", "x\udfff"), "entry 1: user_prompt holds a lone surrogate, which is not text"),
+        (("\ud800", "x"), "entry 1: index contains a lone surrogate, which is not text"),
+        (("a", "x\udfff"), "entry 1: user_prompt contains a lone surrogate, which is not text"),
     ],
 )
 def test_an_entry_that_cannot_be_sent_is_refused_at_once(entry: Entry, message: str) -> None:

@@ -20,7 +20,7 @@ from tests.support.creators import COLUMNS, Entry, Shown, entries_of, line_of, s
 
 USED_UP = (
     "this frame is a stream, which can be read only once, and it has been read; "
-    "pass a table instead, such as pyarrow.table(stream)"
+    "to use it again, pass a table, as in pyarrow.table(stream)"
 )
 
 
