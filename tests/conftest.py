@@ -4,11 +4,27 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.service.server import BatchServer
 
 # Some tests press Ctrl-C, which what a shell starts in the background, and its children, ignore.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+for name, count in {"quick": 25, "thorough": 200}.items():
+    # How long an example takes says nothing while other tests run beside it.
+    checks = [HealthCheck.too_slow]
+    settings.register_profile(name, deadline=None, max_examples=count, suppress_health_check=checks)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Try more examples where the slow tests run, too."""
+    settings.load_profile("quick" if config.option.markexpr == "not slow" else "thorough")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Run tests that are named one by one in this process, where they start at once."""
+    return 0 if all("::" in name for name in config.args) else None
 
 
 @pytest.fixture

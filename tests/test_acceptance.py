@@ -328,6 +328,7 @@ def test_10_50001_requests_are_two_files(tmp_path: Path) -> None:
         ]
 
 
+@pytest.mark.slow
 def test_10_a_byte_too_many_is_a_second_file(tmp_path: Path) -> None:
     """200,000,000 bytes are one file, and one more are two."""
     path = tmp_path / "requests.jsonl"

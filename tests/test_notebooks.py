@@ -15,9 +15,11 @@ import pytest
 
 import batch_frames as bf
 from tests.service.server import BatchServer
+from tests.support.marks import slow
 
 ROOT = Path(__file__).parents[1]
 SUBMIT = ROOT / "notebooks" / "03_submit.ipynb"
+QUICKSTART = ROOT / "notebooks" / "01_quickstart.ipynb"
 OFFLINE = sorted(set((ROOT / "notebooks").glob("*.ipynb")) - {SUBMIT})
 
 
@@ -59,13 +61,18 @@ def stored(path: Path) -> list[tuple[str, int]]:
     return shown(nbformat.read(path, as_version=4).cells)
 
 
-@pytest.mark.parametrize("path", OFFLINE, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [path if path == QUICKSTART else slow(path) for path in OFFLINE],
+    ids=lambda path: path.stem,
+)
 def test_notebook_runs_and_prints_what_is_stored(path: Path, folder: Path) -> None:
     """Running a notebook anew prints the same lines as the stored outputs, and draws as much."""
     assert shown(execute(path, folder)) == stored(path)
     assert any(text for text, _ in stored(path))
 
 
+@pytest.mark.slow
 def test_the_round_trip_prints_what_is_stored_and_is_paid_once(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

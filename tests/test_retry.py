@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import batch_frames as bf
@@ -145,7 +145,6 @@ SOME_RESULTS = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(R
     back=st.lists(SOME_RESULTS, min_size=1, max_size=3),
     statuses=st.one_of(st.just(DEFAULT), st.lists(st.sampled_from(STATUSES), unique=True)),
 )
-@settings(deadline=None, max_examples=25)
 @pytest.mark.filterwarnings("ignore:none of the")
 def test_what_lacks_an_answer_is_sent_again(
     rounds: list[list[tuple[str, str]]], back: list[list[tuple[str, str]]], statuses: list[str]
@@ -495,6 +494,7 @@ def peak(count: int, folder: Path) -> tuple[int, int]:
     return memory, nbytes
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no resource module")
 def test_memory_does_not_grow_with_the_files(tmp_path: Path) -> None:
     """Of 200,000 requests and results, little more is held at once than of half of them."""

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batch_frames.arrow.encode import JsonText, PythonText, dumps, to_json, to_prompt, to_text
@@ -115,7 +115,6 @@ class TestText:
         assert write(read_type(numbers[1:], "number")) == ["2"]
 
     @given(values=st.lists(st.none() | st.text()))
-    @settings(deadline=None, max_examples=200)
     def test_any_text(self, values: list[str | None]) -> None:
         """Every text comes out as the standard library writes it."""
         assert write(pa.array(values, pa.string())) == oracle(values)
@@ -157,7 +156,6 @@ class TestNumbers:
 
     @given(values=st.lists(st.none() | st.floats(allow_nan=False, allow_infinity=False)))
     @example(values=[5e-324, 1.7976931348623157e308, 2.0**63, -(2.0**63), 2.0**53 + 2, 1e22])
-    @settings(deadline=None, max_examples=300)
     def test_floats_read_back_equal(self, values: list[float | None]) -> None:
         """Any finite float is valid JSON and reads back as the same number."""
         rows = write(pa.array(values, pa.float64()))
@@ -166,7 +164,6 @@ class TestNumbers:
         assert rows == write(pa.array(values, pa.float64()), to_text)
 
     @given(value=st.floats(-1e15, 1e15).filter(lambda f: not f.is_integer()))
-    @settings(deadline=None, max_examples=300)
     def test_floats_have_no_needless_digits(self, value: float) -> None:
         """The digits are the shortest that read back equal, the same that ``repr`` finds."""
         (row,) = write(pa.array([value]))
@@ -266,7 +263,6 @@ class TestDictionaries:
         data=st.data(),
         writer=st.sampled_from([*WRITERS, to_ids]),
     )
-    @settings(deadline=None, max_examples=200)
     def test_any_dictionary(
         self, values: list[str | None], data: st.DataObject, writer: Write
     ) -> None:
@@ -314,7 +310,6 @@ class TestNested:
     """Lists, structs and maps are compact JSON."""
 
     @given(data=st.data(), typed=typed_values(), start=st.integers(0, 3))
-    @settings(deadline=None, max_examples=300)
     def test_any_nesting(self, data: st.DataObject, typed: Any, start: int) -> None:
         """Whatever the depth, the meaning is that of ``json.dumps`` of the rows."""
         kind, values = typed
@@ -546,7 +541,6 @@ class TestDumps:
             lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
         )
     )
-    @settings(deadline=None, max_examples=100)
     def test_it_reads_back(self, value: Any) -> None:
         """Any value reads back equal, and there is no white space between its parts."""
         assert json.loads(dumps(value)) == value

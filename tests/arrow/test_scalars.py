@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batch_frames.arrow.encode import to_text
@@ -36,7 +36,6 @@ class TestDecimals:
         assert write(pa.array([Decimal(digits)], pa.decimal128(38, 3))) == [f'"{digits}"']
 
     @given(st.decimals(-(10**12), 10**12, places=6))
-    @settings(deadline=None, max_examples=100)
     def test_decimals_are_written_as_python_writes_them(self, value: Decimal) -> None:
         """The text equals ``str`` of the value that Arrow gives back."""
         array = pa.array([value], pa.decimal128(30, 6))
@@ -47,7 +46,6 @@ class TestMoments:
     """Dates and times are ISO 8601, in the forms of Python's ``isoformat``."""
 
     @given(st.lists(st.none() | st.dates()))
-    @settings(deadline=None, max_examples=100)
     def test_dates(self, values: list[dt.date | None]) -> None:
         """Dates of both of Arrow's types, in all the years that Python has."""
         expected = oracle([None if value is None else value.isoformat() for value in values])
@@ -59,7 +57,6 @@ class TestMoments:
         values=st.lists(st.none() | st.datetimes(dt.datetime(1700, 1, 1), dt.datetime(2200, 1, 1)))
     )
     @example(values=[dt.datetime(1969, 12, 31, 23, 59, 59, 999_999), None, dt.datetime(1970, 1, 1)])
-    @settings(deadline=None, max_examples=80)
     def test_timestamps_without_zone(self, unit: str, values: list[dt.datetime | None]) -> None:
         """With ``T``, without an offset, the fraction as Python has it, before 1970 too."""
         array = pa.array(values, pa.timestamp("us")).cast(pa.timestamp(unit), safe=False)
@@ -70,7 +67,6 @@ class TestMoments:
         assert write(array[1:]) == oracle(texts[1:])
 
     @given(values=st.lists(st.none() | st.datetimes()))
-    @settings(deadline=None, max_examples=80)
     def test_timestamps_in_all_years(self, values: list[dt.datetime | None]) -> None:
         """From the year 1 to the year 9999, which nanoseconds cannot hold."""
         expected = oracle([None if value is None else value.isoformat() for value in values])
@@ -82,7 +78,6 @@ class TestMoments:
             st.none() | st.datetimes(dt.datetime(1950, 1, 1), dt.datetime(2037, 1, 1)), max_size=8
         )
     )
-    @settings(deadline=None, max_examples=60)
     def test_timestamps_with_zone(self, zone: str, values: list[dt.datetime | None]) -> None:
         """Local time with its offset from UTC, which summer and winter change."""
         moments = [None if v is None else v.replace(tzinfo=UTC) for v in values]
@@ -112,7 +107,6 @@ class TestMoments:
 
     @given(values=st.lists(st.integers(-(2**62), 2**62)), zone=st.sampled_from([None, "UTC"]))
     @example(values=[0, 1, 1_000, 1_000_000, 1_000_000_000, -1, 120], zone=None)
-    @settings(deadline=None, max_examples=100)
     def test_nanoseconds(self, values: list[int], zone: str | None) -> None:
         """Nanoseconds are written as pandas writes them: no, six or nine digits."""
         expected = [f'"{pd.Timestamp(value, unit="ns", tz=zone).isoformat()}"' for value in values]
@@ -128,7 +122,6 @@ class TestMoments:
             assert dt.datetime.fromisoformat(row) == moments[0]
 
     @given(st.lists(st.none() | st.times()))
-    @settings(deadline=None, max_examples=100)
     def test_times_of_day(self, values: list[dt.time | None]) -> None:
         """Times of day in Arrow's four units."""
         for kind in (pa.time64("us"), pa.time64("ns"), pa.time32("ms"), pa.time32("s")):

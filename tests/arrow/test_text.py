@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batch_frames.arrow.text import NULL, TEXT, check_utf8, constant, escape, hash_text, join
@@ -85,7 +85,6 @@ class TestEscape:
     @given(texts=TEXTS, start=st.integers(0, 12), length=st.integers(0, 12))
     @example(texts=['"', None, "\\"], start=1, length=2)
     @example(texts=["", '"', ""], start=0, length=3)
-    @settings(deadline=None, max_examples=400)
     def test_it_equals_json_dumps(self, texts: list[str | None], start: int, length: int) -> None:
         """Any text, null or slice of a column is escaped as ``json.dumps`` does it."""
         part = escape(column(texts).slice(start, length))
@@ -130,13 +129,11 @@ class TestCheckUtf8:
         ),
         start=st.integers(0, 4),
     )
-    @settings(deadline=None, max_examples=400)
     def test_it_agrees_with_decode(self, rows: list[bytes | None], start: int) -> None:
         """Of any rows of any bytes the first bad one is named, in slices too."""
         assert refused(raw(rows).slice(start)) == first_not_utf8(rows[start:])
 
     @given(texts=TEXTS, data=st.data())
-    @settings(deadline=None, max_examples=200)
     def test_text_cut_at_any_byte(self, texts: list[str | None], data: st.DataObject) -> None:
         """A character torn apart by a row's end is seen, though the bytes together are text."""
         joined = "".join(t for t in texts if t).encode()
@@ -224,7 +221,6 @@ class TestHashText:
     """Equal values have equal hashes, others have others."""
 
     @given(texts=st.lists(st.text(max_size=30)), start=st.integers(0, 5))
-    @settings(deadline=None, max_examples=200)
     def test_equal_values_have_equal_hashes(self, texts: list[str], start: int) -> None:
         """Neither neighbours nor position nor slicing change a value's hash."""
         together = hash_text(column(["é", *texts]).slice(1).slice(start))

@@ -21,10 +21,13 @@ from typing import Any
 import openai
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 import batch_frames as bf
 from tests.service.answers import DIMENSIONS, Body, embeddings, error_body, respond
 from tests.service.server import BatchServer
+
+pytestmark = pytest.mark.slow
 
 OGX = "ogx==1.5.0"
 CHAT, EMBEDDING = "up/chat", "up/embedding"
@@ -169,7 +172,11 @@ def wait_until_ready(client: openai.OpenAI, process: subprocess.Popen[bytes], lo
 def program(pytestconfig: pytest.Config) -> Path:
     """Find or install OGX."""
     named = os.environ.get("BATCH_FRAMES_OGX")
-    return Path(named) if named else install(pytestconfig.cache.mkdir("ogx") / OGX)
+    if named:
+        return Path(named)
+    folder = pytestconfig.cache.mkdir("ogx") / OGX
+    with FileLock(f"{folder}.lock"):
+        return install(folder)
 
 
 @pytest.fixture(scope="module")

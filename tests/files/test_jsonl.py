@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_frames.arrow.query import extract
@@ -89,14 +89,12 @@ def test_only_a_newline_ends_a_line(tmp_path: Path, sign: str) -> None:
 
 
 @given(FILES)
-@settings(deadline=None, max_examples=300)
 def test_any_bytes_split_as_bytes_do(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     """The lines of any file whatever are those that splitting its bytes gives."""
     assert read(write(tmp_path_factory.getbasetemp(), data)) == split(data)
 
 
 @given(st.lists(st.binary(min_size=1).map(lambda line: b"x" + line.replace(b"\n", b""))))
-@settings(deadline=None, max_examples=100)
 def test_texts_are_the_bytes_of_the_file(
     tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]
 ) -> None:
@@ -111,7 +109,6 @@ def test_texts_are_the_bytes_of_the_file(
 
 
 @given(FILES, FILES)
-@settings(deadline=None, max_examples=100)
 def test_gzip_gives_the_lines_of_what_it_packs(
     tmp_path_factory: pytest.TempPathFactory, first: bytes, second: bytes
 ) -> None:
@@ -162,7 +159,6 @@ def replaced(value: Any) -> Any:
 
 
 @given(VALUES)
-@settings(deadline=None, max_examples=200)
 def test_load_line_is_json_with_lone_surrogates_replaced(value: Any) -> None:
     """A line is what ``json.loads`` makes of it, but that its text can be UTF-8."""
     raw = json.dumps(value).encode()
@@ -229,7 +225,6 @@ def test_extract_of_no_lines_has_no_rows(types: tuple[str, ...]) -> None:
 
 
 @given(st.lists(st.text(), max_size=40))
-@settings(deadline=None, max_examples=25)
 def test_extract_gives_back_any_text(texts: list[str]) -> None:
     """Text comes out as ``json.loads`` reads it, whether escaped or not."""
     lines = [json.dumps({"a": t}, ensure_ascii=e).encode() for e in (True, False) for t in texts]

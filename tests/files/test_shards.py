@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import batch_frames as bf
@@ -90,7 +90,6 @@ def test_a_shard_has_a_path_and_sizes() -> None:
 # Filling
 
 
-@settings(deadline=None, max_examples=150)
 @given(
     prompts=st.lists(st.text(max_size=40), max_size=24),
     split=st.integers(0, 24),
@@ -232,7 +231,7 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
     assert standing(tmp_path) == {}
 
 
-@pytest.mark.parametrize("target", [3, None, object(), b"x.jsonl"], ids=repr)
+@pytest.mark.parametrize("target", [3, None, object(), b"x.jsonl"], ids=type)
 def test_what_is_neither_path_nor_file_is_refused(target: Any) -> None:
     """The error says what would be right."""
     message = f"path must be a path or a binary file, not {type(target).__name__}"

@@ -16,11 +16,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import batch_frames as bf
 from batch_frames.frames.csv import CsvFile, Loan
+from tests.support.marks import slow
 from tests.support.table_files import (
     NO_PROMPT,
     Read,
@@ -48,7 +49,6 @@ Row = tuple[str, str | None]
 words = st.text(max_size=12) | st.text(alphabet='",;|\t\n\r\\ ab', max_size=12)
 
 
-@settings(deadline=None, max_examples=150)
 @example(rows=[(NASTY, NASTY, NASTY)], separator=",", end="\n", encoding="utf-8", last=True)
 @example(rows=[("a", "", None)], separator=";", end="\r\n", encoding="utf-8-sig", last=False)
 @example(rows=[("a", "x\ny", "x\ny")], separator="\t", end="\n", encoding="utf-16", last=False)
@@ -318,7 +318,7 @@ def test_a_quote_left_open_in_the_header_is_refused(path: Path) -> None:
 # Sizes
 
 
-@pytest.mark.parametrize("size", [BLOCK - 9, BLOCK + 1, 3 * BLOCK + 5])
+@pytest.mark.parametrize("size", [slow(BLOCK - 9), BLOCK + 1, slow(3 * BLOCK + 5)])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
 def test_a_row_may_be_longer_than_what_is_read_at_a_time(
     path: Path, size: int, encoding: str
@@ -421,7 +421,6 @@ def test_numbers_that_json_cannot_hold_are_refused(path: Path, text: str, shown:
     assert str(error) == f"row 1 (custom_id '2'): column 'n' is {shown}, which JSON cannot hold"
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     values=st.lists(
         st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**63), 2**63 - 1),
@@ -522,6 +521,7 @@ from pathlib import Path
 from batch_frames.frames.csv import CsvBytes
 from batch_frames.frames.csv import CsvFile
 from batch_frames.errors import BatchFramesError
+from tests.support.marks import slow
 
 read = CsvBytes.read
 CsvBytes.read = lambda self, size: time.sleep(0.2) or read(self, size)

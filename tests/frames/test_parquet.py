@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import batch_frames as bf
@@ -48,7 +48,6 @@ def test_parquet_row_groups_are_read_in_order(tmp_path: Path) -> None:
 words_or_null = st.none() | st.text(max_size=9)
 
 
-@settings(deadline=None, max_examples=50)
 @given(
     rows=st.lists(
         st.tuples(

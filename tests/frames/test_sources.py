@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import batch_frames as bf
+from tests.support.marks import slow
 from tests.support.table_files import (
     NO_PROMPT,
     Read,
@@ -218,7 +219,12 @@ def peak_memory(kind: str, rows: int) -> int:
 @pytest.mark.parametrize(
     ("kind", "few", "many"),
     # The C library takes a while to find the size at which it stays for the blocks of a CSV file.
-    [("Parquet", 30_000, 300_000), ("stream", 30_000, 300_000), ("CSV", 300_000, 900_000)],
+    [
+        ("Parquet", 30_000, 150_000),
+        slow("Parquet", 30_000, 300_000),
+        slow("stream", 30_000, 300_000),
+        slow("CSV", 300_000, 900_000),
+    ],
 )
 def test_memory_does_not_grow_with_the_rows(kind: str, few: int, many: int) -> None:
     """Many more rows take hardly more memory, far less than what they are themselves."""

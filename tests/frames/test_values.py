@@ -14,7 +14,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import batch_frames as bf
@@ -73,7 +73,6 @@ def expected(row: Row) -> bytes:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(deadline=None, max_examples=25)
 @example(rows=[{"id": NASTY, "text": NASTY, "note": NASTY, "n": -5, "flag": True, "x": -0.5}])
 @example(rows=[{"id": "a", "text": "", "note": "", "n": 2**53, "flag": False, "x": 3.0}])
 @example(rows=[{"id": "a", "text": "x", "note": None, "n": None, "flag": None, "x": None}])
@@ -90,7 +89,6 @@ def test_lines_are_those_of_a_json_dumps_loop_over_any_frame(kind: str, rows: li
     assert written(frame, body=BODY) == b"".join(map(expected, rows))
 
 
-@settings(deadline=None, max_examples=40)
 @given(rows=rows_of(null=False, floats=fractions))
 def test_lines_are_those_of_add_entry(rows: list[Row]) -> None:
     """A frame's lines equal those of its rows added by hand, byte for byte."""
@@ -113,7 +111,6 @@ def test_lines_are_those_of_add_entry(rows: list[Row]) -> None:
     )
 
 
-@settings(deadline=None, max_examples=40)
 @example(values=[1e-7, 1e22, 2.0**63, -(2.0**63), 5e-324, 1.7976931348623157e308, 1e15, 0.1])
 @given(values=st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=9))
 def test_every_finite_float_reads_back_equal(values: list[float]) -> None:
@@ -196,7 +193,6 @@ NESTED_KINDS: dict[str, Callable[[pa.Table], Any]] = {
 
 
 @pytest.mark.parametrize("kind", NESTED_KINDS)
-@settings(deadline=None, max_examples=25)
 @given(values=st.lists(st.tuples(nested, st.lists(st.none() | words)), min_size=1, max_size=4))
 def test_nested_values_mean_the_same_in_any_frame(kind: str, values: list[Any]) -> None:
     """Structs and lists read back as the values they were, whatever the frame."""

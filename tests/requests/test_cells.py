@@ -11,7 +11,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_frames import col, fmt
@@ -128,7 +128,6 @@ class TestMissing:
         constant=st.booleans(),
         first=st.booleans(),
     )
-    @settings(deadline=None, max_examples=200)
     def test_top_level_keys_are_left_out(
         self, rows: list[tuple[str | None, ...]], constant: bool, first: bool
     ) -> None:

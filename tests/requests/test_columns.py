@@ -4,7 +4,7 @@ import string
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_frames import col, fmt
@@ -100,7 +100,6 @@ class TestFmt:
         assert str(caught.value) == "fmt('a {b} {}'): '{}' at character 6 names no column"
 
     @given(template=st.text("{}ab ", max_size=12), a=TEXTS, b=TEXTS)
-    @settings(deadline=None, max_examples=400)
     def test_it_is_str_format_for_names(self, template: str, a: str, b: str) -> None:
         """Where Python's own ``format`` takes the template, the text is the same."""
         names = {"a": a, "b": b}

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import batch_frames as bf
@@ -129,7 +129,6 @@ def test_a_line_with_a_schema_is_exactly_this() -> None:
     )
 
 
-@settings(deadline=None, max_examples=150)
 @given(
     entries=st.lists(
         st.tuples(st.text(min_size=1, max_size=20), text), max_size=6, unique_by=lambda e: e[0]

@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import batch_frames as bf
@@ -235,7 +235,6 @@ def test_ids_that_only_look_alike_are_different(tmp_path: Path) -> None:
     assert [json.loads(line)["custom_id"] for line in lines] == ALIKE
 
 
-@settings(deadline=None, max_examples=150)
 @given(
     ids=st.lists(
         st.sampled_from([*ALIKE, '"', "\\", "\n", "{}", '","', "\u2028", "🎈", "r1", "r2"])

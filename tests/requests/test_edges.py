@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import batch_frames as bf
+from tests.support.marks import slow
 
 OPTIONS: dict[str, Any] = {"id_column": "id", "prompt_column": "p", "model": "m"}
 
@@ -36,7 +37,7 @@ def objects(*values: Any) -> pd.DataFrame:
     return pd.DataFrame({"id": [f"r{n}" for n in range(len(values))], "p": column})
 
 
-@pytest.mark.parametrize("shift", range(3))
+@pytest.mark.parametrize("shift", [0, slow(1), slow(2)])
 def test_line_ends_in_quotes_survive_the_borders_of_blocks(tmp_path: Path, shift: int) -> None:
     """A quoted CR LF is kept whole wherever the reader cuts the file."""
     text = "x" * (3 + shift) + "\r\n" * 5

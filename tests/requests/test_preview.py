@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import batch_frames as bf
@@ -94,7 +94,6 @@ def test_a_card_of_no_entries_says_so() -> None:
     assert "size 0 bytes" in text
 
 
-@settings(deadline=None, max_examples=80)
 @given(words=st.text(alphabet="<>&'\"/= scriptb;#é", max_size=30), model=text)
 @example(words="<script>alert('&amp;')</script></pre>", model='<b onclick="x">\'')
 def test_a_card_escapes_all_text(words: str, model: str) -> None:

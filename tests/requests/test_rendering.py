@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import batch_frames as bf
@@ -85,7 +85,6 @@ def test_a_stream_that_was_counted_can_be_saved_again(tmp_path: Path, limits: bf
     assert stream.read == 7
 
 
-@settings(deadline=None, max_examples=30)
 @given(
     entries=st.lists(
         st.tuples(st.text(min_size=1, max_size=12), text),

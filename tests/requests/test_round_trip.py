@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import batch_frames as bf
+from tests.support.marks import slow
 from tests.support.requests import (
     CHAT,
     IMAGE,
@@ -49,7 +50,6 @@ OPTIONS = st.fixed_dictionaries(
 
 
 @given(ids=IDS, options=OPTIONS, data=st.data())
-@settings(deadline=None, max_examples=40)
 @pytest.mark.filterwarnings("ignore:there are no requests")
 def test_there_and_back_again_is_equal(
     tmp_path_factory: pytest.TempPathFactory, ids: list[str], options: Row, data: st.DataObject
@@ -67,7 +67,6 @@ def test_there_and_back_again_is_equal(
 
 
 @given(ids=IDS.filter(bool), options=OPTIONS, data=st.data())
-@settings(deadline=None, max_examples=20)
 @pytest.mark.parametrize("backend", [None, "numpy_nullable", "pyarrow"])
 def test_there_and_back_by_columns_alone(
     tmp_path_factory: pytest.TempPathFactory,
@@ -124,7 +123,6 @@ REQUEST = st.fixed_dictionaries(
 
 
 @given(st.lists(REQUEST, min_size=1, max_size=20), st.booleans())
-@settings(deadline=None, max_examples=60)
 def test_any_requests_read_as_json_does(
     tmp_path_factory: pytest.TempPathFactory, requests: list[Row], ascii: bool
 ) -> None:
@@ -174,7 +172,7 @@ def has_key_twice(raw: bytes) -> bool:
     return False
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *map(slow, range(1, 4))])
 def test_damaged_files_are_read_line_by_line(tmp_path: Path, seed: int) -> None:
     """Of 13,000 damaged lines each has one row, right where it is JSON, else its text and why.
 

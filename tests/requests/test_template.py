@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_frames import BatchCreator, col, fmt, from_dataframe
@@ -160,7 +160,6 @@ class TestLines:
         key=TEXTS,
         constant=TEXTS,
     )
-    @settings(deadline=None, max_examples=200)
     def test_any_text(
         self, rows: list[tuple[str, str, str]], system: str, key: str, constant: str
     ) -> None:
@@ -184,7 +183,6 @@ class TestLines:
         assert written == expected
 
     @given(rows=st.lists(st.tuples(TEXTS.filter(bool), TEXTS), unique_by=lambda row: row[0]))
-    @settings(deadline=None, max_examples=100)
     def test_entries_with_any_text(self, rows: list[tuple[str, str]]) -> None:
         """``add_entry`` writes the same bytes."""
         creator = BatchCreator(MODEL, None, seed=None, system_prompt="{s}")

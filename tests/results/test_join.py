@@ -18,7 +18,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
@@ -174,7 +174,6 @@ Row = tuple[str, str]
     ids=st.lists(st.sampled_from("abcdef"), unique=True),
     rows=st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(STATUSES)), max_size=20),
 )
-@settings(deadline=None)
 @pytest.mark.filterwarnings("ignore:no row has a result")
 @pytest.mark.filterwarnings("ignore:.* no row:UserWarning")
 def test_each_row_gets_its_best_result(ids: list[str], rows: list[Row]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import batch_frames as bf
+from tests.support.marks import slow
 from tests.support.oracle import (
     COLUMNS,
     SOMETIMES,
@@ -50,7 +51,7 @@ def test_raw_adds_the_body(tmp_path: Path, value: Any, expected: Row) -> None:
     assert without_file(rows_of(frame)) == read(path.read_bytes(), raw=True)
 
 
-@pytest.mark.parametrize("repeated", [1, 300])
+@pytest.mark.parametrize("repeated", [1, slow(300)])
 def test_all_shapes_in_one_file(tmp_path: Path, repeated: int) -> None:
     """Lines of all endpoints and all faults in one file are each read by their own shape."""
     path = write(tmp_path / "a.jsonl", *[value for _, value, _ in SHAPES] * repeated)

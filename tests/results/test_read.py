@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 import batch_frames as bf
+from tests.support.marks import slow
 from tests.support.oracle import (
     COLUMNS,
     JSON_COLUMNS,
@@ -302,7 +303,7 @@ def test_many_lines_keep_their_rows(tmp_path: Path) -> None:
     assert set(frame["status"]) == {"ok"}
 
 
-@pytest.mark.parametrize("size", [5 << 20, 200_000_000])
+@pytest.mark.parametrize("size", [5 << 20, slow(200_000_000)])
 def test_long_lines_are_read(tmp_path: Path, size: int) -> None:
     """A line of 5 MiB, as images give, or even of 200 MB is a row like any other."""
     body = GOOD.replace(b'"hi"', b'"' + b"x" * size + b'"')

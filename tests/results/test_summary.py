@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import batch_frames as bf
@@ -70,7 +70,6 @@ SOME_ROWS = st.lists(
 
 
 @given(rows=SOME_ROWS)
-@settings(deadline=None)
 def test_requests_and_tokens_are_counted(rows: list[Row]) -> None:
     """Counts, shares and sums are those of a loop, in an order that does not hang on the rows'."""
     summary = bf.summarize(results_of(rows))

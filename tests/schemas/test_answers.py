@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_frames.schemas.answers import Answers
@@ -280,7 +280,6 @@ WORDS = f"Here it is:\n{FENCE}json\n{{}}\n{FENCE}\nAnything else?"
 class TestOracle:
     """Columns hold what ``json.loads`` and a plain check of each value give."""
 
-    @settings(max_examples=400, deadline=None)
     @given(tables())
     def test_any_schema_and_answers(self, drawn: tuple[Node, list[str], list[str]]) -> None:
         """Rows with a valid answer have its values, the others a reason and nothing else."""
