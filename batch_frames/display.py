@@ -1,4 +1,4 @@
-"""Draw cards for notebooks, and write sizes, counts and lists for people."""
+"""Draw cards for notebooks, and format sizes, counts and lists for people."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ __all__ = ["NAMED", "bar_html", "card_html", "counted", "size_text", "some_of"]
 
 
 NAMED = 3
-"""How many of many things a message names."""
-
+"""How many items a message names."""
 
 BOX = "border:1px solid #8884;border-radius:6px;padding:8px 12px;max-width:60em"
 
@@ -27,11 +26,11 @@ COLORS = {
     "expired": "#d9913a",
     "cancelled": "#d9913a",
 }
-"""By the service's words for the status of a batch."""
+"""Colors by the status of a batch."""
 
 
 def bar_html(parts: Mapping[str, float]) -> str:
-    """Draw statuses as a bar, each as wide as its number.
+    """Draw statuses as a bar, each in proportion to its number.
 
     Example:
         >>> bar_html({"completed": 0})
@@ -49,7 +48,7 @@ def bar_html(parts: Mapping[str, float]) -> str:
 
 
 def card_html(title: str, facts: Mapping[str, str], text: str | None, bar: str = "") -> str:
-    """Draw a title, facts with their names, and a text, all escaped; a bar stands between."""
+    """Draw a card with a title, a bar, named facts and a text, all escaped but the bar."""
     cells = "".join(
         f"<span style='margin-right:1.5em'><b>{escape(name)}</b> {escape(fact)}</span>"
         for name, fact in facts.items()
@@ -60,7 +59,7 @@ def card_html(title: str, facts: Mapping[str, str], text: str | None, bar: str =
 
 
 def size_text(nbytes: float) -> str:
-    """Write a number of bytes for people.
+    """Format a number of bytes for people.
 
     Example:
         >>> size_text(1_234_567)
@@ -74,12 +73,12 @@ def size_text(nbytes: float) -> str:
 
 
 def some_of(items: Sequence[object], total: int | None = None, *, between: str = ", ") -> str:
-    """Write the first three of many things, and how many more there are.
+    """Format the first three items, and how many more there are.
 
     Args:
-        items: The things, or at least the first three of them.
-        total: How many there are; None counts the items.
-        between: What separates them.
+        items: All items, or at least the first three.
+        total: Number of items; None counts them.
+        between: Separator.
 
     Example:
         >>> some_of(["a", "b", "c", "d", "e"])
@@ -93,7 +92,7 @@ def some_of(items: Sequence[object], total: int | None = None, *, between: str =
 
 
 def counted(count: int, one: str, many: str | None = None) -> str:
-    """Write a number of things with the noun that fits it.
+    """Format a count with its noun in the singular or plural.
 
     Example:
         >>> counted(1, "batch", "batches"), counted(1_234, "row")

@@ -1,12 +1,12 @@
-"""Define everything that can go wrong, each error with the place where it did.
+"""Define all errors and warnings, each error with the place where it occurred.
 
 BatchFramesError
 ├── TemplateError  (ValueError)   the template is wrong, whatever the data
 ├── ColumnError    (LookupError)  the frame lacks a column, or holds it in a type JSON cannot hold
 ├── RequestError   (ValueError)   one row cannot become a request
 ├── LineError      (ValueError)   one line of a file is not what it should be
-├── JobError       (RuntimeError) a batch failed, or the service does not do what was asked
-│   └── WaitTimeout (TimeoutError) the batches had not ended in the time allowed
+├── JobError       (RuntimeError) a batch failed, or the service replied wrongly
+│   └── WaitTimeout (TimeoutError) batches were still running when the time was up
 └── MissingExtra   (ImportError)  a function needs an optional dependency
 """
 
@@ -34,8 +34,8 @@ class BatchFramesError(Exception):
     """Base class of all errors of this package.
 
     Attributes:
-        hint: The end of the message that says what would be right, in terms of Python; None where
-            the message has no such part.
+        hint: The end of the message, which says how to correct the problem in Python; None if the
+            message has no such part.
     """
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
@@ -67,9 +67,9 @@ class RequestError(BatchFramesError, ValueError):
     """A row that cannot become a request.
 
     Attributes:
-        row: Position of the row in its table, from 0 as in ``iloc``; None when it is not one row.
+        row: Position of the row in its table, from 0 as in ``iloc``; None if it is not one row.
         column: Name of the column, or None.
-        custom_id: The row's ``custom_id``, or None when it has none.
+        custom_id: The row's ``custom_id``, or None if it has none.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class LineError(BatchFramesError, ValueError):
 
     Attributes:
         path: The file.
-        line: Number of the line, from 1, or None when it is the whole file.
+        line: Number of the line, from 1, or None if it is the whole file.
         problem: The message without file and line.
     """
 
@@ -107,13 +107,13 @@ class LineError(BatchFramesError, ValueError):
 
 
 class JobError(BatchFramesError, RuntimeError):
-    """A batch that failed, or a service that does not do what was asked.
+    """A batch that failed, or a service that replied wrongly.
 
     Attributes:
-        batch_id: The service's name of the first batch that failed, or None.
+        batch_id: Id of the first batch that failed, or None.
         status: The status of that batch, or None.
-        errors: What the service found wrong, one dict each, with the keys ``shard``, ``line``,
-            ``row``, ``custom_id``, ``code``, ``param`` and ``message``; None where not known.
+        errors: What the service found wrong, as dicts with the keys ``shard``, ``line``, ``row``,
+            ``custom_id``, ``code``, ``param`` and ``message``; unknown values are None.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class JobError(BatchFramesError, RuntimeError):
 
 
 class WaitTimeout(JobError, TimeoutError):  # noqa: N818
-    """Batches that were still running at the end of the time allowed; they go on."""
+    """Batches that were still running when the time was up; they continue."""
 
 
 class MissingExtra(BatchFramesError, ImportError):  # noqa: N818
@@ -140,7 +140,7 @@ class MissingExtra(BatchFramesError, ImportError):  # noqa: N818
 
 
 class CellError(Exception):
-    """A problem of one cell, on its way to code that knows row, column and ``custom_id``."""
+    """A problem with one cell, raised where row, column and ``custom_id`` are not known yet."""
 
     def __init__(self, index: int, problem: str) -> None:
         super().__init__(f"element {index:,} {problem}")

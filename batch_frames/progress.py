@@ -1,7 +1,8 @@
-"""Show progress, print hints after Ctrl-C, and warn at the line of the user's that is meant."""
+"""Show progress bars, print hints after Ctrl-C, and issue warnings at the user's line."""
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["how_to_go_on", "progress_bar", "warn"]
 
 
-PACKAGE = str(Path(__file__).parent)
+PACKAGE = str(Path(__file__).parent) + os.sep
 
 DELAY = 2
 """Seconds after which a bar appears unless it was asked for."""
@@ -29,10 +30,10 @@ def progress_bar(
     """Return a progress bar for long work.
 
     Args:
-        name: What stands before the bar.
-        total: How many units there are, or None where that is not known.
+        name: Text in front of the bar.
+        total: Number of units, or None if it is not known.
         progress: True shows the bar at once, None after two seconds, False never.
-        unit: What is counted; ``"B"`` is shown with prefixes.
+        unit: Name of the unit; ``"B"`` is shown with prefixes, as in MB.
         options: Further arguments of ``tqdm``.
     """
     from tqdm import tqdm
@@ -59,7 +60,7 @@ def how_to_go_on(text: str) -> Iterator[None]:
 
 
 def warn(message: str, hint: str | None = None) -> None:
-    """Issue a warning that points at the line outside of this package that called it."""
+    """Issue a warning that points at the first line outside this package."""
     frame = sys._getframe(1)
     level = 2
     while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
