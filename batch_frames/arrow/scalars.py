@@ -78,21 +78,27 @@ def write_moments(array: pa.Array) -> pa.Array:
     if pa.types.is_timestamp(kind):
         return _timestamps(array)
     if pa.types.is_time(kind):
-        seconds, fraction = _split(_ticks(array), kind.unit)
-        return join([seconds.cast(pa.int32()).cast(pa.time32("s")).cast(TEXT), fraction])
+        return _as_python(array.cast(TEXT), kind.unit)
     raise ColumnError(f"holds {kind} values, which JSON cannot hold; make them numbers or text")
 
 
 def _timestamps(array: pa.Array) -> pa.Array:
-    kind = array.type
-    ticks, zone = _ticks(array), constant("")
-    if kind.tz is not None:
+    unit, zone = array.type.unit, constant("")
+    if array.type.tz is not None:
         minutes = _minutes_from_utc(array)
-        ticks = pc.add(ticks, pc.multiply(minutes, 60 * TICKS[kind.unit]))
-        zone = _zone_text(minutes)
-    seconds, fraction = _split(ticks, kind.unit)
-    spaced = _in_range(seconds.cast(pa.timestamp("s")).cast(TEXT))
-    return join([pc.replace_substring(spaced, " ", "T"), fraction, zone])
+        ticks = pc.add(array.cast(pa.int64()), pc.multiply(minutes, 60 * TICKS[unit]))
+        array, zone = ticks.cast(pa.timestamp(unit)), _zone_text(minutes)
+    text = pc.replace_substring(_in_range(array.cast(TEXT)), " ", "T")
+    return join([_as_python(text, unit), zone])
+
+
+def _as_python(text: pa.Array, unit: str) -> pa.Array:
+    """Give fractions of a second no, six or nine digits; Arrow writes those of the unit."""
+    if unit == "ns":
+        return pc.replace_substring_regex(text, r"(\.000000)?000$", "")
+    if unit == "ms":
+        text = join([text, constant("000")])
+    return pc.replace_substring(text, ".000000", "")
 
 
 def _in_range(text: pa.Array) -> pa.Array:
@@ -102,25 +108,6 @@ def _in_range(text: pa.Array) -> pa.Array:
         index = int(pc.index(wrong, pa.scalar(True)).as_py())
         raise CellError(index, "is a date out of range")
     return text
-
-
-def _ticks(array: pa.Array) -> pa.Array:
-    return array.view(pa.int32() if array.type.bit_width == 32 else pa.int64()).cast(pa.int64())
-
-
-def _split(ticks: pa.Array, unit: str) -> tuple[pa.Array, pa.Array]:
-    """Part seconds from their fraction, towards minus infinity as times before 1970 need."""
-    missing = np.asarray(ticks.is_null())
-    seconds, rest = np.divmod(np.asarray(ticks.fill_null(0)), TICKS[unit])
-    return pa.array(seconds, mask=missing), _fraction(pa.array(rest, mask=missing), unit)
-
-
-def _fraction(rest: pa.Array, unit: str) -> pa.Array:
-    nanoseconds = pc.multiply(rest, 10**9 // TICKS[unit])
-    nine = pc.utf8_lpad(nanoseconds.cast(pa.string()), 9, "0").cast(TEXT)
-    six = pc.utf8_slice_codeunits(nine, 0, 6)
-    digits = join([constant("."), pc.if_else(pc.ends_with(nine, "000"), six, nine)])
-    return pc.if_else(pc.equal(nanoseconds, 0), constant(""), digits)
 
 
 def _minutes_from_utc(array: pa.Array) -> pa.Array:

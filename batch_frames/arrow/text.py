@@ -41,14 +41,6 @@ BACKSLASH = b"\\"
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
-NARROWER: tuple[tuple[bytes, np.ufunc, int], ...] = (
-    (b"\xe0", np.less, 0xA0),
-    (b"\xed", np.greater, 0x9F),
-    (b"\xf0", np.less, 0x90),
-    (b"\xf4", np.greater, 0x8F),
-)
-
-
 def constant(text: str) -> pa.Scalar:
     """Make a piece of text that every row shares."""
     return pa.scalar(text, TEXT)
@@ -88,8 +80,9 @@ def check_utf8(text: pa.Array) -> None:
     Raises:
         CellError: For the first such row.
     """
-    data = bytes_of(text)
-    _check(text, data, data.tobytes())
+    if (index := _first_invalid(text)) is not None:
+        advice = "read the file with its own encoding, or save it as UTF-8"
+        raise CellError(index, f"is not valid UTF-8; {advice}")
 
 
 def escape(text: pa.Array, *, check: bool = False) -> pa.Array:
@@ -109,8 +102,8 @@ def escape(text: pa.Array, *, check: bool = False) -> pa.Array:
     """
     data = bytes_of(text)
     escaped = data.tobytes()
-    if check:
-        _check(text, data, escaped)
+    if check and not escaped.isascii():
+        check_utf8(text)
     # Without its second bit, the quote (0x22) comes to stand directly behind the controls.
     found = (data ^ 0x02) <= 0x20
     if BACKSLASH in escaped:
@@ -140,46 +133,13 @@ def _validity(text: pa.Array) -> pa.Buffer | None:
     return pa.py_buffer(bits)
 
 
-def _check(text: pa.Array, data: npt.NDArray[np.uint8], raw: bytes) -> None:
-    if raw.isascii() or _is_utf8(data, raw, offsets_of(text)):
-        return
-    index = next((i for i, row in enumerate(text) if not _decodes(row)), None)
-    if index is None:  # only bytes below a null are wrong, and nobody reads those
-        return
-    advice = "read the file with its own encoding, or save it as UTF-8"
-    raise CellError(index, f"is not valid UTF-8; {advice}")
-
-
-def _is_utf8(data: npt.NDArray[np.uint8], raw: bytes, offsets: npt.NDArray[np.int64]) -> bool:
-    """Check the bytes of all rows at once, by table 3-7 of the Unicode standard.
-
-    Every lead byte must be followed by its number of continuation bytes, and nothing else may be;
-    after four of the leads the second byte has a narrower range; no row may begin inside one.
-    """
-    highest = data.max()
-    continues = data.view(np.int8) < -64
-    expected = data >= 0xC0
-    if highest >= 0xE0:
-        expected[1:] |= (data >= 0xE0)[:-1]
-    if highest >= 0xF0:
-        expected[2:] |= (data >= 0xF0)[:-2]
-    if continues[0] or expected[-1] or not np.array_equal(continues[1:], expected[:-1]):
-        return False
-    starts = offsets[:-1][offsets[:-1] < offsets[-1]] - offsets[0]
-    if highest > 0xF4 or continues[starts].any():
-        return False
-    return not any(lead in raw for lead in (b"\xc0", b"\xc1")) and not any(
-        _any_pair(data, lead[0], wrong, second)
-        for lead, wrong, second in NARROWER
-        if lead[0] <= highest and lead in raw
-    )
-
-
-def _any_pair(data: npt.NDArray[np.uint8], lead: int, wrong: np.ufunc, second: int) -> bool:
-    """Look for a lead byte with a second byte out of its range."""
-    found = data[:-1] == lead
-    found &= wrong(data[1:], second)
-    return bool(found.any())
+def _first_invalid(text: pa.Array) -> int | None:
+    """Find the first value that is not UTF-8; bytes under a null do not matter."""
+    try:
+        text.validate(full=True)
+    except pa.ArrowInvalid:
+        return next((i for i, row in enumerate(text) if not _decodes(row)), None)
+    return None
 
 
 def _decodes(row: pa.Scalar) -> bool:
