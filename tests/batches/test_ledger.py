@@ -16,7 +16,6 @@ import batch_frames as bf
 from batch_frames.batches.job import Job, Settings
 from batch_frames.batches.ledger import Ledger
 from batch_frames.files.find import ledger_path
-from batch_frames.files.locks import locked
 from tests.service.server import BatchServer
 
 HOLD = """
@@ -200,34 +199,3 @@ def test_submit_meets_the_lock(path: Path, holder: subprocess.Popen[str]) -> Non
         assert server.requests_log == []
     text = f"'reviews.jobs.jsonl' is in use by process {holder.pid}; wait for it to end"
     assert str(caught.value) == text
-
-
-COUNTING = """
-import sys
-from pathlib import Path
-from batch_frames.files.locks import locked
-
-path = Path(sys.argv[1])
-for _ in range(200):
-    with locked(path, "busy", patience=60):
-        path.write_text(str(int(path.read_text()) + 1))
-"""
-
-
-def test_a_lock_file_that_is_removed_meanwhile_guards_nothing(tmp_path: Path) -> None:
-    """Four processes that take turns, each removing the lock file, are never inside together."""
-    path = tmp_path / "count"
-    path.write_text("0")
-    command = [sys.executable, "-c", COUNTING, str(path)]
-    others = [subprocess.Popen(command) for _ in range(4)]
-    assert [other.wait() for other in others] == [0] * 4
-    assert path.read_text() == "800"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_lock_is_not_taken_twice_in_one_process(tmp_path: Path) -> None:
-    """Another lock of the same file in the same process is refused, and names it."""
-    path = tmp_path / "x"
-    with locked(path, "x is with {owner}"), pytest.raises(bf.BatchFramesError) as caught:
-        locked(path, "x is with {owner}").__enter__()
-    assert str(caught.value) == f"x is with process {os.getpid()}; wait for it to end"

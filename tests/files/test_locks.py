@@ -1,0 +1,96 @@
+"""Locks keep processes apart, and a file gets its name once it is whole."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import batch_frames as bf
+from batch_frames.files import locked, whole
+
+COUNTING = """
+import sys
+from pathlib import Path
+from batch_frames.files import locked
+
+path = Path(sys.argv[1])
+for _ in range(200):
+    with locked(path, "busy", patience=60):
+        path.write_text(str(int(path.read_text()) + 1))
+"""
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from batch_frames.files import whole
+
+with whole(Path(sys.argv[1])) as file:
+    file.write(b"half of the ne")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_lock_file_that_is_removed_meanwhile_guards_nothing(tmp_path: Path) -> None:
+    """Four processes that take turns, each removing the lock file, are never inside together."""
+    path = tmp_path / "count"
+    path.write_text("0")
+    command = [sys.executable, "-c", COUNTING, str(path)]
+    others = [subprocess.Popen(command) for _ in range(4)]
+    assert [other.wait() for other in others] == [0] * 4
+    assert path.read_text() == "800"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_lock_is_not_taken_twice_in_one_process(tmp_path: Path) -> None:
+    """Another lock of the same file in the same process is refused, and names it."""
+    path = tmp_path / "x"
+    with locked(path, "x is with {owner}"), pytest.raises(bf.BatchFramesError) as caught:
+        locked(path, "x is with {owner}").__enter__()
+    assert str(caught.value) == f"x is with process {os.getpid()}; wait for it to end"
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_a_whole_file_replaces_the_old_one(tmp_path: Path, sync: bool) -> None:
+    """Until all is written, the old file is there; then only the new one is."""
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+    with whole(path, sync=sync) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("before", [None, b"old"])
+def test_an_error_leaves_no_new_file(tmp_path: Path, before: bytes | None) -> None:
+    """Neither the file nor its temporary one is left, and an old one is as it was."""
+    path = tmp_path / "x"
+    if before is not None:
+        path.write_bytes(before)
+
+    def fail() -> None:
+        with whole(path) as file:
+            file.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [before] * (before is not None)
+
+
+def test_a_kill_leaves_the_old_file(tmp_path: Path) -> None:
+    """A process that is killed inside leaves the file as it was, and the next one replaces it."""
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+    assert subprocess.run([sys.executable, "-c", KILLED, str(path)]).returncode == -9
+    assert path.read_bytes() == b"old"
+    with whole(path) as file:
+        file.write(b"new")
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
