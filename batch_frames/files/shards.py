@@ -14,14 +14,14 @@ import pyarrow as pa
 from batch_frames.arrow import bytes_of, offsets_of
 from batch_frames.errors import RequestError
 from batch_frames.files.find import endpoint_of
-from batch_frames.files.stores import Store
+from batch_frames.files.stores import FolderStore
 
 __all__ = ["Limits", "RequestFile", "Shard", "ShardWriter", "file_hash", "read_shard"]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Set how large one request file may become.
+    """Limits on the size of one request file.
 
     The defaults are what the Batch API accepts: 50,000 requests and 200 MB a file (OpenAI's guide
     to the Batch API). Whether MB means 10^6 or 2^20 bytes is not stated there; the smaller is used.
@@ -54,7 +54,7 @@ BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class RequestFile:
-    """Know a request file by its bytes.
+    """A request file with its size and hash.
 
     Attributes:
         path: The file.
@@ -98,7 +98,7 @@ def file_hash(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Name one request file that was written; it can be passed wherever a path can.
+    """A request file that was written; it can be passed wherever a path can.
 
     Attributes:
         path: The file.
@@ -124,7 +124,7 @@ class ShardWriter:
         limits: How large one may become.
     """
 
-    def __init__(self, store: Store, limits: Limits) -> None:
+    def __init__(self, store: FolderStore, limits: Limits) -> None:
         self._store = store
         self._limits = limits
         self._file: IO[bytes] | None = None
@@ -176,7 +176,7 @@ class ShardWriter:
         return [Shard(path, *size) for path, size in zip(paths, self._sizes, strict=True)]
 
     def changes(self) -> dict[Path, Path | None]:
-        """Tell what a commit would put in place of which files; None removes one."""
+        """Map each file that a commit would change to the new one; None where it is removed."""
         self._close()
         return self._store.changes(max(len(self._sizes), 1))
 

@@ -11,40 +11,16 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 from batch_frames.errors import BatchFramesError
 from batch_frames.files.find import holds_requests
 from batch_frames.files.locks import locked
 
-__all__ = ["FolderStore", "PipeStore", "Store", "open_store", "whole"]
+__all__ = ["FolderStore", "PipeStore", "open_store", "whole"]
 
 
 OUR_LINES = b'{"custom_id":"'
-
-
-class Store(Protocol):
-    """Make, reopen and finally name the files of one run, counted from 1."""
-
-    def create(self, number: int) -> IO[bytes]:
-        """Open a new temporary file for writing."""
-        ...
-
-    def reopen(self, number: int) -> IO[bytes]:
-        """Open a temporary file for reading."""
-        ...
-
-    def changes(self, count: int) -> dict[Path, Path | None]:
-        """Tell what a commit would put in place of which files; None removes one."""
-        ...
-
-    def commit(self, count: int) -> list[Path]:
-        """Give the first ``count`` files their final names, which are returned."""
-        ...
-
-    def close(self) -> None:
-        """Remove all that is still temporary."""
-        ...
 
 
 @contextmanager
@@ -67,16 +43,18 @@ def whole(path: Path, *, sync: bool = False) -> Iterator[IO[bytes]]:
         temporary.unlink(missing_ok=True)
 
 
-def open_store(target: str | os.PathLike[str] | IO[bytes], sources: Sequence[Path] = ()) -> Store:
-    """Choose how files come to stand: beside each other in a folder, or through a pipe.
+def open_store(
+    target: str | os.PathLike[str] | IO[bytes], sources: Sequence[Path] = ()
+) -> FolderStore:
+    """Return a store that writes files in a folder, or one that writes through a pipe.
 
     Args:
         target: Where the requests go; ``-`` is standard output.
-        sources: Files that are read meanwhile, and must not be replaced.
+        sources: Files that are being read, and must not be replaced.
 
     Raises:
         BatchFramesError: If a file would replace a source, or someone else is writing there.
-        TypeError: If the target is no place for bytes.
+        TypeError: If bytes cannot be written to the target.
     """
     if isinstance(target, (str, os.PathLike)):
         if os.fspath(target) == "-":
@@ -85,13 +63,13 @@ def open_store(target: str | os.PathLike[str] | IO[bytes], sources: Sequence[Pat
         if path.is_dir():
             raise IsADirectoryError(f"'{path}' is a folder; name a file in it, as in 'out.jsonl'")
         if path.suffix == ".gz":
-            raise BatchFramesError(f"'{path}' would not be compressed; name a .jsonl file")
+            raise BatchFramesError(f"'{path}' would not be compressed", hint="name a .jsonl file")
         is_device = path.is_absolute() and path.parts[1] in ("dev", "proc")
         if is_device or (path.exists() and not path.is_file()):
             return PipeStore(path.open("wb"), path, owned=True)
         # What a link points to is replaced, not the link.
         path = path.resolve() if path.is_symlink() else path
-        _spare(path, sources)
+        _refuse_source(path, sources)
         is_empty = not path.exists() or not path.stat().st_size
         if path.suffix != ".jsonl" and not is_empty and not holds_requests(path):
             problem = f"'{path}' already exists and holds no requests"
@@ -109,20 +87,20 @@ def _standard_output() -> IO[bytes]:
     return buffer
 
 
-def _spare(path: Path, sources: Sequence[Path]) -> None:
+def _refuse_source(path: Path, sources: Sequence[Path]) -> None:
     own = re.compile(rf"{re.escape(path.stem)}(-[0-9]{{5,}})?{re.escape(path.suffix)}")
     for source in sources:
         if own.fullmatch(source.name) and source.resolve().parent == path.resolve().parent:
             problem = f"'{path}' would replace '{source}', which the rows come from"
-            raise BatchFramesError(f"{problem}; choose another name")
+            raise BatchFramesError(problem, hint="choose another name")
 
 
 class FolderStore:
-    """Write beside the final names, under names that begin with a dot; the commit is renames.
+    """Files of one run, counted from 1: written under names that begin with a dot, then renamed.
 
-    Killed at any moment before the commit, a run leaves the files of the one before as they were.
-    Killed inside it, each file under a final name is whole, old or new, and the next run puts the
-    set right. That holds for a process that dies, not for a computer that loses its power.
+    A run that is killed before the commit leaves the files of the run before as they were. If it is
+    killed during the commit, each file under a final name is whole, old or new, and the next run
+    completes the set. That holds for a process that dies, not for a computer that loses its power.
 
     Args:
         path: The final name of a single file; several get its stem with a number.
@@ -147,14 +125,14 @@ class FolderStore:
         return self._temporary(number).open("rb")
 
     def changes(self, count: int) -> dict[Path, Path | None]:
-        """Tell what a commit would put in place of which files; None removes one."""
-        coming = {path: self._temporary(n) for n, path in enumerate(self._finals(count), 1)}
-        return {path: coming.get(path) for path in [*coming, *self._standing()]}
+        """Map each file that a commit would change to the new one; None where it is removed."""
+        new = {path: self._temporary(n) for n, path in enumerate(self._finals(count), 1)}
+        return {path: new.get(path) for path in [*new, *self._earlier()]}
 
     def commit(self, count: int) -> list[Path]:
-        """Rename, then remove what an earlier run left under names that this one has no use for."""
+        """Give the first ``count`` files their final names, and remove others of an earlier run."""
         finals = self._finals(count)
-        earlier = [path for path in self._standing() if path not in finals]
+        earlier = [path for path in self._earlier() if path not in finals]
         for final in finals:
             if final.is_dir():
                 raise IsADirectoryError(f"'{final}' is a folder; move it away")
@@ -179,7 +157,7 @@ class FolderStore:
     def _numbered(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.stem}-{number:05}{self._path.suffix}")
 
-    def _standing(self) -> Iterator[Path]:
+    def _earlier(self) -> Iterator[Path]:
         """List an earlier run's files: those without a gap in their numbers, and those behind one.
 
         Behind a gap, only what has five digits and begins as our lines do is ours.
@@ -213,29 +191,24 @@ def _is_ours(path: Path) -> bool:
         return file.read(len(OUR_LINES)) == OUR_LINES
 
 
-class PipeStore:
+class PipeStore(FolderStore):
     """Write to a temporary file elsewhere and copy it into the pipe once it is whole."""
 
     def __init__(self, pipe: IO[bytes], name: Path, *, owned: bool = False) -> None:
         self._pipe, self._owned = pipe, owned
         self._name = name
-        self._folder = Path(tempfile.mkdtemp(prefix="batch_frames-"))
+        self._folder = tempfile.mkdtemp(prefix="batch_frames-")
+        super().__init__(Path(self._folder, "requests"))
 
     def create(self, number: int) -> IO[bytes]:
         """Open the temporary file for writing; there is no second."""
         if number > 1:
-            raise BatchFramesError(
-                "the requests are above the limits of one file, and a pipe cannot be split; "
-                "write to a path, or raise the limits"
-            )
-        return (self._folder / "requests").open("wb")
-
-    def reopen(self, number: int) -> IO[bytes]:
-        """Open the temporary file for reading."""
-        return (self._folder / "requests").open("rb")
+            problem = "the requests are above the limits of one file, and a pipe cannot be split"
+            raise BatchFramesError(problem, hint="write to a path, or raise the limits")
+        return super().create(number)
 
     def changes(self, count: int) -> dict[Path, Path | None]:
-        """Tell that no file is replaced."""
+        """Return nothing, as no file is replaced."""
         return {}
 
     def commit(self, count: int) -> list[Path]:
@@ -247,6 +220,7 @@ class PipeStore:
 
     def close(self) -> None:
         """Remove the temporary file, and close the pipe if it was opened here."""
+        super().close()
         shutil.rmtree(self._folder, ignore_errors=True)
         if self._owned:
             self._pipe.close()
