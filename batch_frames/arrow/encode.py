@@ -119,14 +119,24 @@ def _list(array: pa.Array, write: Write, brackets: str) -> pa.Array:
     )
 
 
-def dumps(value: Any) -> str:
-    """Write one constant as compact JSON.
+def dumps(value: Any, *, default: Callable[[Any], Any] | None = None) -> str:
+    """Write a Python value as compact JSON.
+
+    Args:
+        value: The value.
+        default: Converts what ``json`` does not know, as in ``json.dumps``.
+
+    Raises:
+        ValueError: If it contains NaN or an infinity.
 
     Example:
         >>> dumps({"stop": ["é", None]})
         '{"stop":["é",null]}'
     """
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    separators = (",", ":")
+    return json.dumps(
+        value, ensure_ascii=False, separators=separators, allow_nan=False, default=default
+    )
 
 
 def to_json(array: pa.Array) -> pa.Array:

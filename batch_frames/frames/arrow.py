@@ -1,4 +1,4 @@
-"""Read anything that speaks Arrow as chunks of a good size."""
+"""Read Arrow tables and streams, and files in batches, as chunks that fit in cache."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ import pyarrow.compute as pc
 
 from batch_frames.arrow import NULL, TEXT
 from batch_frames.errors import ColumnError
+from batch_frames.files import Paths, find_files
 from batch_frames.frames.chunks import Chunk, Position
 
 __all__ = [
     "FIRST_ROWS",
     "ArrowSource",
+    "FileSource",
     "cut",
     "find_columns",
-    "needed_id",
     "next_size",
+    "normalize",
     "one_array",
-    "origin_name",
-    "settled",
 ]
 
 
-def settled(array: pa.Array) -> pa.Array:
+def normalize(array: pa.Array) -> pa.Array:
     """Cast string views, at any depth, to text, and decode dictionaries that hold a null.
 
     Example:
-        >>> settled(pa.array([["a"]], pa.list_(pa.string_view()))).type
+        >>> normalize(pa.array([["a"]], pa.list_(pa.string_view()))).type
         ListType(list<item: large_string>)
     """
     if pa.types.is_dictionary(array.type) and array.dictionary.null_count:
@@ -73,7 +73,7 @@ FIRST_ROWS = 512
 
 
 class ArrowSource:
-    """Read anything that speaks Arrow; what has no length is read only once."""
+    """Rows of anything with ``__arrow_c_stream__``; what has no length is read only once."""
 
     paths: Sequence[Path] = ()
 
@@ -84,7 +84,8 @@ class ArrowSource:
         except pa.ArrowInvalid as error:
             raise TypeError(f"frame must be a table with columns, not {kind}: {error}") from None
         if id_column is None:
-            raise ColumnError(f"a {kind} has no index to take the ids from; pass id_column=")
+            problem = f"a {kind} has no index to take the ids from"
+            raise ColumnError(problem, hint="pass id_column=")
         self.once = not hasattr(frame, "__len__")
         self._frame = frame
         self._id_column, self._columns = id_column, columns
@@ -113,9 +114,10 @@ def find_columns(have: Sequence[str], need: Iterable[str], where: str = "the fra
     """
     for name in need:
         if have.count(name) > 1:
-            raise ColumnError(f"{where} has {have.count(name)} columns named {name!r}; rename one")
+            problem = f"{where} has {have.count(name)} columns named {name!r}"
+            raise ColumnError(problem, hint="rename one")
         if name not in have:
-            raise ColumnError(f"{where} has no column {name!r}; {_hint(name, have)}")
+            raise ColumnError(f"{where} has no column {name!r}", hint=_hint(name, have))
 
 
 def _hint(name: str, have: Sequence[str]) -> str:
@@ -154,7 +156,7 @@ def one_array(column: pa.ChunkedArray) -> pa.Array:
         array = pa.chunked_array(chunks).combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = array.chunk(0) if array.num_chunks else pa.array([], column.type)
-    return settled(array)
+    return normalize(array)
 
 
 def next_size(arrays: Iterable[pa.Array]) -> int:
@@ -183,13 +185,27 @@ def _gathered(batches: Iterable[pa.RecordBatch], needed: list[str]) -> Iterator[
         yield pa.Table.from_batches(pending)
 
 
-def needed_id(id_column: str | None, kind: str) -> str:
-    """Return the name of the id column, which a file must have."""
-    if id_column is None:
-        raise ColumnError(f"a {kind} file has no index to take the ids from; pass id_column=")
-    return id_column
+class FileSource:
+    """Rows of files, one file after the other."""
 
+    once = False
+    kind: str
 
-def origin_name(path: Path, paths: Sequence[Path]) -> str:
-    """Return the name of a file for messages, empty if there is only one file."""
-    return str(path) if len(paths) > 1 else ""
+    def __init__(
+        self, paths: Paths, endings: Sequence[str], id_column: str | None, columns: Sequence[str]
+    ) -> None:
+        self.paths: Sequence[Path] = find_files(paths, endings)
+        if id_column is None:
+            problem = f"a {self.kind} file has no index to take the ids from"
+            raise ColumnError(problem, hint="pass id_column=")
+        self._id_column, self._columns = id_column, columns
+        self._needed = list(dict.fromkeys([id_column, *columns]))
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Read the rows from the first one on."""
+        for path in self.paths:
+            origin = str(path) if len(self.paths) > 1 else ""
+            yield from cut(self._batches(path), self._id_column, self._columns, origin)
+
+    def _batches(self, path: Path) -> Iterator[pa.RecordBatch]:
+        raise NotImplementedError

@@ -16,11 +16,10 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from batch_frames.errors import BatchFramesError, ColumnError, RequestError
-from batch_frames.files import Paths, find_files
-from batch_frames.frames.arrow import cut, find_columns, needed_id, origin_name
-from batch_frames.frames.chunks import Chunk
+from batch_frames.files import Paths
+from batch_frames.frames.arrow import FileSource, find_columns
 
-__all__ = ["CsvBytes", "CsvFile", "CsvSource", "Loan"]
+__all__ = ["BufferTracker", "CsvBytes", "CsvFile", "CsvSource"]
 
 
 LONGEST_RETURN = 5.0
@@ -61,32 +60,32 @@ class CsvBytes:
         return self._decoder.decode(raw, final=not raw).encode()
 
 
-class Loan:
-    """Lend bytes to Arrow's threads, which read ahead, and wait until all is given back.
+class BufferTracker:
+    """Track the objects that Arrow's read-ahead threads hold, and wait until they are released.
 
-    Were the stream closed under such a thread, it could read from whatever is opened next; and did
-    the thread ask for the interpreter when that has ended, if only to let go of an object, the
-    process would be aborted. So nothing of Python is left with it, not even an error.
+    If the stream were closed while such a thread is reading, it could read from whatever is opened
+    next; and if the thread releases a Python object after the interpreter has exited, the process
+    aborts. So no Python object is left with it, not even an error.
     """
 
     def __init__(self, source: CsvBytes) -> None:
         self._source = source
         self._reading = threading.Lock()
         self._over = False
-        self._lent: list[weakref.ref[Any]] = []
+        self._held: list[weakref.ref[Any]] = []
         self.error: Exception | None = None
 
-    def lend(self, thing: Thing) -> Thing:
+    def track(self, thing: Thing) -> Thing:
         """Note one object that Arrow will hold."""
-        self._lent = [*(ref for ref in self._lent if ref() is not None), weakref.ref(thing)]
+        self._held = [*(ref for ref in self._held if ref() is not None), weakref.ref(thing)]
         return thing
 
-    def file(self) -> _LentFile:
+    def file(self) -> _TrackedFile:
         """Make the file that Arrow reads from."""
-        return self.lend(_LentFile(self))
+        return self.track(_TrackedFile(self))
 
     def read(self, size: int) -> memoryview:
-        """Read a part, nothing once the loan is over or a read has failed."""
+        """Read a part; nothing after ``end`` or an error."""
         with self._reading:
             data = b""
             try:
@@ -94,33 +93,33 @@ class Loan:
                     data = self._source.read(size)
             except (OSError, UnicodeError) as error:
                 self.error, self._over = error.with_traceback(None), True
-            return self.lend(memoryview(data))
+            return self.track(memoryview(data))
 
     def end(self) -> None:
-        """Give nothing more, and wait for what is still lent."""
+        """Stop reading, and wait until Arrow has released all it holds."""
         with self._reading:
             self._over = True
         until = time.monotonic() + LONGEST_RETURN
-        # No event could say so: the thread would still be in Python when it is heard.
-        while any(ref() is not None for ref in self._lent) and time.monotonic() < until:
+        # An event would not do: its thread would still be in Python while setting it.
+        while any(ref() is not None for ref in self._held) and time.monotonic() < until:
             time.sleep(PAUSE)
 
 
-class _LentFile:
-    """Be a file, as far as Arrow asks for one."""
+class _TrackedFile:
+    """The methods of a file that Arrow calls."""
 
     closed = False
 
-    def __init__(self, loan: Loan) -> None:
-        self._loan = loan
+    def __init__(self, tracker: BufferTracker) -> None:
+        self._tracker = tracker
 
     def readable(self) -> bool:
-        """Tell that this can be read."""
+        """Return that this can be read."""
         return True
 
     def read(self, size: int) -> memoryview:
         """Read a part."""
-        return self._loan.read(size)
+        return self._tracker.read(size)
 
     def close(self) -> None:
         """Leave the stream to whoever opened it."""
@@ -147,18 +146,20 @@ def _start(path: Path) -> bytes:
 def _header(path: Path, start: bytes, needed: list[str]) -> tuple[str, list[str]]:
     """Find the separator of a CSV file, and its columns."""
     if not start.strip():
-        raise ColumnError(f"'{path}' is empty; its first line must name the columns")
+        raise ColumnError(f"'{path}' is empty", hint="its first line must name the columns")
     if start.startswith(b"PAR1"):
-        raise BatchFramesError(f"'{path}' is a Parquet file; read it with from_parquet")
+        raise BatchFramesError(f"'{path}' is a Parquet file", hint="read it with from_parquet")
     text = start.decode("utf-16" if start[:2] in UTF16 else "utf-8-sig", "replace")
     headers = {mark: _first_record(text, mark) for mark in ",;\t|"}
     fits = [mark for mark, names in headers.items() if set(needed) <= set(names)]
     best = fits[0] if fits else max(headers, key=lambda mark: len(headers[mark]))
     if not headers[best] or any("\0" in name for name in headers[best]):
-        raise BatchFramesError(f"'{path}' is not a CSV file: its first line is no list of columns")
+        problem = "its first line is not a list of columns"
+        raise BatchFramesError(f"'{path}' is not a CSV file: {problem}")
     find_columns(headers[best], needed, f"'{path}'")
     if any("\ufffd" in name for name in headers[best]):
-        raise BatchFramesError(f"'{path}' has column names that are not UTF-8; save it as UTF-8")
+        problem = f"'{path}' has column names that are not UTF-8"
+        raise BatchFramesError(problem, hint="save it as UTF-8")
     return best, headers[best]
 
 
@@ -209,7 +210,9 @@ class CsvFile:
         bad_rows: list[pacsv.InvalidRow] = []
         try:
             with pa.input_stream(str(self._path), compression="detect") as stream:
-                yield from self._lent(Loan(CsvBytes(stream, self._encoding)), block, bad_rows)
+                yield from self._tracked(
+                    BufferTracker(CsvBytes(stream, self._encoding)), block, bad_rows
+                )
         except (OSError, UnicodeError) as error:
             raise BatchFramesError(f"'{self._path}' is damaged: {error}") from None
         except pa.ArrowInvalid:
@@ -220,34 +223,36 @@ class CsvFile:
             problem = f"it has {fields}; quote the fields that hold {self._separator!r}"
             raise self._error(bad.number - 2, problem) from None
 
-    def _lent(
-        self, loan: Loan, block: int, bad_rows: list[pacsv.InvalidRow]
+    def _tracked(
+        self, tracker: BufferTracker, block: int, bad_rows: list[pacsv.InvalidRow]
     ) -> Iterator[pa.RecordBatch]:
-        """Let Arrow parse what is lent to it, until that is over for both."""
+        """Let Arrow parse the file, and wait for its threads at the end."""
         try:
-            yield from self._parsed(loan, block, bad_rows)
+            yield from self._parsed(tracker, block, bad_rows)
         except pa.ArrowInvalid:
-            # What was cut off by an error of the stream is seldom right.
-            if loan.error is None:
+            # An error of the stream cuts the text off, which Arrow then reports instead.
+            if tracker.error is None:
                 raise
         finally:
-            loan.end()
-        if loan.error is not None:
-            raise loan.error
+            tracker.end()
+        if tracker.error is not None:
+            raise tracker.error
 
     def _parsed(
-        self, loan: Loan, block: int, bad_rows: list[pacsv.InvalidRow]
+        self, tracker: BufferTracker, block: int, bad_rows: list[pacsv.InvalidRow]
     ) -> pacsv.CSVStreamingReader:
-        # A variable would keep what is lent for as long as the traceback of an error lives.
+        # A variable would be kept alive by the traceback of an error.
         return pacsv.open_csv(
-            pa.PythonFile(loan.file(), "r"),
+            pa.PythonFile(tracker.file(), "r"),
             # Without threads, Arrow knows the numbers of the rows.
             pacsv.ReadOptions(block_size=block, use_threads=False),
-            self._parsing(loan, bad_rows),
+            self._parsing(tracker, bad_rows),
             self._conversion(),
         )
 
-    def _parsing(self, loan: Loan, bad_rows: list[pacsv.InvalidRow]) -> pacsv.ParseOptions:
+    def _parsing(
+        self, tracker: BufferTracker, bad_rows: list[pacsv.InvalidRow]
+    ) -> pacsv.ParseOptions:
         def refuse(row: pacsv.InvalidRow) -> str:
             bad_rows.append(row)
             return "error"
@@ -255,11 +260,11 @@ class CsvFile:
         return pacsv.ParseOptions(
             delimiter=self._separator,
             newlines_in_values=True,
-            invalid_row_handler=loan.lend(refuse),
+            invalid_row_handler=tracker.track(refuse),
         )
 
     def _ends_inside(self, value: bytes) -> bool:
-        """Tell whether the file ends in a value whose quote was opened and not closed."""
+        """Return whether the file ends in a value whose quote was opened and not closed."""
         opened = self._separator.encode() + b'"' + value.replace(b'"', b'""')
         tail = b""
         with pa.input_stream(str(self._path), compression="detect") as stream:
@@ -296,29 +301,21 @@ def _as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, batch.schema.names)
 
 
-class CsvSource:
-    """Read CSV files, one after the other; every column is text.
+class CsvSource(FileSource):
+    """Rows of CSV files, one file after the other; every column is text.
 
-    An empty field is null, a quoted empty one is ``""``. The separator is that of ``,`` ``;`` tab
-    and ``|`` which gives a header with the needed columns.
+    An empty field is null, a quoted empty one is ``""``. The separator is the one of ``,`` ``;``
+    tab and ``|`` that gives a header with the needed columns.
     """
 
-    once = False
-    paths: Sequence[Path]
+    kind = "CSV"
 
     def __init__(self, paths: Paths, id_column: str | None, columns: Sequence[str]) -> None:
-        self.paths = find_files(paths, [".csv", ".tsv", ".csv.gz", ".tsv.gz"])
-        self._id_column = needed_id(id_column, "CSV")
-        self._columns = columns
-        needed = list(dict.fromkeys([self._id_column, *columns]))
-        self._files = [CsvFile(path, needed) for path in self.paths]
+        super().__init__(paths, [".csv", ".tsv", ".csv.gz", ".tsv.gz"], id_column, columns)
+        self._files = {path: CsvFile(path, self._needed) for path in self.paths}
 
     def rows(self) -> None:
-        """Admit that the number of rows is not known without reading."""
-        return
+        """Return None, as the rows cannot be counted without reading them."""
 
-    def chunks(self) -> Iterator[Chunk]:
-        """Read the rows from the first one on."""
-        for path, file in zip(self.paths, self._files, strict=True):
-            origin = origin_name(path, self.paths)
-            yield from cut(file.batches(), self._id_column, self._columns, origin)
+    def _batches(self, path: Path) -> Iterator[pa.RecordBatch]:
+        return self._files[path].batches()

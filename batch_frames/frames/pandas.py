@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.arrow import INT64_END, TEXT, JsonText, PythonText, to_json
+from batch_frames.arrow import INT64_END, TEXT, JsonText, PythonText, dumps, to_json
 from batch_frames.errors import CellError, ColumnError
 from batch_frames.frames.arrow import FIRST_ROWS, find_columns, next_size, one_array
 from batch_frames.frames.chunks import Chunk, Position
@@ -71,9 +71,7 @@ def _dumps(index: int, value: Any, *, whole_floats: bool) -> str:
     if whole_floats and isinstance(value, float) and value.is_integer() and abs(value) < INT64_END:
         value = int(value)
     try:
-        text = json.dumps(
-            value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain
-        )
+        text = dumps(value, default=_plain)
         text.encode()
     except UnicodeEncodeError:
         raise CellError(index, "holds a lone surrogate, which is not text") from None

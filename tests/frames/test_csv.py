@@ -20,7 +20,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import batch_frames as bf
-from batch_frames.frames.csv import CsvFile, Loan
+from batch_frames.frames.csv import BufferTracker, CsvFile
 from tests.support.marks import slow
 from tests.support.table_files import (
     NO_PROMPT,
@@ -246,7 +246,7 @@ def test_column_names_in_another_encoding_are_refused(path: Path, header: str) -
 def test_a_file_that_is_not_text_is_refused(path: Path, encoding: str) -> None:
     """Encodings without a mark to know them by, or with a rare one, are no list of columns."""
     error = error_of(save(path, "id,text\n1,x\n", encoding))
-    assert str(error) == f"'{path}' is not a CSV file: its first line is no list of columns"
+    assert str(error) == f"'{path}' is not a CSV file: its first line is not a list of columns"
 
 
 def test_a_damaged_utf16_file_is_refused(path: Path) -> None:
@@ -312,7 +312,7 @@ def test_a_quote_that_is_never_closed_is_named(path: Path, name: str, encoding: 
 def test_a_quote_left_open_in_the_header_is_refused(path: Path) -> None:
     """An error about the header stays short, however much the open quote has swallowed."""
     error = error_of(save(path, '"id,text\n' + "1,abcdefgh\n" * 50_000))
-    assert str(error) == f"'{path}' is not a CSV file: its first line is no list of columns"
+    assert str(error) == f"'{path}' is not a CSV file: its first line is not a list of columns"
 
 
 # Sizes
@@ -565,13 +565,13 @@ def test_arrow_gives_back_all_that_is_lent_to_it(
     path = tmp_path / name
     path.write_bytes(data)
     things: list[weakref.ref[Any]] = []
-    lend = Loan.lend
+    lend = BufferTracker.track
 
-    def noted(loan: Loan, thing: Any) -> Any:
+    def noted(tracker: BufferTracker, thing: Any) -> Any:
         things.append(weakref.ref(thing))
-        return lend(loan, thing)
+        return lend(tracker, thing)
 
-    monkeypatch.setattr(Loan, "lend", noted)
+    monkeypatch.setattr(BufferTracker, "track", noted)
     batches = CsvFile(path, ["id"]).batches()
     with contextlib.suppress(bf.BatchFramesError):
         for _ in batches:

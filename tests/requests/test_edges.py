@@ -144,7 +144,7 @@ def test_a_relation_leaves_its_connection_free() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"PK\x03\x04\0\0,id,p", "'{}' is not a CSV file: its first line is no list of columns"),
+        (b"PK\x03\x04\0\0,id,p", "'{}' is not a CSV file: its first line is not a list of columns"),
         (b"PAR1", "'{}' is a Parquet file; read it with from_parquet"),
         (b"id,p,caf\xe9\n1,2,3\n", "'{}' has column names that are not UTF-8; save it as UTF-8"),
     ],
