@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import IO
 
 import numpy as np
@@ -36,20 +38,15 @@ class IdCheck:
     """
 
     def __init__(self) -> None:
-        self._pending: list[pa.Array] = []
-        self._waiting = 0
         self._hashes: list[Hashes] = []
         self._positions: list[tuple[int, Position]] = []
         self._count = 0
 
     def add(self, ids: pa.Array, position: Position) -> None:
         """Add ids in the order of their lines."""
+        self._hashes.append(hash_text(ids))
         self._positions.append((self._count, position))
         self._count += len(ids)
-        self._pending.append(ids)
-        self._waiting += len(ids)
-        if self._waiting >= ROWS:
-            self._hash()
 
     def check(self, files: Callable[[], Iterator[IO[bytes]]]) -> None:
         """Compare all ids.
@@ -60,7 +57,6 @@ class IdCheck:
         Raises:
             RequestError: If ids are repeated; it names the first three with both their rows.
         """
-        self._hash()
         if not self._hashes:
             return
         hashes = np.concatenate(self._hashes)
@@ -71,11 +67,6 @@ class IdCheck:
             if twice := list(self._twice(_isin(hashes, suspects), files())):
                 raise self._error(twice, max(len(twice), len(again)))
             again = again[~np.isin(hashes[again], suspects)]
-
-    def _hash(self) -> None:
-        if self._waiting:
-            self._hashes.append(hash_text(pa.concat_arrays(self._pending)))
-        self._pending, self._waiting = [], 0
 
     def _twice(
         self, suspects: npt.NDArray[np.bool_], files: Iterator[IO[bytes]]
@@ -105,8 +96,7 @@ class IdCheck:
         return RequestError(message, row=self._position(second)[1], custom_id=custom_id)
 
     def _position(self, number: int) -> tuple[str, int]:
-        starts = [start for start, _ in self._positions]
-        index = int(np.searchsorted(starts, number, "right")) - 1
+        index = bisect_right(self._positions, number, key=itemgetter(0)) - 1
         start, position = self._positions[index]
         return position.place(number - start), position.row(number - start)
 

@@ -25,16 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Asked", "lines_with_ids", "read_asked", "read_requests"]
 
 
-TEXT_COLUMNS = (
-    "custom_id",
-    "url",
-    "model",
-    "system_prompt",
-    "user_prompt",
-    "reasoning_effort",
-    "body",
-)
-
 SYSTEM_ROLES = ("system", "developer")
 
 ID_TYPES = pa.array(["VARCHAR", "UBIGINT", "BIGINT", "HUGEINT", "UHUGEINT", "DOUBLE"], TEXT)
@@ -42,7 +32,7 @@ ID_TYPES = pa.array(["VARCHAR", "UBIGINT", "BIGINT", "HUGEINT", "UHUGEINT", "DOU
 ID, BODY, RESPONSE, ERROR = "$.custom_id", "$.body", "$.response", "$.error"
 
 KINDS = (ID, BODY, RESPONSE, ERROR)
-"""What tells a request from other lines, by the types found there."""
+"""Paths whose types distinguish requests from other lines."""
 
 MESSAGES = "$.body.messages"
 
@@ -50,13 +40,20 @@ FIRST_ROLE, FIRST_TEXT = f"{MESSAGES}[0].role", f"{MESSAGES}[0].content"
 
 LAST_ROLE, LAST_TEXT = f"{MESSAGES}[#-1].role", f"{MESSAGES}[#-1].content"
 
-SYSTEM, INPUT, PROMPT = "$.body.instructions", "$.body.input", "$.body.prompt"
+COLUMNS = {
+    "custom_id": [ID],
+    "url": ["$.url"],
+    "model": ["$.body.model"],
+    "system_prompt": ["$.body.instructions", FIRST_TEXT],
+    "user_prompt": [LAST_TEXT, "$.body.input", "$.body.prompt"],
+    "reasoning_effort": ["$.body.reasoning_effort", "$.body.reasoning.effort"],
+    "body": [BODY],
+}
+"""Where the text of each column is if the prompts are plain texts; the first that is there."""
 
-EFFORT, INNER_EFFORT = "$.body.reasoning_effort", "$.body.reasoning.effort"
+PROMPTS = [*COLUMNS["system_prompt"], *COLUMNS["user_prompt"]]
 
-PROMPTS = (FIRST_TEXT, LAST_TEXT, SYSTEM, INPUT, PROMPT)
-
-PATHS = (ID, BODY, "$.url", "$.body.model", EFFORT, INNER_EFFORT, FIRST_ROLE, LAST_ROLE, *PROMPTS)
+PATHS = [FIRST_ROLE, LAST_ROLE, *(path for paths in COLUMNS.values() for path in paths)]
 
 SCHEMAS = ("$.body.response_format.json_schema.schema", "$.body.text.format.schema")
 
@@ -96,7 +93,7 @@ def _pieces(files: Iterable[Path]) -> Iterator[Lines]:
 
 
 def _empty(errors: str) -> pa.Table:
-    names = [*TEXT_COLUMNS, "file", "line", *(["error"] if errors == "column" else [])]
+    names = [*COLUMNS, "file", "line", *(["error"] if errors == "column" else [])]
     return pa.table({n: pa.array([], pa.int64() if n == "line" else TEXT) for n in names})
 
 
@@ -115,10 +112,10 @@ def _table(lines: Lines, errors: str, connection: duckdb.DuckDBPyConnection) -> 
                 raise
             problems[row] = error.problem
             raw = lines.raw(row).decode("utf-8", "replace")
-            changed[row] = {**dict.fromkeys(TEXT_COLUMNS), "body": raw}
+            changed[row] = {**dict.fromkeys(COLUMNS), "body": raw}
     table = {
         name: _replaced(columns[name], {row: texts[name] for row, texts in changed.items()})
-        for name in TEXT_COLUMNS
+        for name in COLUMNS
     }
     table["file"] = pa.repeat(pa.scalar(str(lines.path), TEXT), len(lines.text))
     table["line"] = pa.array(lines.numbers, pa.int64())
@@ -127,18 +124,10 @@ def _table(lines: Lines, errors: str, connection: duckdb.DuckDBPyConnection) -> 
     return pa.table(table)
 
 
-def _columns(found: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
-    """Return the columns of lines whose prompts are plain texts."""
+def _columns(found: dict[str, pa.Array]) -> dict[str, pa.Array]:
     is_system = pc.is_in(found[FIRST_ROLE], pa.array(SYSTEM_ROLES, TEXT))
-    return {
-        "custom_id": found[ID],
-        "url": found["$.url"],
-        "model": found["$.body.model"],
-        "system_prompt": pc.coalesce(found[SYSTEM], pc.if_else(is_system, found[FIRST_TEXT], NULL)),
-        "user_prompt": pc.coalesce(found[LAST_TEXT], found[INPUT], found[PROMPT]),
-        "reasoning_effort": pc.coalesce(found[EFFORT], found[INNER_EFFORT]),
-        "body": found[BODY],
-    }
+    found = {**found, FIRST_TEXT: pc.if_else(is_system, found[FIRST_TEXT], NULL)}
+    return {name: pc.coalesce(*(found[path] for path in COLUMNS[name])) for name in COLUMNS}
 
 
 def _are_requests(found: Mapping[str, pa.Array]) -> pa.BooleanArray:
