@@ -34,7 +34,7 @@ __all__ = [
 
 
 class Mark(pa.ExtensionType):  # type: ignore[misc]
-    """Say something of a text column by its type; marks never leave the process."""
+    """Base class of types that mark a text column; they never leave the process."""
 
     name: str
 
@@ -170,7 +170,7 @@ def to_json(array: pa.Array) -> pa.Array:
 
 
 def to_text(array: pa.Array) -> pa.Array:
-    """Write each value as it stands inside a JSON string: escaped, without the quotes.
+    """Write each value as it is inside a JSON string: escaped, without the quotes.
 
     Takes and raises what ``to_json`` does; lists and structs become their JSON, escaped.
 
@@ -200,7 +200,8 @@ def to_text(array: pa.Array) -> pa.Array:
         return _uuids(array.storage)
     if is_nested(kind):
         return escape(to_json(array))
-    raise ColumnError(f"holds {kind} values, which JSON cannot hold; make them text first")
+    problem = f"holds {kind} values, which JSON cannot hold"
+    raise ColumnError(problem, hint="make them text first")
 
 
 def to_prompt(array: pa.Array) -> pa.Array:
@@ -241,7 +242,7 @@ def _quoted(text: pa.Array) -> pa.Array:
 
 
 def is_plain(kind: pa.DataType) -> bool:
-    """Tell whether every value of a type is one word or text, neither list, struct nor JSON."""
+    """Return whether values of a type are scalars or text, and not lists, structs or JSON."""
     is_json = isinstance(kind, JsonText) or _is_extension(kind, "arrow.json")
     return not is_json and not is_nested(kind)
 

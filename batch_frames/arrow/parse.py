@@ -44,7 +44,7 @@ def to_ids(array: pa.Array) -> pa.Array:
         first = int(pc.index(array.is_valid(), pa.scalar(True)).as_py())
         raise CellError(first, f"is the float {array[first].as_py()!r}; {_ID_ADVICE}")
     if pa.types.is_boolean(kind) or is_nested(kind):
-        raise ColumnError(f"holds {kind} values; {_ID_ADVICE}")
+        raise ColumnError(f"holds {kind} values", hint=_ID_ADVICE)
     return to_text(array)
 
 

@@ -79,7 +79,8 @@ def write_moments(array: pa.Array) -> pa.Array:
         return _timestamps(array)
     if pa.types.is_time(kind):
         return _as_python(array.cast(TEXT), kind.unit)
-    raise ColumnError(f"holds {kind} values, which JSON cannot hold; make them numbers or text")
+    problem = f"holds {kind} values, which JSON cannot hold"
+    raise ColumnError(problem, hint="make them numbers or text")
 
 
 def _timestamps(array: pa.Array) -> pa.Array:
@@ -93,7 +94,7 @@ def _timestamps(array: pa.Array) -> pa.Array:
 
 
 def _as_python(text: pa.Array, unit: str) -> pa.Array:
-    """Give fractions of a second no, six or nine digits; Arrow writes those of the unit."""
+    """Write fractions of a second with no, six or nine digits; Arrow has those of the unit."""
     if unit == "ns":
         return pc.replace_substring_regex(text, r"(\.000000)?000$", "")
     if unit == "ms":
@@ -116,8 +117,8 @@ def _minutes_from_utc(array: pa.Array) -> pa.Array:
     try:
         minutes = (local.dt.tz_localize(None) - local.dt.tz_convert("UTC").dt.tz_localize(None)).dt
     except OverflowError:
-        problem = f"holds a moment that {array.type.tz} has no date for; make the dates text first"
-        raise ColumnError(problem) from None
+        problem = f"holds a moment that {array.type.tz} has no date for"
+        raise ColumnError(problem, hint="make the dates text first") from None
     return pa.array(minutes.total_seconds() // 60, pa.int64(), from_pandas=True)
 
 

@@ -104,7 +104,7 @@ def escape(text: pa.Array, *, check: bool = False) -> pa.Array:
     escaped = data.tobytes()
     if check and not escaped.isascii():
         check_utf8(text)
-    # Without its second bit, the quote (0x22) comes to stand directly behind the controls.
+    # With its second bit flipped, the quote (0x22) follows directly after the control characters.
     found = (data ^ 0x02) <= 0x20
     if BACKSLASH in escaped:
         found |= data == BACKSLASH[0]

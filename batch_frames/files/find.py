@@ -38,9 +38,9 @@ LEDGER = ".jobs.jsonl"
 def find_files(paths: Paths, endings: Sequence[str]) -> list[Path]:
     """List the files of a path, a list of them, a glob or a folder.
 
-    A folder gives all files in it with one of the endings, deeper ones too, sorted by name; names
-    that begin with ``.`` or ``_`` are passed over. So are, in folders and globs, the ledgers of
-    batches, ``reviews.jobs.jsonl``, unless theirs is one of the endings.
+    Of a folder, all files with one of the endings are listed, also in folders below it, sorted by
+    name; names that begin with ``.`` or ``_`` are skipped. In folders and globs, ledgers such as
+    ``reviews.jobs.jsonl`` are skipped too, unless theirs is one of the endings.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -112,13 +112,13 @@ ENDINGS = (".jsonl", ".jsonl.gz")
 
 
 def request_files(paths: Paths) -> list[Path]:
-    """List request files; results beside them, which a glob catches too, are passed over."""
+    """List request files, without results that a glob matches too."""
     files = find_files(paths, ENDINGS)
     return [path for path in files if holds_requests(path) is not False] or files
 
 
 def result_files(paths: Paths) -> list[Path]:
-    """List output and error files; request files among them are passed over."""
+    """List output and error files, without request files among them."""
     files = find_files(paths, ENDINGS)
     return [path for path in files if not holds_requests(path)] or files
 

@@ -22,7 +22,7 @@ def locked(path: Path, problem: str, *, patience: float = 0.0) -> Iterator[None]
     """Keep other processes, and other threads, away from a file while the code inside runs.
 
     Args:
-        path: The file; the lock is a hidden file beside it, which is removed at the end.
+        path: The file; the lock is a hidden file next to it, which is removed at the end.
         problem: What the error says if somebody else has the lock; ``{owner}`` in it becomes
             ``"process 123"``, or ``"another process"`` where that is not known.
         patience: Seconds in which the lock may still become free.

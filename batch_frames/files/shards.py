@@ -164,7 +164,7 @@ class ShardWriter:
             start = stop
 
     def commit(self) -> list[Shard]:
-        """Give all that was written its final names, and take away what an earlier run left.
+        """Give the files their final names, and remove those of an earlier run.
 
         Returns:
             The files in the order of their lines; one that is empty when nothing was written.

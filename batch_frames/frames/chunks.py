@@ -1,4 +1,4 @@
-"""Hold some consecutive rows of a table, and know where they stood."""
+"""Hold consecutive rows of a table together with their positions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Chunk", "Position", "Source"]
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Say where rows that follow each other stood.
+    """The place of consecutive rows in their table.
 
     Attributes:
         first: Position of the first in its table, from 0.
@@ -34,7 +34,7 @@ class Position:
     kept: npt.NDArray[np.int64] | None = None
 
     def row(self, index: int) -> int:
-        """Give the position in its table of the ``index``-th row."""
+        """Return the position in the table of the ``index``-th row."""
         return self.first + int(index if self.kept is None else self.kept[index])
 
     def place(self, index: int) -> str:
@@ -44,13 +44,13 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Hold some rows of a table that follow each other.
+    """Consecutive rows of a table.
 
     Attributes:
         ids: The id column.
         columns: The other columns that a template needs, by name.
         id_name: What messages call the id column.
-        position: Where the rows stood.
+        position: Where the rows are in their table.
     """
 
     ids: pa.Array
@@ -91,7 +91,7 @@ class Chunk:
 
 
 class Source(Protocol):
-    """Give the rows of a table as chunks, in order."""
+    """What yields the rows of a table as chunks, in order."""
 
     once: bool
     """Whether the rows can be read only a single time."""

@@ -148,7 +148,8 @@ def _header(path: Path, start: bytes, needed: list[str]) -> tuple[str, list[str]
     if not start.strip():
         raise ColumnError(f"'{path}' is empty", hint="its first line must name the columns")
     if start.startswith(b"PAR1"):
-        raise BatchFramesError(f"'{path}' is a Parquet file", hint="read it with from_parquet")
+        # Without hint=, as the command line has other words for it than for hints in general.
+        raise BatchFramesError(f"'{path}' is a Parquet file; read it with from_parquet")
     text = start.decode("utf-16" if start[:2] in UTF16 else "utf-8-sig", "replace")
     headers = {mark: _first_record(text, mark) for mark in ",;\t|"}
     fits = [mark for mark, names in headers.items() if set(needed) <= set(names)]
@@ -202,9 +203,8 @@ class CsvFile:
             else:
                 break
         if last and b"\n" in last and self._ends_inside(last):
-            raise self._error(
-                done - 1, "a quote is opened and never closed; close it, or double it"
-            )
+            problem = "a quote is opened and never closed"
+            raise self._error(done - 1, problem, "close it, or double it")
 
     def _open(self, block: int) -> Iterator[pa.RecordBatch]:
         bad_rows: list[pacsv.InvalidRow] = []
@@ -220,8 +220,8 @@ class CsvFile:
                 raise
             bad = bad_rows[0]
             fields = f"{bad.actual_columns} fields, and the header has {bad.expected_columns}"
-            problem = f"it has {fields}; quote the fields that hold {self._separator!r}"
-            raise self._error(bad.number - 2, problem) from None
+            hint = f"quote the fields that hold {self._separator!r}"
+            raise self._error(bad.number - 2, f"it has {fields}", hint) from None
 
     def _tracked(
         self, tracker: BufferTracker, block: int, bad_rows: list[pacsv.InvalidRow]
@@ -288,12 +288,12 @@ class CsvFile:
         if "straddl" not in str(error):
             raise BatchFramesError(f"'{self._path}', after {row:,} rows: {error}") from None
         if block >= LARGEST_BLOCK:
-            problem = f"it is longer than {block:,} bytes; a quote may have been left open"
-            raise self._error(row, problem) from None
+            hint = "a quote may have been left open"
+            raise self._error(row, f"it is longer than {block:,} bytes", hint) from None
         return min(block * 8, LARGEST_BLOCK)
 
-    def _error(self, row: int, problem: str) -> RequestError:
-        return RequestError(f"row {row:,} of '{self._path}': {problem}", row=row)
+    def _error(self, row: int, problem: str, hint: str) -> RequestError:
+        return RequestError(f"row {row:,} of '{self._path}': {problem}", row=row, hint=hint)
 
 
 def _as_text(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -21,7 +21,7 @@ __all__ = ["open_frame", "read_table"]
 
 
 def open_frame(frame: Any, id_column: str | None, columns: Sequence[str]) -> Source:
-    """Find out how to read a frame.
+    """Return the source that reads a frame.
 
     Args:
         frame: A pandas DataFrame, or anything with ``__arrow_c_stream__``.

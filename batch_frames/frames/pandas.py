@@ -81,7 +81,7 @@ def _dumps(index: int, value: Any, *, whole_floats: bool) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Give ``json.dumps`` something that it knows."""
+    """Convert a value to one that ``json.dumps`` can write."""
     if value is pd.NA or value is pd.NaT:
         return None
     if isinstance(value, Decimal) and not value.is_finite():
@@ -110,7 +110,7 @@ def _moments(value: Any) -> Any:
 
 
 class PandasSource:
-    """Read a DataFrame block by block, each column as the Arrow type it stands for."""
+    """Rows of a DataFrame, each column as the Arrow type that it corresponds to."""
 
     once = False
     paths: Sequence[Path] = ()
@@ -123,8 +123,8 @@ class PandasSource:
         from_index = id_column is None or (id_column not in names and id_column == frame.index.name)
         if from_index and isinstance(frame.index, pd.MultiIndex):
             raise ColumnError(
-                f"the index has {frame.index.nlevels} levels, and an id is one value; make a "
-                "column of them and name it with id_column="
+                f"the index has {frame.index.nlevels} levels, and an id is one value",
+                hint="make a column of them and name it with id_column=",
             )
         needed = columns if from_index else [id_column or "", *columns]
         find_columns(names, needed)
@@ -201,7 +201,7 @@ def _readable(series: pd.Series[Any]) -> Any:
         if isinstance(series.dtype, pd.CategoricalDtype):
             return series.to_numpy(object)
         problem = f"column {series.name!r} holds {series.dtype} values, which JSON cannot hold"
-        raise ColumnError(f"{problem}; make them text first") from None
+        raise ColumnError(problem, hint="make them text first") from None
     chunked = array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
     if pa.types.is_floating(chunked.type):
         not_a_number = pc.is_nan(chunked.cast(pa.float64()))
