@@ -119,12 +119,15 @@ def _list(array: pa.Array, write: Write, brackets: str) -> pa.Array:
     )
 
 
-def dumps(value: Any, *, default: Callable[[Any], Any] | None = None) -> str:
+def dumps(
+    value: Any, *, default: Callable[[Any], Any] | None = None, allow_nan: bool = False
+) -> str:
     """Write a Python value as compact JSON.
 
     Args:
         value: The value.
         default: Converts what ``json`` does not know, as in ``json.dumps``.
+        allow_nan: Whether to write NaN and infinities, which are not JSON, as ``json.dumps`` does.
 
     Raises:
         ValueError: If it contains NaN or an infinity.
@@ -135,7 +138,7 @@ def dumps(value: Any, *, default: Callable[[Any], Any] | None = None) -> str:
     """
     separators = (",", ":")
     return json.dumps(
-        value, ensure_ascii=False, separators=separators, allow_nan=False, default=default
+        value, ensure_ascii=False, separators=separators, allow_nan=allow_nan, default=default
     )
 
 

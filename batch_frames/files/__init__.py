@@ -13,7 +13,14 @@ from batch_frames.files.find import (
     result_files,
     set_name,
 )
-from batch_frames.files.jsonl import Lines, kind_of, load_line, load_request, read_lines
+from batch_frames.files.jsonl import (
+    Lines,
+    kind_of,
+    load_line,
+    load_request,
+    load_text,
+    read_lines,
+)
 from batch_frames.files.locks import locked
 from batch_frames.files.shards import Limits, RequestFile, Shard, ShardWriter, file_hash, read_shard
 from batch_frames.files.stores import open_store, whole
@@ -36,6 +43,7 @@ __all__ = [
     "ledger_path",
     "load_line",
     "load_request",
+    "load_text",
     "locked",
     "open_store",
     "read_lines",

@@ -23,6 +23,7 @@ __all__ = [
     "kind_of",
     "load_line",
     "load_request",
+    "load_text",
     "open_lines",
     "read_lines",
 ]
@@ -85,26 +86,52 @@ def read_lines(path: Path) -> Iterator[Lines]:
             yield _without_blanks(Lines(path, text, numbers), data, part)
 
 
-def load_line(raw: bytes) -> Any:
-    """Parse one line with the standard library, but as DuckDB reads it where the two differ.
+ESCAPE = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+"""Any escape in a JSON string, by which the lone surrogates among them are found."""
 
-    The first of two equal keys wins, a lone surrogate becomes U+FFFD, and a byte order mark at the
-    beginning is passed over, as files that were put together have it.
+
+def load_line(raw: bytes) -> Any:
+    """Parse one line with the standard library.
+
+    A lone surrogate becomes U+FFFD, and a byte order mark at the beginning is passed over, as files
+    that were put together have it.
 
     Raises:
         ValueError: If it is not JSON, not UTF-8, or nested too deep; the message says which.
     """
     try:
-        return _loaded(raw.removeprefix(BOM))
+        return load_text(raw.removeprefix(BOM).decode())
     except UnicodeDecodeError as error:
-        problem = f"not UTF-8 at byte {error.start:,}"
+        raise ValueError(f"not UTF-8 at byte {error.start:,}") from None
+
+
+def load_text(text: str) -> Any:
+    """Parse JSON text with the standard library; a lone surrogate becomes U+FFFD.
+
+    Raises:
+        ValueError: If it is not JSON, or nested too deep; the message says which.
+    """
+    try:
+        if "\\u" in text:
+            text = ESCAPE.sub(lambda found: r"\ufffd" if found["lone"] else found[0], text)
+        return json.loads(text, parse_int=_whole_number)
     except json.JSONDecodeError as error:
-        problem = f"not JSON: {error.msg.removesuffix(' at')} at character {error.pos:,}"
+        problem = f"{error.msg.removesuffix(' at')} at character {error.pos:,}"
     except RecursionError:
-        problem = "not JSON: nested too deep"
-    except ValueError as error:
-        problem = f"not JSON: {error}"
-    raise ValueError(problem)
+        problem = "nested too deep"
+    raise ValueError(f"not JSON: {problem}")
+
+
+def _whole_number(digits: str) -> float:
+    """Read a whole number; one of too many digits for Python is infinite, as a float would be."""
+    try:
+        return int(digits)
+    except ValueError:
+        return float(digits)
 
 
 def kind_of(value: Any) -> str:
@@ -157,21 +184,6 @@ def _problem(value: Any, *, to_send: bool) -> str | None:
         return "it has no 'body' that is an object"
     missing = [n for n in ("custom_id", "url") if to_send and not isinstance(value.get(n), str)]
     return f"it has no {missing[0]!r} that is text" if missing else None
-
-
-def _loaded(raw: bytes) -> Any:
-    value = json.loads(raw.decode(), object_pairs_hook=_first_wins)
-    if not re.search(rb"\\u[dD][89a-fA-F]", raw):
-        return value
-    text = json.dumps(value, ensure_ascii=False)
-    return json.loads(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
-
-
-def _first_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        found |= dict(reversed(pairs))
-    return found
 
 
 @contextmanager

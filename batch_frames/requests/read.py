@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,9 +18,6 @@ from batch_frames.errors import LineError
 from batch_frames.files import ENDINGS, Lines, Paths, find_files, read_lines, request_files
 from batch_frames.frames import to_dataframe
 from batch_frames.progress import warn
-
-if TYPE_CHECKING:
-    import duckdb
 
 __all__ = ["Asked", "lines_with_ids", "read_asked", "read_requests"]
 
@@ -84,7 +81,7 @@ def read_requests(
     if errors not in ("raise", "column"):
         raise ValueError(f"errors must be 'raise' or 'column', not {errors!r}")
     pieces = _pieces(find_files(paths, ENDINGS))
-    tables = in_threads(lambda lines, connection: _table(lines, errors, connection), pieces)
+    tables = in_threads(lambda lines: _table(lines, errors), pieces)
     return to_dataframe(pa.concat_tables([_empty(errors), *tables]), dtype_backend)
 
 
@@ -97,8 +94,8 @@ def _empty(errors: str) -> pa.Table:
     return pa.table({n: pa.array([], pa.int64() if n == "line" else TEXT) for n in names})
 
 
-def _table(lines: Lines, errors: str, connection: duckdb.DuckDBPyConnection) -> pa.Table:
-    found = extract(lines.text, PATHS, (*KINDS, MESSAGES, *PROMPTS), connection=connection)
+def _table(lines: Lines, errors: str) -> pa.Table:
+    found = extract(lines.text, PATHS, (*KINDS, MESSAGES, *PROMPTS))
     columns = _columns(found)
     problems: dict[int, str] = {}
     changed: dict[int, dict[str, str | None]] = {}
@@ -235,10 +232,8 @@ def lines_with_ids(files: Iterable[Path]) -> Iterator[tuple[Lines, pa.Array]]:
     return ((lines, found[ID]) for lines, found in in_threads(_found, _pieces(files)))
 
 
-def _found(
-    lines: Lines, connection: duckdb.DuckDBPyConnection
-) -> tuple[Lines, dict[str, pa.Array]]:
+def _found(lines: Lines) -> tuple[Lines, dict[str, pa.Array]]:
     """Extract ids and schemas."""
-    found = extract(lines.text, (ID, *SCHEMAS), KINDS, connection=connection)
+    found = extract(lines.text, (ID, *SCHEMAS), KINDS)
     ids = {row: _text(lines.request(row)["custom_id"]) for row in _rows_not(_are_requests(found))}
     return lines, {**found, ID: _replaced(found[ID], ids)}

@@ -1,8 +1,9 @@
-"""Name the columns of results, their types, and the statuses."""
+"""Name the columns of results, with their types and when they are shown, and the statuses."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ import pyarrow as pa
 
 from batch_frames.arrow import TEXT
 
-__all__ = ["COLUMNS", "FIELDS", "RANKS", "STATUSES", "UNANSWERED", "VECTORS", "status_array"]
+__all__ = ["FIELDS", "RANKS", "STATUSES", "UNANSWERED", "names_of", "status_array"]
 
 
 STATUSES = (
@@ -32,7 +33,7 @@ UNANSWERED = ("http_error", "expired", "cancelled", "missing", "malformed")
 
 
 def status_array(ranks: npt.NDArray[np.int8]) -> pa.DictionaryArray:
-    """Make the column of statuses from their ranks; it always knows all ten.
+    """Make the column of statuses from their ranks; its categories are always all ten.
 
     Example:
         >>> status_array(np.array([0, 8], np.int8)).to_pylist()
@@ -41,33 +42,51 @@ def status_array(ranks: npt.NDArray[np.int8]) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(ranks, pa.int8()), pa.array(STATUSES, TEXT))
 
 
-VECTORS = pa.large_list(pa.large_list(pa.float32()))
+Shown = Literal["first", "then", "usage", "sometimes", "never"]
+"""``first`` is before the columns of answers, ``usage`` and ``sometimes`` only where wanted."""
 
 
-COLUMNS: Mapping[str, pa.DataType] = {
-    "custom_id": TEXT,
-    "status": pa.int8(),
-    "content": TEXT,
-    "finish_reason": TEXT,
-    "refusal": TEXT,
-    "error_code": TEXT,
-    "error_message": TEXT,
-    "status_code": pa.int64(),
-    "input_tokens": pa.int64(),
-    "cached_tokens": pa.int64(),
-    "output_tokens": pa.int64(),
-    "reasoning_tokens": pa.int64(),
-    "model": TEXT,
-    "request_id": TEXT,
-    "tool_calls": TEXT,
-    "has_choices": pa.bool_(),
-    "choices": pa.large_list(TEXT),
-    "embedding": VECTORS,
-    "flagged": pa.bool_(),
-    "categories": TEXT,
-    "category_scores": TEXT,
-    "body": TEXT,
+class Field(NamedTuple):
+    """The type of a column of results, and when it is shown."""
+
+    type: pa.DataType
+    shown: Shown
+
+
+FIELDS: Mapping[str, Field] = {
+    "custom_id": Field(TEXT, "first"),
+    "status": Field(pa.int8(), "first"),  # its rank
+    "content": Field(TEXT, "first"),
+    "finish_reason": Field(TEXT, "then"),
+    "refusal": Field(TEXT, "then"),
+    "error_code": Field(TEXT, "then"),
+    "error_message": Field(TEXT, "then"),
+    "status_code": Field(pa.int64(), "then"),
+    "input_tokens": Field(pa.int64(), "usage"),
+    "cached_tokens": Field(pa.int64(), "usage"),
+    "output_tokens": Field(pa.int64(), "usage"),
+    "reasoning_tokens": Field(pa.int64(), "usage"),
+    "model": Field(TEXT, "then"),
+    "request_id": Field(TEXT, "then"),
+    "file": Field(TEXT, "then"),
+    "line": Field(pa.int64(), "then"),
+    "tool_calls": Field(TEXT, "sometimes"),
+    "choices": Field(pa.large_list(TEXT), "sometimes"),  # of one, its content only
+    "embedding": Field(pa.large_list(pa.large_list(pa.float32())), "sometimes"),
+    "flagged": Field(pa.bool_(), "sometimes"),
+    "categories": Field(TEXT, "sometimes"),
+    "category_scores": Field(TEXT, "sometimes"),
+    "body": Field(TEXT, "sometimes"),
+    "has_choices": Field(pa.bool_(), "never"),
 }
-"""What may be known of a line. The status is its rank; one choice alone is in ``content`` only."""
+"""What may be known of a line, in the order in which it is shown."""
 
-FIELDS = {**COLUMNS, "file": TEXT, "line": pa.int64()}
+
+def names_of(*shown: Shown) -> list[str]:
+    """List the columns that are shown at some of these times.
+
+    Example:
+        >>> names_of("first")
+        ['custom_id', 'status', 'content']
+    """
+    return [name for name, field in FIELDS.items() if field.shown in shown]

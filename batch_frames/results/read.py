@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.arrow import NULL, constant, in_threads, is_true, spread
+from batch_frames.arrow import NULL, constant, in_threads
 from batch_frames.files import Lines, Paths, find_files, read_lines
 from batch_frames.frames import to_dataframe
+from batch_frames.progress import warn
 from batch_frames.requests import read_asked
-from batch_frames.results.fields import FIELDS, RANKS, status_array
+from batch_frames.results.fields import FIELDS, RANKS, names_of, status_array
 from batch_frames.results.join import match
-from batch_frames.results.parse import TOKENS, read_outcomes
+from batch_frames.results.parse import read_outcomes
 from batch_frames.schemas import Answers, answer_schema
 
 __all__ = ["answer_field", "empty_piece", "read_pieces", "read_results", "result_columns"]
@@ -43,22 +42,19 @@ def read_pieces(
         LineError: If a file holds requests, or results of another service's own format.
     """
 
-    def read(lines: Lines, connection: duckdb.DuckDBPyConnection) -> pa.Table:
-        table = read_outcomes(lines, connection, raw=raw)
-        name = constant(str(lines.path))
-        table = table.append_column("file", pa.repeat(name, len(table)))
-        table = table.append_column("line", pa.array(lines.numbers, pa.int64()))
-        return table if answers is None else _with_answers(table, answers, connection)
+    def read(lines: Lines) -> pa.Table:
+        table = read_outcomes(lines, raw=raw)
+        return table if answers is None else _with_answers(table, answers)
 
     return in_threads(read, _lines(paths))
 
 
 def empty_piece(answers: Answers | None = None) -> pa.Table:
     """Make a table of no rows, for files that have none."""
-    fields = dict(FIELDS)
+    types = {name: field.type for name, field in FIELDS.items()}
     if answers is not None:
-        fields |= {answer_field(n): k for n, k in zip(answers.names, answers.types, strict=True)}
-    return pa.table({name: pa.nulls(0, kind) for name, kind in fields.items()})
+        types |= {answer_field(n): t for n, t in zip(answers.names, answers.types, strict=True)}
+    return pa.table({name: pa.nulls(0, type_) for name, type_ in types.items()})
 
 
 def answer_field(name: str) -> str:
@@ -74,13 +70,11 @@ def _lines(paths: Paths) -> Iterator[Lines]:
             yield from read_lines(path)
 
 
-def _with_answers(
-    table: pa.Table, answers: Answers, connection: duckdb.DuckDBPyConnection
-) -> pa.Table:
+def _with_answers(table: pa.Table, answers: Answers) -> pa.Table:
     """Read the answers of rows that are ``ok``, and mark those that do not follow the schema."""
     content, status = table["content"].combine_chunks(), table["status"].combine_chunks()
     is_ok = pc.equal(status, RANKS["ok"])
-    columns, reasons = answers.read(pc.if_else(is_ok, content, NULL), connection)
+    columns, reasons = answers.read(pc.if_else(is_ok, content, NULL))
     silent = pc.and_(
         is_ok, pc.and_(content.is_null(), table["tool_calls"].combine_chunks().is_null())
     )
@@ -95,19 +89,6 @@ def _with_answers(
     for name in answers.names:
         table = table.append_column(answer_field(name), columns[name])
     return table
-
-
-FIRST = ("custom_id", "status", "content")
-
-THEN = (
-    *("finish_reason", "refusal", "error_code", "error_message", "status_code"),
-    *TOKENS,
-    *("model", "request_id", "file", "line"),
-)
-
-SOMETIMES = (
-    *("tool_calls", "choices", "embedding", "flagged", "categories", "category_scores", "body"),
-)
 
 
 def read_results(
@@ -173,7 +154,7 @@ def read_results(
     if asked:
         table = match(table, asked.ids)
     else:
-        _warn_of_strangers(table)
+        _warn_of_other_files(table)
     names = () if answers is None else answers.names
     return _frame(_arranged(table, names, usage=usage, raw=raw), dtype_backend)
 
@@ -181,10 +162,10 @@ def read_results(
 def result_columns(json_schema: Any = None) -> list[str]:
     """List the columns that all results have, with those of answers that follow a schema."""
     names = () if json_schema is None else Answers(answer_schema(json_schema)).names
-    return [*FIRST, *_answer_names(names).values(), *THEN]
+    return [*names_of("first"), *_answer_names(names).values(), *names_of("then", "usage")]
 
 
-def _warn_of_strangers(table: pa.Table) -> None:
+def _warn_of_other_files(table: pa.Table) -> None:
     """Warn of files that hold no results at all, such as the table whose rows were sent."""
     malformed = pc.equal(table["status"], RANKS["malformed"])
     if not pc.any(malformed).as_py():
@@ -196,38 +177,43 @@ def _warn_of_strangers(table: pa.Table) -> None:
     for file in files.filter(files["malformed_all"]).to_pylist():
         if (count := file["malformed_count"]) > 1:
             problem = f"none of the {count:,} lines of '{file['file']}' is a result"
-            warnings.warn(f"{problem}; pass output and error files", stacklevel=3)
+            warn(problem, hint="pass output and error files")
 
 
-def _arranged(table: pa.Table, names: tuple[str, ...], *, usage: bool, raw: bool) -> pa.Table:
+def _arranged(table: pa.Table, answers: Sequence[str], *, usage: bool, raw: bool) -> pa.Table:
     """Put the columns in order, without those that no row has."""
-    there = [name for name in SOMETIMES if table[name].null_count < len(table)]
-    if raw and "body" not in there:
-        there.append("body")
-    others = [*FIRST, *(name for name in THEN if usage or name not in TOKENS), *there]
-    columns = {name: table[name] for name in others}
-    ranks = table["status"].to_numpy().astype(np.int8)
-    columns["status"] = status_array(ranks)
-    if "choices" in there:
+    columns = {name: table[name] for name in FIELDS}
+    columns["status"] = status_array(table["status"].to_numpy().astype(np.int8))
+    sometimes = [
+        name
+        for name in names_of("sometimes")
+        if table[name].null_count < len(table) or (raw and name == "body")
+    ]
+    if "choices" in sometimes:
         columns["choices"] = _with_single_choices(table)
-    if "embedding" in there:
+    if "embedding" in sometimes:
         columns["embedding"] = _vectors(table["embedding"])
-    shown = _answer_names(names)
-    renamed = [f"{name!r} is column {free!r}" for name, free in shown.items() if name != free]
+    shown = _answer_names(answers)
+    renamed = [f"{name!r} is renamed {free!r}" for name, free in shown.items() if name != free]
     if renamed:
-        why = "results have columns of these names themselves"
-        warnings.warn(f"of the answers, {', '.join(renamed)}: {why}", stacklevel=3)
-    answers = {shown[name]: table[answer_field(name)] for name in names}
-    order = [*FIRST, *answers, *others[len(FIRST) :]]
-    return pa.table({name: {**columns, **answers}[name] for name in order})
+        warn(f"answer column {', '.join(renamed)}, as results already have that name")
+    then = names_of("then", "usage") if usage else names_of("then")
+    return pa.table(
+        {
+            **{name: columns[name] for name in names_of("first")},
+            **{free: table[answer_field(name)] for name, free in shown.items()},
+            **{name: columns[name] for name in [*then, *sometimes]},
+        }
+    )
 
 
-def _answer_names(names: tuple[str, ...]) -> dict[str, str]:
+def _answer_names(names: Sequence[str]) -> dict[str, str]:
     """Name the columns of properties; one that is taken by a column of results gives way."""
+    taken = names_of("first", "then", "usage", "sometimes")
     columns: dict[str, str] = {}
     for name in names:
         free = name
-        while free in (*FIRST, *THEN, *SOMETIMES) or (free != name and free in names):
+        while free in taken or (free != name and free in names):
             free += "_answer"
         columns[name] = free
     return columns
@@ -245,11 +231,13 @@ def _with_single_choices(table: pa.Table) -> pa.ChunkedArray:
 
 
 def _vectors(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Take vectors out of their lists where each row has one; let them be of fixed size."""
+    """Extract vectors from their lists where each row has one; let them be of fixed size."""
     lists = column.combine_chunks()
-    if pc.max(pc.list_value_length(lists)).as_py() > 1:
+    counts = pc.list_value_length(lists)
+    if pc.max(counts).as_py() > 1:
         return pa.chunked_array([lists])
-    vectors = spread(lists.flatten(), is_true(pc.equal(pc.list_value_length(lists), 1)))
+    is_there = np.asarray(pc.equal(counts, 1).fill_null(False))
+    vectors = lists.flatten().take(pa.array(np.cumsum(is_there) - 1, mask=~is_there))
     sizes = pc.unique(pc.list_value_length(vectors).drop_null())
     if len(sizes) == 1:
         vectors = vectors.cast(pa.list_(pa.float32(), sizes[0].as_py()))

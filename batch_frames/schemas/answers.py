@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -43,9 +42,8 @@ class Answers:
 
     Example:
         >>> answers = Answers({"properties": {"stars": {"type": "integer"}}})
-        >>> with duckdb.connect() as connection:
-        ...     text = pa.array(['{"stars": 5}', '{"stars": "five"}'], TEXT)
-        ...     table, reasons = answers.read(text, connection)
+        >>> text = pa.array(['{"stars": 5}', '{"stars": "five"}'], TEXT)
+        >>> table, reasons = answers.read(text)
         >>> table["stars"].to_pylist(), reasons[1].as_py()
         ([5, None], "'stars' is 'five', not an integer")
     """
@@ -55,9 +53,7 @@ class Answers:
         self.names: tuple[str, ...] = tuple(self._kind.fields)
         self.types: tuple[pa.DataType, ...] = tuple(map(column_type, self._kind.fields.values()))
 
-    def read(
-        self, text: pa.Array | pa.ChunkedArray, connection: duckdb.DuckDBPyConnection
-    ) -> tuple[pa.Table, pa.Array]:
+    def read(self, text: pa.Array | pa.ChunkedArray) -> tuple[pa.Table, pa.Array]:
         """Read answers.
 
         White space around an answer is passed over, and so is a Markdown code fence with or
@@ -65,7 +61,6 @@ class Answers:
 
         Args:
             text: ``large_string``, null where there is nothing to read.
-            connection: Where the query runs.
 
         Returns:
             A table with the columns ``names``, null in rows without a valid answer; and the
@@ -77,7 +72,7 @@ class Answers:
         if fits_duckdb(self._kind):
             # A text that DuckDB cannot read slows down those around it.
             lines = pc.replace_with_mask(text, pc.invert(braced), NULL)
-            values, doubts = self._query(lines, connection)
+            values, doubts = self._query(lines)
         else:
             values = pa.nulls(0, plain_type(self._kind))
             doubts = np.ones(len(text), np.bool_)
@@ -90,11 +85,9 @@ class Answers:
         schema = pa.schema(list(zip(self.names, self.types, strict=True)))
         return pa.table(columns, schema=schema), reasons
 
-    def _query(
-        self, lines: pa.Array, connection: duckdb.DuckDBPyConnection
-    ) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
+    def _query(self, lines: pa.Array) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
         """Read all rows, and mark those whose values are not proven."""
-        values, types, *arrays = select(connection, lines, expressions(self._kind))
+        values, types, *arrays = select(lines, expressions(self._kind))
         if arrays:
             # Arrays can be compared element by element only where both readings have them.
             both = pc.and_(values.is_valid(), arrays[0].is_valid())

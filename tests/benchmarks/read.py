@@ -189,8 +189,8 @@ def read_answers(text: Any) -> Any:
 
     answers = Answers(SCHEMA)
 
-    def read(piece: Any, connection: Any) -> Any:
-        table, reasons = answers.read(piece, connection)
+    def read(piece: Any) -> Any:
+        table, reasons = answers.read(piece)
         return table.append_column("reason", reasons)
 
     pieces = (text.slice(start, PIECE) for start in range(0, len(text), PIECE))

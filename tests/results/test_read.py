@@ -546,8 +546,8 @@ def test_properties_with_names_of_columns_are_renamed(tmp_path: Path) -> None:
     schema = {"type": "object", "properties": properties, "required": list(properties)}
     path = write(tmp_path / "a.jsonl", rated('{"status":"s","model":"m","stars":"*"}'))
     message = (
-        "of the answers, 'status' is column 'status_answer', 'model' is column 'model_answer': "
-        "results have columns of these names themselves"
+        "answer column 'status' is renamed 'status_answer', 'model' is renamed 'model_answer', "
+        "as results already have that name"
     )
     frame = read_warned(path, message, json_schema=schema)
     assert list(frame.columns[2:6]) == ["content", "status_answer", "model_answer", "stars"]

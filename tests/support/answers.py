@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 
 from batch_frames.schemas.answers import Answers
@@ -19,8 +18,7 @@ def read(
 ) -> tuple[list[dict[str, Any]], list[str | None]]:
     """Read answers, and check what holds of every reading."""
     answers = Answers(schema)
-    with duckdb.connect() as connection:
-        table, reasons = answers.read(pa.array(texts, TEXT), connection)
+    table, reasons = answers.read(pa.array(texts, TEXT))
     table.validate(full=True)
     reasons.validate(full=True)
     assert table.column_names == list(answers.names)

@@ -29,8 +29,9 @@ NO_VECTOR = "the embedding is not a list of numbers"
 OURS = "not of the OpenAI Batch API"
 WORD = re.compile(r'"(?:[^"\\]|\\.)*"|[-+.\w]+|[ \t\r]+|.', re.DOTALL)
 CONSTANT = re.compile(r"(-?)(nan|inf|infinity)", re.IGNORECASE)
-LONE = re.compile(r"\\u[dD][89a-fA-F]")
-PAIR = re.compile(r"\\u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}")
+HIGH, LOW = r"\\u[dD][89abAB][\da-fA-F]{2}", r"\\u[dD][c-fC-F][\da-fA-F]{2}"
+LONE = re.compile(rf"{HIGH}{LOW}|(?P<lone>{HIGH}|{LOW})|\\.", re.DOTALL)
+INFINITY = float("inf")
 
 
 class Foreign(Exception):  # noqa: N818  # it is an answer of the oracle, not its failure
@@ -49,7 +50,7 @@ def rows_of(frame: pd.DataFrame) -> list[Row]:
         for row, value in zip(rows, values, strict=True):
             row[name] = plain(value)
             if name in JSON_COLUMNS and row[name] is not None and row["status"] != "malformed":
-                row[name] = parse(row[name].encode())
+                row[name] = json.loads(row[name])
     return rows
 
 
@@ -68,15 +69,20 @@ def lines_of(data: bytes) -> list[tuple[int, bytes]]:
     return [(n, line.rstrip(b"\r")) for n, line in numbered if line.strip(b" \t\r")]
 
 
-def read(data: bytes, *, raw: bool = False) -> list[Row]:
+def read(data: bytes, *, raw: bool = False, found: list[Row] | None = None) -> list[Row]:
     """Read a file: a row for each line, with all columns but ``file``.
 
-    The columns that hold JSON text hold the value here.
+    The columns that hold JSON text hold the value here. Of a line that is no proper JSON, or has a
+    number that no reader holds, the reading is chosen that ``found`` has, if it is one of those.
 
     Raises:
         Foreign: If a line belongs to another service, or is no result at all.
     """
-    rows = [row_of(number, line, raw) for number, line in lines_of(data)]
+    rows = []
+    for place, (number, line) in enumerate(lines_of(data)):
+        readings = rows_of_line(number, line, raw)
+        like = found[place] if found and place < len(found) else {}
+        rows.append(next((row for row in readings if is_alike(row, like)), readings[0]))
     listed = any(len(row["choices"] or ()) > 1 for row in rows)
     single = all(len(row["embedding"] or ()) <= 1 for row in rows)
     for row in rows:
@@ -85,49 +91,79 @@ def read(data: bytes, *, raw: bool = False) -> list[Row]:
     return rows
 
 
-def row_of(number: int, raw: bytes, keep: bool = False) -> Row:
-    """Read one line; where it is no result, say so in the row."""
+def is_alike(row: Row, found: Row) -> bool:
+    """Compare what does not depend on other lines."""
+    names = row.keys() - {"choices", "embedding"}
+    return all(compact(row[name]) == compact(found.get(name)) for name in names)
+
+
+def rows_of_line(number: int, raw: bytes, keep: bool = False) -> list[Row]:
+    """Read one line, in each way that is right; where it is no result, say so in the row."""
     empty = {**dict.fromkeys((*COLUMNS, *SOMETIMES)), "line": number}
     del empty["file"]
     raw = raw.removeprefix(BOM)
-    try:
-        value = parse(raw)
-        problem = fault(value, number)
-    except ValueError as error:
-        problem = str(error)
-    if problem:
-        text = raw.decode("utf-8", "replace") if keep else None
-        return {**empty, "status": "malformed", "error_message": problem, "body": text}
-    row = {**empty, **result(value)}
-    if keep:
-        response = inner(value, "response")
-        row["body"] = body_of(response) or response.get("body")
-    return row
+    values, problem = parse(raw)
+    rows = []
+    for value in values:
+        if fault_found := fault(value, number):
+            problem = problem or fault_found
+            continue
+        row = {**empty, **result(value)}
+        if keep:
+            response = inner(value, "response")
+            row["body"] = body_of(response) or response.get("body")
+        rows.append(row)
+    text = raw.decode("utf-8", "replace") if keep else None
+    malformed = {**empty, "status": "malformed", "error_message": problem, "body": text}
+    return [*rows, malformed] if problem else rows
 
 
-def parse(raw: bytes) -> Any:
-    """Read JSON as DuckDB does, or else as the standard library does.
+def parse(raw: bytes) -> tuple[list[Any], str | None]:
+    """Read JSON in each way that is right, and say what is wrong if the strict way is refused.
 
-    DuckDB also takes a comma behind the last item, and NaN and infinities in any case; it refuses
-    lone surrogates. Of two equal keys, the first counts.
+    Of two equal keys, either may count; a number that Python's floats cannot hold may be infinite,
+    or its text; commas behind last items, and NaN and infinities in any case, may be passed over.
     """
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
-        raise ValueError(f"not UTF-8 at byte {error.start:,}") from None
-    lone = LONE.search(PAIR.sub("", text.replace(r"\\", "__")))
+        return [], f"not UTF-8 at byte {error.start:,}"
+    text = LONE.sub(lambda escape: r"\ufffd" if escape["lone"] else escape[0], text)
     try:
-        value = loads(text)
+        return readings_of(text), None
     except json.JSONDecodeError as error:
-        try:
-            return loads(text if lone else strict(text))
-        except json.JSONDecodeError:
-            pass
-        message = error.msg.removesuffix(" at")
-        raise ValueError(f"not JSON: {message} at character {error.pos:,}") from None
+        problem = f"not JSON: {error.msg.removesuffix(' at')} at character {error.pos:,}"
     except RecursionError:
-        raise ValueError("not JSON: nested too deep") from None
-    return whole(value) if lone else value
+        return [], "not JSON: nested too deep"
+    try:
+        return readings_of(strict(text)), problem
+    except json.JSONDecodeError:
+        return [], problem
+
+
+def readings_of(text: str) -> list[Any]:
+    """Read JSON that the standard library takes, in another way too where there is one."""
+    odd: list[Any] = []
+
+    def read(first: bool, exact: bool) -> Any:
+        def pairs(items: list[tuple[str, Any]]) -> Row:
+            found = dict(items)
+            odd.extend([found] * (len(found) < len(items)))
+            return {**found, **dict(reversed(items))} if first else found
+
+        def number(digits: str) -> Any:
+            value = float(digits)
+            odd.extend([value] * (abs(value) == INFINITY))
+            return digits if exact and abs(value) == INFINITY else value
+
+        def whole(digits: str) -> Any:
+            return int(digits) if len(digits) < 4_300 else number(digits)
+
+        return json.loads(text, object_pairs_hook=pairs, parse_int=whole, parse_float=number)
+
+    value = read(False, False)
+    others = [(True, False), (False, True), (True, True)] if odd else []
+    return [value, *(read(first, exact) for first, exact in others)]
 
 
 def strict(text: str) -> str:
@@ -142,37 +178,6 @@ def strict(text: str) -> str:
     return " ".join(words)
 
 
-class Large(float):
-    """Hold a number that 64 bits cannot, with the text that it was."""
-
-    text: str
-
-
-def large(text: str) -> float:
-    """Read a number, and keep its text where that says more."""
-    if abs(float(text)) < float("inf") and not text.isdigit():
-        return float(text)
-    number = Large(text)
-    number.text = text
-    return number
-
-
-def loads(text: str) -> Any:
-    """Read JSON with the first of equal keys."""
-    return json.loads(
-        text,
-        object_pairs_hook=lambda pairs: {**dict(pairs), **dict(reversed(pairs))},
-        parse_int=lambda digits: int(digits) if len(digits) < 40 else large(digits),
-        parse_float=large,
-    )
-
-
-def whole(value: Any) -> Any:
-    """Put U+FFFD in place of each lone surrogate."""
-    text = json.dumps(value, ensure_ascii=False)
-    return json.loads(re.sub("[\ud800-\udfff]", "\ufffd", text))
-
-
 def fault(value: Any, number: int) -> str | None:
     """Say why a line is no result; raise where the whole file is of another kind."""
     names = {list: "an array", str: "text", bool: "a boolean", type(None): "null"}
@@ -180,7 +185,7 @@ def fault(value: Any, number: int) -> str | None:
         return f"the line is {names.get(type(value), 'a number')}, not an object"
     if problem := foreign(value):
         raise Foreign(problem, number)
-    has_id = type(value.get("custom_id")) in (str, int, float, Large)
+    has_id = type(value.get("custom_id")) in (str, int, float)
     return None if has_id else "it has no 'custom_id'"
 
 
@@ -234,10 +239,8 @@ def body_of(response: Row) -> Row:
     if not {"status_code", "body"} & set(response) and {"choices", "object"} & set(response):
         return response
     if isinstance(response.get("body"), str):
-        try:
-            return inner({"body": loads(response["body"])}, "body")
-        except ValueError:
-            return {}
+        values, problem = parse(response["body"].encode())
+        return {} if problem else inner({"body": values[0]}, "body")
     return inner(response, "body")
 
 
@@ -408,8 +411,6 @@ def number_of(value: Any) -> int | None:
 
 def text_of(value: Any) -> str | None:
     """Give text as it is, and anything else but null as JSON."""
-    if isinstance(value, Large):
-        return value.text
     return value if value is None or isinstance(value, str) else compact(value)
 
 

@@ -1,0 +1,169 @@
+"""Decode one result line into the parts of it that are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from batch_frames.files import kind_of, load_line
+
+__all__ = [
+    "Body",
+    "Choice",
+    "ForeignLine",
+    "Line",
+    "Response",
+    "choices_of",
+    "decode_line",
+    "is_chat",
+    "load_object",
+    "members",
+    "refuse_foreign",
+]
+
+
+Other = list[Any] | str | int | float | bool | None
+"""What may be in the place of an object: no value makes a line unreadable."""
+
+
+class Choice(msgspec.Struct):
+    """A choice of a chat, or of the older completions."""
+
+    index: Any = None
+    message: Any = UNSET
+    text: Any = UNSET
+    finish_reason: Any = None
+
+
+class Body(msgspec.Struct):
+    """What is read of the body of a response, whatever its endpoint."""
+
+    object: Any = UNSET
+    model: Any = None
+    request_id: Any = None
+    status: Any = None
+    error: Any = None
+    incomplete_details: Any = None
+    choices: list[Choice | Other] | dict[str, Any] | str | int | float | bool | None = None
+    data: Any = None
+    results: Any = None
+    output: Any = None
+    usage: Any = None
+
+
+class Response(msgspec.Struct):
+    """The response of a request."""
+
+    status_code: Any = UNSET
+    request_id: Any = None
+    body: Body | Other | msgspec.UnsetType = UNSET
+    candidates: Any = UNSET
+
+
+class Line(msgspec.Struct):
+    """A line of an output or error file."""
+
+    custom_id: Any = None
+    response: Response | Other | msgspec.UnsetType = UNSET
+    error: Any = UNSET
+    request: Any = None
+    result: Any = None
+
+
+class ForeignLine(Exception):  # noqa: N818
+    """A line of another service, or one that is not a result at all."""
+
+
+LINES = msgspec.json.Decoder(Line)
+
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+def decode_line(raw: bytes) -> Line:
+    """Decode a line; what msgspec refuses, such as a lone surrogate, Python's own reader decides.
+
+    Raises:
+        ValueError: If it is not a JSON object; the message says what it is.
+    """
+    try:
+        raw.decode()  # the decoder passes over bytes that it does not need
+        return LINES.decode(raw)
+    except UNREADABLE:
+        return msgspec.convert(load_object(raw), Line)
+
+
+def load_object(raw: bytes) -> dict[str, Any]:
+    """Parse a line with all that it holds."""
+    value = load_line(raw.rstrip(b"\r\n"))
+    if not isinstance(value, dict):
+        raise ValueError(f"the line is {kind_of(value)}, not an object")  # noqa: TRY004
+    return value
+
+
+def is_chat(raw: bytes) -> bool:
+    """Return whether a line holds the answer of a chat, a text or tool calls."""
+    try:
+        response = decode_line(raw).response
+    except ValueError:
+        return False
+    body = response.body if isinstance(response, Response) else None
+    choices: list[Choice] = choices_of(body) if isinstance(body, Body) else []
+    message = members(choices[0].message) if choices else {}
+    return isinstance(message.get("content"), str) or bool(message.get("tool_calls"))
+
+
+def choices_of(body: Body) -> list[Choice]:
+    """Return the choices of a body; what is not an object has no members."""
+    choices = body.choices if isinstance(body.choices, list) else []
+    return [one if isinstance(one, Choice) else Choice() for one in choices]
+
+
+def members(value: Any) -> Mapping[str, Any]:
+    """Return the members of an object; anything else has none."""
+    return value if isinstance(value, dict) else {}
+
+
+def _is_ours(line: Line) -> bool:
+    """Return whether a line is surely a result of the Batch API, as nearly all are."""
+    response, error = line.response, line.error
+    is_theirs = line.request or line.result or getattr(response, "candidates", UNSET) is not UNSET
+    answers = response is not UNSET or error is not UNSET
+    return type(line.custom_id) in (str, int, float) and answers and not is_theirs
+
+
+OURS = "not of the OpenAI Batch API"
+
+
+def refuse_foreign(line: Line, raw: bytes) -> None:
+    """Check that a line is a result of this API.
+
+    Raises:
+        ForeignLine: If it is of another service's own format, or a request.
+    """
+    problem = None if _is_ours(line) else _foreign(load_object(raw))
+    if problem:
+        raise ForeignLine(problem)
+
+
+def _foreign(value: Mapping[str, Any]) -> str | None:
+    """Describe a line that is not a result of this API."""
+    result, response = members(value.get("result")), members(value.get("response"))
+    answers = "response" in value or "error" in value
+    is_gemini = "key" in value and "custom_id" not in value
+    if result.get("type") in ("succeeded", "errored", "canceled", "expired"):
+        return f"a result of Anthropic's Message Batches, {OURS}; use Anthropic's SDK for it"
+    is_vertex = "contents" in members(value.get("request")) or "candidates" in response
+    if is_gemini and (is_vertex or answers):
+        return f"a result of Gemini's Batch API, {OURS}; use Google's SDK for it"
+    if is_vertex:
+        return f"a result of a Vertex AI batch prediction, {OURS}; use Google's SDK for it"
+    if "recordId" in value and {"modelOutput", "modelInput"} & value.keys():
+        return f"a record of Amazon Bedrock, {OURS}; use Amazon's SDK for it"
+    if value.get("object") == "batch":
+        return "a batch object, not a result; pass the files that it names"
+    if not answers and ("body" in value or {"method", "url"} <= value.keys()):
+        return "a request, not a result; read the file with read_requests"
+    return None
