@@ -29,4 +29,5 @@ from .results import summarize as summarize
 from .retry import retry_requests as retry_requests
 from .run import run as run
 
+__all__: list[str]
 __version__: str

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,9 +47,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "notebooks"
 
 
+def opened(path: Path) -> nbformat.NotebookNode:
+    """Read a notebook."""
+    read: Callable[..., nbformat.NotebookNode] = nbformat.read
+    return read(path, as_version=4)
+
+
 def execute(path: Path, folder: Path) -> list[nbformat.NotebookNode]:
     """Run a notebook in a folder, without a warning, and give its cells with their new outputs."""
-    notebook = nbformat.read(path, as_version=4)
+    notebook = opened(path)
     where = {"metadata": {"path": str(folder)}}
     nbclient.NotebookClient(notebook, timeout=120, resources=where).execute()
     assert [warned(cell) for cell in notebook.cells if warned(cell)] == []
@@ -58,7 +64,7 @@ def execute(path: Path, folder: Path) -> list[nbformat.NotebookNode]:
 
 def stored(path: Path) -> list[tuple[str, int]]:
     """Tell what the cells of a notebook printed and drew when it was stored."""
-    return shown(nbformat.read(path, as_version=4).cells)
+    return shown(opened(path).cells)
 
 
 @pytest.mark.parametrize(

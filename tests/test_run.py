@@ -146,7 +146,7 @@ def test_a_path_goes_with_a_frame(arguments: tuple[Any, ...], text: str) -> None
 
 def test_rows_without_a_prompt_are_skipped_with_a_word(server: BatchServer) -> None:
     """The warning points at the call, and the row is missing in the results."""
-    frame = FRAME.assign(text=["seven", None, "five"])
+    frame = FRAME.assign(text=FRAME["text"].replace("three", pd.NA))
     with pytest.warns(UserWarning, match="skipped 1 row without a prompt") as caught:
         rated = bf.run(frame, "r.jsonl", client=server.client(), na="skip", **ASK)
     assert [warning.filename for warning in caught] == [__file__]

@@ -165,7 +165,7 @@ def test_saving_over_requests_in_flight_is_refused(server: BatchServer) -> None:
     before = {path: path.read_bytes() for path in Path().iterdir()}
     for change in ({"text": "Sing {}."}, {"count": 2}, {"per_shard": 6}):
         with pytest.raises(bf.BatchFramesError) as caught:
-            save(**change)  # type: ignore[arg-type]
+            save(**change)
         number = 2 if change == {"count": 2} else 1
         shard = f"reviews-0000{number}.jsonl"
         assert str(caught.value) == (

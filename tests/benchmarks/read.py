@@ -81,7 +81,12 @@ def make_answer(rng: Any, texts: list[str]) -> dict[str, Any]:
 
 def make_choice(rng: Any, texts: list[str]) -> dict[str, Any]:
     content = json.dumps(make_answer(rng, texts), ensure_ascii=False)
-    message = {"role": "assistant", "content": content, "refusal": None, "annotations": []}
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": content,
+        "refusal": None,
+        "annotations": [],
+    }
     finish_reason, chance = "stop", rng.random()
     if chance < CUT_SHARE:
         message["content"], finish_reason = content[: len(content) // 2], "length"

@@ -12,7 +12,7 @@ import pytest
 
 import batch_frames as bf
 from batch_frames import files, results
-from batch_frames.cli import main, read
+from batch_frames.cli import main
 from tests.service.server import BatchServer
 
 HEAVY = ("duckdb", "msgspec", "numpy", "openai", "pandas", "pyarrow", "pydantic", "tqdm")
@@ -74,5 +74,5 @@ def test_constants_of_options_are_those_of_the_functions() -> None:
         files.Limits().requests,
         files.Limits().nbytes,
     )
-    module = sys.modules[read.callback.__module__]
+    module = sys.modules["batch_frames.cli.read"]
     assert (module.STATUSES, module.UNANSWERED) == (results.STATUSES, results.UNANSWERED)

@@ -86,7 +86,7 @@ def die_before_step(step: int, folder: str) -> None:
 
 def serve() -> None:
     """Fork a process for each order on standard input; kill it in time; tell how it ended."""
-    assert bf.BatchCreator  # loads all that the children need
+    assert all([bf.BatchCreator])  # loads all that the children need
     for text in sys.stdin:
         order = json.loads(text)
         start, started = os.pipe()

@@ -572,7 +572,7 @@ def test_arrow_gives_back_all_that_is_lent_to_it(
         return lend(tracker, thing)
 
     monkeypatch.setattr(BufferTracker, "track", noted)
-    batches = CsvFile(path, ["id"]).batches()
+    batches: Any = CsvFile(path, ["id"]).batches()
     with contextlib.suppress(bf.BatchFramesError):
         for _ in batches:
             if stop:

@@ -101,7 +101,7 @@ BAD_IDS: dict[str, tuple[Any, str]] = {
         "row 1: id is null; every request needs an id",
     ),
     "NaT": (
-        pd.to_datetime(["2024-01-02", None]),
+        pd.Series(["2024-01-02", None], dtype="datetime64[ns]"),
         "row 1: id is null; every request needs an id",
     ),
     "mixed null": (objects("a", 5, None), "row 2: id is null; every request needs an id"),

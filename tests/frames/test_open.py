@@ -50,12 +50,13 @@ def test_a_missing_column_is_named_with_its_nearest(kind: str, name: str, hint: 
     """A column that is not there is a ColumnError with the nearest name, wherever it is asked."""
     frame = KINDS[kind](pa.table({column: ["a"] for column in COLUMNS}))
     message = f"the frame has no column {name!r}; {hint}"
-    for options in (
+    several: list[dict[str, Any]] = [
         {"prompt_column": name},
         {"prompt_column": bf.fmt(f"{{title}} {{{name}}}")},
         {"id_column": name, "prompt_column": "title"},
         {"prompt_column": "title", "body": {"a": [{"b": bf.col(name)}]}},
-    ):
+    ]
+    for options in several:
         with pytest.raises(bf.ColumnError) as caught:
             bf.from_dataframe(frame, **{"id_column": "id", "model": "m", **options})
         assert str(caught.value) == message

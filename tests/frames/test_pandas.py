@@ -18,6 +18,7 @@ import batch_frames as bf
 from tests.support.frames import (
     NASTY,
     NO_PROMPT,
+    arrow_backed,
     bodies,
     error_of,
     ids_written,
@@ -129,7 +130,7 @@ MISSING: dict[str, Any] = {
     "text": ["x", None],
     "string": pd.array(["x", None], dtype="string"),
     "Arrow strings": pd.array(["x", None], dtype="string[pyarrow]"),
-    "Arrow dtype": pd.array(["x", None], dtype=pd.ArrowDtype(pa.string())),
+    "Arrow dtype": arrow_backed(["x", None], pa.string()),
     "category": pd.Categorical(["x", None]),
     "category of floats": pd.Categorical([0.5, None]),
     "Int64": pd.array([1, None], dtype="Int64"),
@@ -137,10 +138,10 @@ MISSING: dict[str, Any] = {
     "Float64": pd.array([0.5, None], dtype="Float64"),
     "float64": np.array([0.5, math.nan]),
     "float32": np.array([0.5, math.nan], "float32"),
-    "Arrow float": pd.array([0.5, math.nan], dtype=pd.ArrowDtype(pa.float64())),
+    "Arrow float": arrow_backed([0.5, math.nan], pa.float64()),
     "Decimal": objects(Decimal("1.5"), Decimal("NaN")),
-    "datetime64": pd.to_datetime(["2024-01-02", None]),
-    "Arrow list": pd.array([[1], None], dtype=pd.ArrowDtype(pa.list_(pa.int64()))),
+    "datetime64": pd.Series(["2024-01-02", None], dtype="datetime64[ns]"),
+    "Arrow list": arrow_backed([[1], None], pa.list_(pa.int64())),
 }
 
 

@@ -74,7 +74,7 @@ def test_parquet_files_become_the_lines_of_their_frame(
     names = ["id", "text", "note", "n", "flag", "x", "list"]
     columns = [pa.array(c, t) for c, t in zip(zip(*rows, strict=True), types, strict=True)]
     table = pa.table(columns, names=names)
-    body = {name: bf.col(name) for name in names[2:]}
+    body: dict[str, Any] = {name: bf.col(name) for name in names[2:]}
     body["deep"] = [bf.col(name) for name in names[2:]]
     with TemporaryDirectory() as folder:
         path = Path(folder) / "a.parquet"

@@ -116,7 +116,7 @@ FACTS = bf.fmt("{title}: {review}")
 
 def sample(read: Read, source: Any, **types: str) -> bytes:
     """Write the sample's requests with values of every type in them."""
-    body = {name: bf.col(name, type=types.get(name)) for name in TYPES}
+    body: dict[str, Any] = {name: bf.col(name, type=types.get(name)) for name in TYPES}
     body["metadata"] = {"date": bf.col("date"), "product": bf.col("product")}
     with warns("skipped 1 row without a prompt: row 41"):
         return written(source, read, prompt_column=FACTS, na="skip", body=body)

@@ -25,6 +25,7 @@ from tests.support.frames import (
     NASTY,
     SCHEMA,
     Row,
+    arrow_backed,
     as_objects,
     as_relation,
     as_sliced_chunks,
@@ -133,7 +134,7 @@ WHOLE: dict[str, Callable[[list[int]], Any]] = {
     "numpy": lambda ids: pd.Series(ids, dtype="int64"),
     "objects": lambda ids: pd.Series(ids, dtype=object),
     "nullable": lambda ids: pd.array(ids, dtype="Int64"),
-    "Arrow": lambda ids: pd.array(ids, dtype=pd.ArrowDtype(pa.int64())),
+    "Arrow": lambda ids: arrow_backed(ids, pa.int64()),
     "categories": pd.Categorical,
 }
 
@@ -152,7 +153,7 @@ def test_integers_of_64_bits_stay_exact(dtype: str) -> None:
 def test_integers_of_every_width_reach_their_ends(dtype: str) -> None:
     """The least and the greatest number of each integer type are written exactly."""
     ends = [int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)]
-    nullable = pd.array(ends, dtype=dtype.replace("int", "Int").replace("u", "U"))
+    nullable = pd.Series(ends, dtype=dtype.replace("int", "Int").replace("u", "U"))
     frames = [with_ids(np.array(ends, dtype)), with_ids(nullable)]
     frames += [pa.table({"id": pa.array(ends, dtype), "text": ["x", "x"]})]
     for frame in frames:

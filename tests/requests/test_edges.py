@@ -255,23 +255,28 @@ def test_hexadecimal_numbers_are_no_numbers(tmp_path: Path) -> None:
     assert str(caught.value) == "row 0 (custom_id 'a'): column 'n' is '0xFF', not an integer"
 
 
+def slips(**options: Any) -> Any:
+    """Hide from the type checker what it would find."""
+    return options
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (
-            lambda: bf.from_csv("t.csv", modle="m"),
+            lambda: bf.from_csv("t.csv", **slips(modle="m")),
             "there is no option 'modle'; did you mean 'model'?",
         ),
         (
-            lambda: bf.from_csv("t.csv", temperature=1),
+            lambda: bf.from_csv("t.csv", **slips(temperature=1)),
             "there is no option 'temperature'; for the request, pass body={'temperature': …}",
         ),
         (
-            lambda: bf.read_requests(pd.DataFrame({"a": [1]})),
+            lambda: bf.read_requests(**slips(paths=pd.DataFrame({"a": [1]}))),
             "a path is needed, not a DataFrame; for that, use from_dataframe",
         ),
         (
-            lambda: bf.BatchCreator("m", system_prompt=None).save_to_file("x.jsonl", limits=50),
+            lambda: bf.BatchCreator("m", system_prompt=None).save_to_file("x", **slips(limits=50)),
             "limits must be Limits(requests=…, nbytes=…), not 50",
         ),
     ],

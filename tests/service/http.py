@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Any, Literal, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 from tests.service.answers import Body
@@ -98,8 +98,10 @@ class Listener(ThreadingHTTPServer):
 class Upstream:
     """Read the body of one request, and say when half of it has come."""
 
-    def __init__(self, file: BinaryIO, nbytes: int, tell_half: Callable[[], None]) -> None:
-        self._file = file
+    def __init__(
+        self, read: Callable[[int], bytes], nbytes: int, tell_half: Callable[[], None]
+    ) -> None:
+        self._read = read
         self._left = nbytes
         self._before_half = nbytes // 2
         self._tell_half = tell_half
@@ -108,7 +110,7 @@ class Upstream:
         """Read a block; empty at the end."""
         if self._before_half:
             most = min(most, self._before_half)
-        block = self._file.read(min(most, self._left))
+        block = self._read(min(most, self._left))
         if not block and self._left:
             raise Drop
         self._left -= len(block)
@@ -185,7 +187,7 @@ class Handler(BaseHTTPRequestHandler):
         self.query = {key: values[-1] for key, values in parse_qs(url.query).items()}
         self.route, self.args = _find(method, url.path)
         nbytes = int(self.headers.get("Content-Length") or 0)
-        self.body = Upstream(self.rfile, nbytes, lambda: self._meet("half"))
+        self.body = Upstream(self.rfile.read, nbytes, lambda: self._meet("half"))
         self.owner.requests_log.append(self.route)
         try:
             try:

@@ -34,6 +34,12 @@ SCHEMA = pa.schema(
 NULLABLE = {"id": "string", "text": "string", "note": "string", "n": "Int64", "flag": "boolean"}
 
 
+def arrow_backed(values: Any, kind: pa.DataType) -> Any:
+    """Make an array of pandas that Arrow backs."""
+    dtype: Any = pd.ArrowDtype(kind)
+    return pd.array(values, dtype=dtype)
+
+
 def as_objects(table: pa.Table) -> pd.DataFrame:
     """Hold each value as the Python object it is."""
     columns = table.to_pydict().items()

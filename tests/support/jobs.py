@@ -58,5 +58,9 @@ def bad_shards() -> list[Path]:
     """Write two shards, the second with two bad lines."""
     good = save_lines("reviews-00001.jsonl", {}, {}, {})
     body: dict[str, Any] = {"messages": []}
-    changes = [{"custom_id": "x0"}, {"custom_id": "x1", "body": body}, {"custom_id": "x0"}]
+    changes: list[dict[str, Any]] = [
+        {"custom_id": "x0"},
+        {"custom_id": "x1", "body": body},
+        {"custom_id": "x0"},
+    ]
     return [good, save_lines("reviews-00002.jsonl", *changes)]
