@@ -123,7 +123,7 @@ def test_02_an_expired_batch_is_finished_by_a_second(tmp_path: Path, server: Bat
     again = bf.retry_requests(shards, results)
     assert [line["custom_id"] for shard in again for line in asked(shard.path)] == [late]
     files += served(again, server)
-    with pytest.warns(UserWarning, match="^1 result is left out for a better or later one"):
+    with pytest.warns(UserWarning, match="^dropped 1 result superseded by a better or later one"):
         results = bf.read_results(files, requests=shards)
     joined = bf.join_results(reviews, results, id_column="id")
     assert joined["content"].tolist() == [f"You said: review of {one}" for one in range(10)]

@@ -233,7 +233,7 @@ def test_rounds_are_given_together(tmp_path: Path) -> None:
     files = sorted(tmp_path.glob("out-*.jsonl"))
     assert bf.retry_requests(sent, files) == []
     # Read together, all have their answer; the warning tells of the errors that are left out.
-    with pytest.warns(UserWarning, match="left out"):
+    with pytest.warns(UserWarning, match="dropped"):
         together = bf.read_results(files, requests=sent)
     assert together["status"].tolist() == ["ok"] * 4
 

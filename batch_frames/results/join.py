@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,8 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_frames.arrow import TEXT, to_ids
+from batch_frames.display import NAMED, counted, some_of
 from batch_frames.errors import CellError, ColumnError, RequestError
 from batch_frames.frames import find_columns, open_frame, to_dataframe
+from batch_frames.progress import warn
 from batch_frames.results.fields import RANKS, STATUSES
 
 __all__ = [
@@ -29,8 +30,6 @@ __all__ = [
 
 
 Places = npt.NDArray[np.int64]
-
-NAMED = 5
 
 NOWHERE = -1
 
@@ -55,7 +54,7 @@ def best_rows(positions: Places, ranks: npt.NDArray[np.int8], requests: int) -> 
 
 
 def match(results: pa.Table, requests: pa.Array) -> pa.Table:
-    """Give each request its result, and warn of all results that are left out.
+    """Find the result of each request, and warn of all results that are dropped.
 
     Args:
         results: The results, with at least ``custom_id``, ``status`` (its rank), ``file`` and
@@ -70,12 +69,12 @@ def match(results: pa.Table, requests: pa.Array) -> pa.Table:
     index = pc.index_in(ids, value_set=requests, skip_nulls=True).fill_null(NOWHERE)
     positions = np.asarray(index).astype(np.int64)
     malformed = ranks == RANKS["malformed"]
-    _warn(results, malformed, "malformed and left out")
-    _warn(results, (positions == NOWHERE) & ~malformed, "left out, having no request")
+    _warn(results, malformed, "that are malformed")
+    _warn(results, (positions == NOWHERE) & ~malformed, "without a request")
     best = best_rows(positions, ranks, len(requests))
     second = positions != NOWHERE
     second[best[best != NOWHERE]] = False
-    _warn(results, second, "left out for a better or later one of the same custom_id")
+    _warn(results, second, "superseded by a better or later one with the same custom_id")
     matched = results.take(pa.array(best, mask=best == NOWHERE))
     columns = {name: matched[name] for name in matched.column_names}
     status = columns["status"].fill_null(RANKS["missing"])
@@ -84,15 +83,12 @@ def match(results: pa.Table, requests: pa.Array) -> pa.Table:
 
 
 def _warn(results: pa.Table, mask: npt.NDArray[np.bool_], what: str) -> None:
-    """Tell how many results a mask has, and where the first of them stand."""
+    """Warn of the results that a mask chooses, with the places of the first."""
     rows = np.flatnonzero(mask)
-    if not len(rows):
-        return
-    shown = results.select(["custom_id", "file", "line"]).take(pa.array(rows[:NAMED])).to_pylist()
-    named = ", ".join(_place(row) for row in shown)
-    count = "1 result is" if len(rows) == 1 else f"{len(rows):,} results are"
-    more = ", …" if len(rows) > len(shown) else ""
-    warnings.warn(f"{count} {what}: {named}{more}", stacklevel=4)
+    if len(rows):
+        shown = results.select(["custom_id", "file", "line"]).take(pa.array(rows[:NAMED]))
+        named = some_of([_place(row) for row in shown.to_pylist()], len(rows))
+        warn(f"dropped {counted(len(rows), 'result')} {what}: {named}")
 
 
 def _place(row: dict[str, object]) -> str:
@@ -111,7 +107,7 @@ def join_results(
     columns: Sequence[str] | None = None,
     prefix: str = "",
 ) -> pd.DataFrame:
-    """Put each row's result beside it: a left join that keeps rows, order, index and dtypes.
+    """Left-join results to the frame they were requested for, keeping rows, order, index, dtypes.
 
     Ids are compared as they are written, so that the whole number 7 or a date finds its text. Of
     several results of an id the better status is taken, then the later row; a row without a
@@ -129,9 +125,9 @@ def join_results(
         A new DataFrame: the columns of the frame, then those of the results.
 
     Raises:
-        ColumnError: If a column is not there, a name stands in both, or the ids seem to stand in a
-            column that ``id_column`` does not name.
-        RequestError: If an id stands twice in the frame.
+        ColumnError: If a column is missing, a name is in both, or the ids seem to be in a column
+            that ``id_column`` does not name.
+        RequestError: If an id is twice in the frame.
 
     Example:
         >>> frame = pd.DataFrame({"review": ["Fits well.", "Too small."]}, index=[7, 8])
@@ -160,7 +156,7 @@ def join_results(
     if len(left) and len(ids):
         # Where some rows have no result and some results no row, counting them was no id.
         counted = id_column is None and _only_counts(frame.index) and NOWHERE in best
-        _tell_of_left(left, ids, is_counted=counted, is_all=(best == NOWHERE).all())
+        _warn_of_left(left, ids, is_counted=counted, is_all=(best == NOWHERE).all())
     picked = _picked(results[columns], best).set_axis(frame.index)
     joined: pd.DataFrame = pd.concat([frame, picked.add_prefix(prefix)], axis=1)
     return joined
@@ -170,8 +166,8 @@ def frame_ids(frame: Any, id_column: str | None) -> pa.Array:
     """Write the ids of a frame as requests have them; ``large_string``, null where missing.
 
     Raises:
-        ColumnError: If there is no such column, or it holds what is no id.
-        RequestError: If one of them is no id.
+        ColumnError: If there is no such column, or it holds what is not an id.
+        RequestError: If one of them is not an id.
     """
     ids = []
     for chunk in open_frame(frame, id_column, []).chunks():
@@ -221,9 +217,8 @@ def _refuse_duplicates(ids: pa.Array) -> None:
         return
     rows = again[:NAMED]
     pairs = [(series[row], int(np.flatnonzero(series == series[row])[0]), row) for row in rows]
-    named = "; ".join(f"{i!r} in row {a:,} and row {b:,}" for i, a, b in pairs)
-    more = "; and more" if len(again) > NAMED else ""
-    message = f"custom_id must be unique: {named}{more}"
+    named = [f"{i!r} in row {a:,} and row {b:,}" for i, a, b in pairs]
+    message = f"custom_id must be unique: {some_of(named, len(again), between='; ')}"
     raise RequestError(message, row=int(again[0]), custom_id=series[again[0]])
 
 
@@ -236,29 +231,28 @@ def refuse_names_in_both(have: Sequence[str], columns: Sequence[str], prefix: st
     both = [prefix + name for name in columns if prefix + name in have]
     if both:
         listed = ", ".join(map(repr, both))
-        advice = 'pass prefix="answer_", or columns= with those that you need'
-        raise ColumnError(f"the frame and the results both have {listed}; {advice}")
+        hint = 'pass prefix="answer_", or columns= with those that you need'
+        raise ColumnError(f"the frame and the results both have {listed}", hint=hint)
 
 
 def _only_counts(index: pd.Index[Any]) -> bool:
-    """Tell whether an index has no ids, but only numbers that count the rows."""
+    """Return whether an index has no ids, but only numbers that count the rows."""
     return isinstance(index, pd.RangeIndex) and index.name is None
 
 
-def _tell_of_left(left: pa.Array, ids: pa.Array, *, is_counted: bool, is_all: bool) -> None:
-    """Warn of results that no row has, a sign of ids from another column or in another form."""
-    named = ", ".join(map(repr, left.slice(0, NAMED).to_pylist()))
-    more = ", …" if len(left) > NAMED else ""
-    count = "1 result has" if len(left) == 1 else f"{len(left):,} results have"
+def _warn_of_left(left: pa.Array, ids: pa.Array, *, is_counted: bool, is_all: bool) -> None:
+    """Warn of results that match no row, a sign of ids from another column or in another form."""
+    count = f"{counted(len(left), 'result')} {'matches' if len(left) == 1 else 'match'} no row"
+    problem = f"{count}: {some_of([repr(one.as_py()) for one in left[:NAMED]], len(left))}"
     if is_counted:
-        advice = "the index only counts the rows; pass id_column=, or name it"
-        raise ColumnError(f"{count} no row: {named}{more}; {advice}")
+        raise ColumnError(
+            problem, hint="the index only counts the rows; pass id_column=, or name it"
+        )
     if is_all:
         ours, theirs = ids[0].as_py(), left[0].as_py()
-        problem = f"the frame's ids are like {ours!r}, those of the results like {theirs!r}"
-        warnings.warn(f"no row has a result: {problem}; check id_column=", stacklevel=3)
-    else:
-        warnings.warn(f"{count} no row: {named}{more}; check id_column=", stacklevel=3)
+        problem = "no result matches any row: "
+        problem += f"the frame's ids are like {ours!r}, those of the results like {theirs!r}"
+    warn(problem, hint="check id_column=")
 
 
 def _picked(results: pd.DataFrame, best: npt.NDArray[np.int64]) -> pd.DataFrame:

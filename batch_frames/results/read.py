@@ -104,7 +104,7 @@ def read_results(
 
     Without ``requests`` every line has its row, in the order of the files. With them, every request
     has its row, in their order, whatever came back: of several results the better status wins, then
-    the later one, and what nobody asked for is left out, with a warning.
+    the later one, and results without a request are dropped with a warning.
 
     Args:
         paths: A path, a list of them, a glob or a folder; ``.jsonl``, also ``.jsonl.gz``. Output

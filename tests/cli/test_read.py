@@ -232,7 +232,7 @@ def test_results_without_an_id_are_rows_too() -> None:
     assert run(*RESULTS, "junk.jsonl", "sent.jsonl") == Done(
         0,
         IN_ORDER,
-        "Warning: 3 results are malformed and left out: "
+        "Warning: dropped 3 results that are malformed: "
         "junk.jsonl, line 1, junk.jsonl, line 3, junk.jsonl, line 4\n",
     )
 
@@ -242,12 +242,12 @@ def test_results_without_an_id_are_rows_too() -> None:
     [
         (
             {"more.jsonl": answer("9", "Old.", "length") + http_error("c", "x", "y")},
-            "2 results are left out for a better or later one of the same custom_id: "
+            "dropped 2 results superseded by a better or later one with the same custom_id: "
             "'c' in errors.jsonl, line 2, '9' in more.jsonl, line 1",
         ),
         (
             {"more.jsonl": answer("z", "Not asked for.")},
-            "1 result is left out, having no request: 'z' in more.jsonl, line 1",
+            "dropped 1 result without a request: 'z' in more.jsonl, line 1",
         ),
         (
             {"sent-2.jsonl": request("9", response_format={"json_schema": {"schema": {}}})},

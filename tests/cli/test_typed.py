@@ -46,8 +46,7 @@ ANSWER = {
     "model": "answered",
 }
 TYPED_WARNING = (
-    "Warning: of the answers, 'model' is column 'model_answer': "
-    "results have columns of these names themselves\n"
+    "Warning: answer column 'model' is renamed 'model_answer', as results already have that name\n"
 )
 
 
@@ -275,7 +274,7 @@ def test_a_join_on_the_wrong_column_is_warned_of() -> None:
     assert done == Done(
         0,
         f"t.csv          2 rows\n{SUMMARY}",
-        "Warning: no row has a result: the frame's ids are like 'Tea', those of the results like "
-        "'9'; check --id-column\n",
+        "Warning: no result matches any row: the frame's ids are like 'Tea', those of the results "
+        "like '9'; check --id-column\n",
     )
     assert [row["status"] for row in table("t.csv")] == ["missing", "missing"]

@@ -382,7 +382,7 @@ RANKED = [
     ("cancelled", failed({"code": "batch_cancelled", "message": ""})),
 ]
 PAIRS = [(RANKED[better], RANKED[worse]) for worse in range(len(RANKED)) for better in range(worse)]
-TWICE = "1 result is left out for a better or later one of the same custom_id: "
+TWICE = "dropped 1 result superseded by a better or later one with the same custom_id: "
 
 
 @pytest.mark.parametrize(("better", "worse"), PAIRS, ids=lambda pair: pair[0])
@@ -405,7 +405,7 @@ def test_of_equal_results_the_later_wins(tmp_path: Path) -> None:
     requests = asked(tmp_path, "a")
     for paths, content, line in (([a, b], "4", 3), ([b, a], "2", 2)):
         lost = [f"'a' in {p}, line {n}" for p in paths for n in ((1, 2) if p == a else (1, 3))][:3]
-        lead = "3 results are left out for a better or later one of the same custom_id: "
+        lead = "dropped 3 results superseded by a better or later one with the same custom_id: "
         frame = read_warned(paths, lead + ", ".join(lost), requests=requests)
         assert (frame["content"].tolist(), frame["line"].tolist()) == ([content], [line])
 
@@ -413,16 +413,16 @@ def test_of_equal_results_the_later_wins(tmp_path: Path) -> None:
 def test_results_that_nobody_asked_for_are_warned_of(tmp_path: Path) -> None:
     """Results of other requests stay out; how many there are is said, and where the first stand."""
     path = write(tmp_path / "a.jsonl", *(named(f"x{n}") for n in range(1_500)), named("a"))
-    first = ", ".join(f"'x{n}' in {path}, line {n + 1}" for n in range(5))
-    lead = "1,500 results are left out, having no request: "
-    frame = read_warned(path, f"{lead}{first}, …", requests=asked(tmp_path, "a"))
+    first = ", ".join(f"'x{n}' in {path}, line {n + 1}" for n in range(3))
+    lead = "dropped 1,500 results without a request: "
+    frame = read_warned(path, f"{lead}{first}, … and 1,497 more", requests=asked(tmp_path, "a"))
     assert rows_of(frame) == [whole(OK, path, 1_501)]
 
 
 def test_malformed_lines_are_warned_of(tmp_path: Path) -> None:
     """With requests, lines without an id belong to none of them, and are said to be there."""
     path = write(tmp_path / "a.jsonl", b"=======", named("a"), GOOD[:50])
-    message = f"2 results are malformed and left out: {path}, line 1, {path}, line 3"
+    message = f"dropped 2 results that are malformed: {path}, line 1, {path}, line 3"
     frame = read_warned(path, message, requests=asked(tmp_path, "a"))
     assert rows_of(frame) == [whole(OK, path, 2)]
 

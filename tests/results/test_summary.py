@@ -175,7 +175,7 @@ def test_kept_results_have_the_same_summary(tmp_path: Path) -> None:
     assert plain(bf.summarize(pd.read_parquet(tmp_path / "results.parquet"))) == OF_FOUR
 
 
-@pytest.mark.filterwarnings("ignore:1 result has no row")
+@pytest.mark.filterwarnings("ignore:1 result matches no row")
 def test_a_joined_frame_has_a_summary(tmp_path: Path) -> None:
     """The frame that results were joined to is counted by its rows, those missing among them."""
     results = read_back(tmp_path)
