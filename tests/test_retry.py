@@ -529,14 +529,15 @@ def test_what_is_still_coming_is_not_paid_again(tmp_path: Path) -> None:
         jobs = bf.submit(shards, client=client)
         first = bf.download(bf.wait(jobs[:1], client=client, poll=0.01), client=client)
         left_out = (
-            f"what '{shards[1].path}' may still answer is left out; wait for it, and download it"
+            f"left out the requests of '{shards[1].path}', which may still be answered; wait for "
+            "the batches and download them"
         )
         with pytest.warns(UserWarning, match=f"^{re.escape(left_out)}$"):
             (again,) = bf.retry_requests(shards, first)
         assert lines(again.path) == lines(shards[0].path)[1:]
         (retried,) = bf.submit([again], client=client)
         both = [*first, *bf.download(bf.wait(jobs, client=client, poll=0.01), client=client)]
-        with pytest.warns(UserWarning, match="is left out"):
+        with pytest.warns(UserWarning, match="left out the requests"):
             (second,) = bf.retry_requests([*shards, again], both)
         assert (second.path.name, lines(second.path)) == (
             "reviews.retry-2.jsonl",
@@ -577,6 +578,6 @@ def test_nothing_is_retried_silently_left_out(tmp_path: Path) -> None:
         client = server.client()
         jobs = bf.submit(shards, client=client)
         first = bf.download(bf.wait(jobs[:1], client=client, poll=0.01), client=client)
-        with pytest.warns(UserWarning, match="is left out; wait for it, and download it"):
+        with pytest.warns(UserWarning, match="; wait for the batches and download them$"):
             assert bf.retry_requests(shards, first) == []
     assert not list(tmp_path.glob("*.retry-*"))

@@ -85,8 +85,8 @@ def test_other_requests_are_refused(server: BatchServer, ended: bool, change: st
         bf.run(frame, "reviews.jsonl", **options)
     batch = server.batches[0].id
     assert str(caught.value) == (
-        f"'reviews.jsonl' was submitted as {batch} with other requests than now; choose another "
-        "path (bf.download(bf.load_jobs('reviews.jobs.jsonl')) brings what those were answered)"
+        f"'reviews.jsonl' was submitted as {batch} with different requests; choose another path "
+        "(bf.download(bf.load_jobs('reviews.jobs.jsonl')) fetches their answers)"
     )
     assert {path: path.read_bytes() for path in Path().iterdir()} == before
     assert len(server.batches) == 1

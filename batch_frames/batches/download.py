@@ -1,23 +1,21 @@
-"""Bring the result files of ended batches to stand beside their shards."""
+"""Download the result files of ended batches next to their shards."""
 
 from __future__ import annotations
 
 import codecs
-import os
-import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from batch_frames.batches.client import Service
-from batch_frames.batches.job import BATCH_FACTS, Job, counted
+from batch_frames.batches.job import Job, distinct
 from batch_frames.batches.ledger import Ledger
-from batch_frames.batches.status import fresh, job_list
+from batch_frames.batches.status import job_list, news_of
+from batch_frames.display import counted
 from batch_frames.errors import JobError
-from batch_frames.files import RESULT_ENDINGS, file_hash, ledger_path
-from batch_frames.progress import how_to_go_on
+from batch_frames.files import RESULT_ENDINGS, file_hash, ledger_path, whole
+from batch_frames.progress import how_to_go_on, progress_bar, warn
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -27,17 +25,21 @@ __all__ = ["download"]
 
 BLOCK = 1 << 20
 
-NOT_THERE = (404, 405, 501)
+NO_SIZE = dict.fromkeys((404, 405, 501))
+"""Replies of services that have batches but do not describe their files."""
+
+Progress = Callable[[int], object]
 
 
 def download(
     jobs: Job | Iterable[Job], *, client: OpenAI | None = None, progress: bool | None = None
 ) -> list[Path]:
-    """Download the output and error files of batches, to stand beside their shards.
+    """Download the output and error files of batches next to their shards.
 
-    ``reviews-00001.jsonl`` gets ``reviews-00001.output.jsonl`` and ``reviews-00001.errors.jsonl``,
-    as far as there are such files: also of batches that expired or were cancelled, whose finished
-    requests are kept. A file stands under its name once it is whole, and is not fetched again.
+    The files of ``reviews-00001.jsonl`` are ``reviews-00001.output.jsonl`` and
+    ``reviews-00001.errors.jsonl``, where they exist. Batches that expired or were cancelled have
+    files as well, with the requests finished before. A file gets its name once it is complete, and
+    is not downloaded again.
 
     Args:
         jobs: What ``wait``, ``submit`` or ``load_jobs`` returned.
@@ -48,69 +50,63 @@ def download(
         The files, in the order of the jobs.
 
     Raises:
-        JobError: If a batch has not ended, once the files of the others are there; or if a file
-            has not the size that the service tells or, if it tells none, too few lines.
-        BatchFramesError: If another process is at work on the ledger.
-        openai.APIError: As the SDK says it.
+        JobError: If a batch is still running, once the files of the others are downloaded; or if a
+            file's size differs from the one reported or, if none is reported, it has too few lines.
+        BatchFramesError: If another process is using the ledger.
+        openai.APIError: Passed through from the SDK.
     """
     by_ledger: dict[Path, list[Job]] = {}
     for job in job_list(jobs, "download"):
         by_ledger.setdefault(ledger_path(job.path), []).append(job)
-    bar = tqdm(
-        desc="download", unit="B", unit_scale=True, delay=0 if progress else 2,
-        disable=progress is False,
-    )  # fmt: skip
+    bar = progress_bar("download", None, progress, unit="B")
     paths: dict[Path, None] = {}
-    going: list[Job] = []
-    unnamed: list[Job] = []
-    told = how_to_go_on("finished files are kept; to go on, download again")
-    with Service(client, "download") as service, told, bar:
+    latest: list[Job] = []
+    hint = how_to_go_on("complete files are kept; to continue, download again")
+    with Service(client, "download") as service, hint, bar:
         for path, listed in by_ledger.items():
             with Ledger(path).locked() as ledger:
-                for job in _as_they_stand(service, ledger, listed):
-                    paths |= dict.fromkeys(_fetch_all(service, ledger, job, bar.update))
-                    going += [] if job.has_ended else [job]
-                    unnamed += [job] if job.lacks_files else []
-    if unnamed:
-        first = unnamed[0]
-        raise JobError(
-            f"'{first.path}' is {first.status}, but the service names no result file of "
-            f"{first.batch_id} yet; download it again later",
-            batch_id=first.batch_id,
-            status=first.status,
-        )
-    if going:
-        raise JobError(_not_ended(going), batch_id=going[0].batch_id, status=going[0].status)
+                known = distinct(ledger.job_of(job.path.name) or job for job in listed)
+                for job in [_refreshed(service, ledger, job) for job in known]:
+                    paths |= dict.fromkeys(_download_all(service, ledger, job, bar.update))
+                    latest.append(job)
+    _check_complete(latest)
     return list(paths)
 
 
-def _as_they_stand(service: Service, ledger: Ledger, jobs: Iterable[Job]) -> list[Job]:
-    """Ask for the batches that had not ended, and note their news."""
-    before = {job.token: job for job in (ledger.job_of(j.path.name) or j for j in jobs)}
-    after = fresh(service, before.values())
-    for job in after:
-        if job != before[job.token]:
-            facts = {name: getattr(job, name) for name in BATCH_FACTS}
-            ledger.note("status", job, **facts)
-    return after
+def _refreshed(service: Service, ledger: Ledger, job: Job) -> Job:
+    """Ask for a batch that may have changed, and note what is new."""
+    news = news_of(service, job)
+    return job if replace(job, **news) == job else ledger.note("status", job, **news)
 
 
-def _not_ended(going: list[Job]) -> str:
-    first = going[0]
-    batches = counted(len(going), "batch has", "batches have")
-    return f"{batches} not ended, {first.path.name!r} is {first.status!r}; wait for them first"
+def _check_complete(jobs: Iterable[Job]) -> None:
+    pending = [job for job in jobs if not job.has_ended]
+    for job in (job for job in jobs if job.lacks_files):
+        raise JobError(
+            f"'{job.path}' is {job.status}, but the service has not named a result file of "
+            f"{job.batch_id} yet",
+            batch_id=job.batch_id,
+            status=job.status,
+            hint="download it again later",
+        )
+    if pending:
+        first, batches = pending[0], counted(len(pending), "batch is", "batches are")
+        raise JobError(
+            f"{batches} still running, {first.path.name!r} is {first.status!r}",
+            batch_id=first.batch_id,
+            status=first.status,
+            hint="wait for them first",
+        )
 
 
-def _fetch_all(
-    service: Service, ledger: Ledger, job: Job, progress: Callable[[int], object]
-) -> list[Path]:
-    """Fetch what a batch has left, but for what is there already."""
+def _download_all(service: Service, ledger: Ledger, job: Job, progress: Progress) -> list[Path]:
+    """Download the files of an ended batch, except those that are there already."""
     if not job.has_ended:
         return []
     stem = job.path.name.removesuffix(".jsonl")
     if job.path.is_file() and file_hash(job.path) != job.sha256:
         changed = f"'{job.path}' has changed since it was submitted as {job.batch_id}"
-        warnings.warn(f"{changed}; the results answer what it asked then", stacklevel=4)
+        warn(f"{changed}; the results belong to its earlier requests")
     found = []
     for ending, file_id in zip(
         RESULT_ENDINGS, (job.output_file_id, job.error_file_id), strict=True
@@ -121,88 +117,66 @@ def _fetch_all(
         path = job.path.with_name(names[0] if names else stem + ending)
         if not (path.is_file() and path.stat().st_size == job.files.get(path.name)):
             least = _least_lines(job) if ending == RESULT_ENDINGS[0] else 0
-            size = _fetch(service, file_id, path, least, progress)
+            size = _download(service, file_id, path, least, progress)
             job = ledger.note("downloaded", job, name=path.name, size=size)
         found.append(path)
     return found
 
 
 def _least_lines(job: Job) -> int:
-    """Tell how many lines an output file has at least."""
+    """Return how many lines the output file has at least."""
     completed = job.completed or 0
-    # There are services that count what failed among what is completed.
+    # Some services count failed requests as completed.
     return completed if job.total is None else min(completed, job.total - (job.failed or 0))
 
 
-def _fetch(
-    service: Service, file_id: str, path: Path, least: int, progress: Callable[[int], object]
-) -> int:
-    """Fetch one file to a temporary name, and rename it once it is whole.
+def _download(service: Service, file_id: str, path: Path, least: int, progress: Progress) -> int:
+    """Download one file, and return its size.
 
     Args:
-        service: Where from.
-        file_id: What the file is called there.
-        path: The name that it gets.
-        least: How many lines it has at least, as a check where the service tells no size.
-        progress: Gets the number of bytes that have come.
+        service: The service that has the file.
+        file_id: Its id.
+        path: The name that it gets once it is complete.
+        least: Its least number of lines, which is checked where the service reports no size.
+        progress: Called with each number of bytes received.
     """
-    told = _told_size(service, file_id)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            service.call(lambda api: _stream(api, file_id, file, told, progress))
-            file.flush()
-            os.fsync(file.fileno())
-            size = file.tell()
-        if told is not None and size != told:
-            raise JobError(
-                f"'{path.name}': {size:,} bytes came of {told:,} that the service tells; "
-                "download it again"
-            )
-        if told is None:
-            _check_lines(temporary, path.name, least)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    reply = service.call(lambda api: api.files.retrieve(file_id), instead=NO_SIZE)
+    nbytes = getattr(reply, "bytes", None)
+    reported = nbytes if isinstance(nbytes, int) and nbytes > 0 else None
+    with whole(path, sync=True) as file:
+        service.call(lambda api: _stream(api, file_id, file, reported, progress))
+        size = file.tell()
+        problem = None
+        if reported is None:
+            problem = _line_problem(file, least)
+        elif size != reported:
+            problem = f"received {size:,} of {reported:,} bytes"
+        if problem:
+            raise JobError(f"{path.name!r}: {problem}", hint="download it again")
     return size
 
 
-def _check_lines(file: Path, name: str, least: int) -> None:
-    """Look whether a file of unknown size can be what a batch has left."""
+def _line_problem(file: IO[bytes], least: int) -> str | None:
+    """Describe why a file of unknown size cannot be the result file of a batch."""
     lines, start, last = 0, b"", b"\n"
-    with file.open("rb") as opened:
-        while block := opened.read(BLOCK):
-            lines += block.count(b"\n")
-            start, last = start or block.removeprefix(codecs.BOM_UTF8).lstrip(), block[-1:]
+    file.seek(0)
+    while block := file.read(BLOCK):
+        lines += block.count(b"\n")
+        start, last = start or block.removeprefix(codecs.BOM_UTF8).lstrip(), block[-1:]
     lines += last != b"\n"
     if start and not start.startswith(b"{"):
-        raise JobError(f"{name!r}: what came does not begin with '{{'; download it again")
-    if lines < least:
-        came = counted(lines, "line", "lines")
-        raise JobError(
-            f"{name!r}: {came} came of {least:,} that the service counts; download it again"
-        )
-
-
-def _told_size(service: Service, file_id: str) -> int | None:
-    try:
-        told = service.call(lambda api: api.files.retrieve(file_id)).bytes
-    except Exception as error:
-        # Not every service that speaks of batches tells of their files.
-        if getattr(error, "status_code", None) in NOT_THERE:
-            return None
-        raise
-    return told if isinstance(told, int) and told > 0 else None
+        return "the content does not begin with '{'"
+    return f"received {lines:,} of {counted(least, 'line')}" if lines < least else None
 
 
 def _stream(
-    api: Any, file_id: str, file: IO[bytes], told: int | None, progress: Callable[[int], object]
+    api: Any, file_id: str, file: IO[bytes], reported: int | None, progress: Progress
 ) -> None:
-    """Append what is still missing to a file; a service that gives all again starts it over."""
-    start = file.tell() if told else 0
-    if start and start == told:
+    """Append what is missing to a file, or start over if the service sends all of it again."""
+    start = file.tell() if reported else 0
+    if start and start == reported:
         return
-    # Compressed, a body has no place to go on from.
+    # A compressed body cannot be resumed.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     ask = api.files.with_streaming_response.content(file_id, extra_headers=headers)
     with ask as response:

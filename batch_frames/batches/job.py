@@ -1,36 +1,20 @@
-"""Describe a shard and its batch as a value, and a list of them as a card."""
+"""Describe a shard with its batch, and show a list of them as a card."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from batch_frames.display import bar_html, card_html
+from batch_frames.display import bar_html, card_html, counted
 
-__all__ = ["BATCH_FACTS", "ENDED", "Job", "Jobs", "Settings", "counted"]
+__all__ = ["ENDED", "Job", "Jobs", "Settings", "distinct"]
 
 
 ENDED = ("completed", "failed", "expired", "cancelled")
-
-BATCH_FACTS = (
-    "status",
-    "batch_id",
-    "total",
-    "completed",
-    "failed",
-    "output_file_id",
-    "error_file_id",
-    "created_at",
-    "expires_at",
-    "input_tokens",
-    "output_tokens",
-    "errors",
-)
-"""What the service tells of a batch, by the names that a job has for it."""
 
 WAITING = "waiting"
 
@@ -43,13 +27,13 @@ SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Hold what a batch is created with, under the service's names.
+    """What a batch is created with, under the service's names.
 
     Attributes:
         metadata: Texts to attach to the batch.
         completion_window: The time in which it must end.
-        output_expires_after: When its files may go, as the service takes it.
-        max_enqueued_tokens: How many tokens may be with the service at once; None for any number.
+        output_expires_after: When its result files are deleted, in the service's terms.
+        max_enqueued_tokens: Most tokens to have enqueued at once; None for any number.
     """
 
     metadata: Mapping[str, str] | None = None
@@ -60,34 +44,46 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Job:
-    """Know one shard and its batch, as the service last told.
+    """A shard and its batch, as last reported by the service.
+
+    The properties that describe its state, by ``status``::
+
+        status                          is_unsent  in_flight  is_refused  has_ended  may_be_paid
+        waiting, never tried            yes
+        waiting, create was tried       yes                                          yes
+        validating, in_progress, …                 yes                               yes
+        failed for the token limit                            yes
+        failed otherwise                                                  yes
+        completed, expired                                                yes        yes
+        cancelled                                                         yes        yes
+        cancelled before it was sent                                      yes
 
     Attributes:
         path: The shard.
-        requests: How many requests it holds.
+        requests: Number of its requests.
         nbytes: Its size.
-        endpoint: The path of the API that answers its requests.
-        status: The service's word, or ``"waiting"`` while the shard waits for its turn.
-        batch_id: The service's name of the batch; None until there is one.
-        total: How many requests the service counts; None while it tells nothing.
+        endpoint: Path of the API that answers its requests.
+        status: The service's status, or ``"waiting"`` until the shard is sent.
+        batch_id: Id of the batch; None until there is one.
+        total: Number of requests counted by the service; None while unknown.
         completed: How many of them were answered.
         failed: How many of them failed.
-        output_file_id: The service's name of the output file; None if there is none.
-        error_file_id: The service's name of the error file; None if there is none.
-        created_at: When the batch was made, in seconds since 1970; None if not known.
-        expires_at: When the service gives up; None if not known.
-        input_tokens: Tokens read so far; None if not known.
-        output_tokens: Tokens written so far; None if not known.
+        output_file_id: Id of the output file; None if there is none.
+        error_file_id: Id of the error file; None if there is none.
+        created_at: When the batch was created, in seconds since 1970; None if unknown.
+        expires_at: When the service gives up; None if unknown.
+        input_tokens: Tokens read so far; None if unknown.
+        output_tokens: Tokens written so far; None if unknown.
         errors: What the service found wrong with the shard: ``code``, ``line``, ``message`` and
             ``param``.
-        token: What the batch carries in its metadata, so that it is found again.
-        sha256: The hash of the shard's bytes when it was submitted.
+        token: Text in the metadata of the batch, by which it is found again.
+        sha256: Hash of the shard's bytes when it was submitted.
         settings: What the batch is created with.
-        file_id: The service's name of the uploaded shard, and
-        uploaded_at: when it came, by the service's clock in seconds since 1970.
-        tried_at: When it was first tried to create the batch, and
-        retried_at: when last; ISO 8601 in UTC.
-        files: Names and sizes of the files that were downloaded.
+        file_id: Id of the uploaded shard.
+        uploaded_at: When it was uploaded, by the service's clock, in seconds since 1970.
+        tried_at: When creating the batch was first tried, in ISO 8601 and UTC.
+        retried_at: When it was last tried.
+        files: Names and sizes of the downloaded files.
     """
 
     path: Path
@@ -117,52 +113,61 @@ class Job:
 
     @property
     def has_ended(self) -> bool:
-        """Tell whether nothing more will come of the batch."""
+        """Whether the batch will not change any more."""
         return self.status in ENDED and not self.is_refused
 
     @property
     def is_refused(self) -> bool:
-        """Tell whether the batch only had to go back because too many tokens were enqueued."""
+        """Whether the batch failed only because too many tokens were enqueued."""
         return self.status == "failed" and any(e.get("code") == TOKEN_LIMIT for e in self.errors)
 
     @property
+    def is_withdrawn(self) -> bool:
+        """Whether the shard was cancelled before it had a batch."""
+        return self.batch_id is None and self.status == "cancelled"
+
+    @property
     def state(self) -> str:
-        """Give the status, which is ``"waiting"`` also when a batch has to be made once more."""
+        """The status, but ``"waiting"`` for a refused batch, which is to be created again."""
         return WAITING if self.is_refused else self.status
 
     @property
     def may_be_paid(self) -> bool:
-        """Tell whether there is, or may be, a batch whose requests are or will be answered."""
-        was_called_off = self.batch_id is None and self.status == "cancelled"
-        return self.tried_at is not None and self.status != "failed" and not was_called_off
+        """Whether there is, or may be, a batch whose requests are or will be answered."""
+        return self.tried_at is not None and self.status != "failed" and not self.is_withdrawn
 
     @property
     def lacks_files(self) -> bool:
-        """Tell whether the service counts answers of an ended batch, but names no file of them."""
+        """Whether the service counts answers of an ended batch but has not named their file."""
         named = self.output_file_id or (self.error_file_id and not self.completed)
         return self.has_ended and bool(self.completed or self.failed) and not named
 
     @property
-    def is_awaited(self) -> bool:
-        """Tell whether there may be answers that have not been downloaded."""
+    def needs_download(self) -> bool:
+        """Whether there may be answers that have not been downloaded."""
         has_files = self.output_file_id is not None or self.error_file_id is not None
-        is_brought = self.has_ended and not self.lacks_files and (self.files or not has_files)
-        return self.may_be_paid and not is_brought
+        is_complete = self.has_ended and not self.lacks_files and (self.files or not has_files)
+        return self.may_be_paid and not is_complete
 
     @property
     def is_unsent(self) -> bool:
-        """Tell whether no batch is known of, and one is wanted."""
+        """Whether a batch is wanted and none is known."""
         return self.batch_id is None and self.status == WAITING
 
     @property
     def in_flight(self) -> bool:
-        """Tell whether the service has the batch and works on it."""
+        """Whether the service has the batch and is working on it."""
         return self.batch_id is not None and self.status not in ENDED
 
     @property
     def estimated_tokens(self) -> int:
-        """Guess how many tokens the service will count, at four bytes each."""
+        """Estimated number of tokens, at four bytes each."""
         return self.nbytes // BYTES_A_TOKEN
+
+    @property
+    def submitted_text(self) -> str:
+        """The beginning of messages about a shard that was submitted."""
+        return f"'{self.path}' was submitted" + (f" as {self.batch_id}" if self.batch_id else "")
 
     def __repr__(self) -> str:
         done = "" if self.completed is None else f", completed={self.completed:,}"
@@ -171,7 +176,7 @@ class Job:
 
 
 class Jobs(list[Job]):
-    """List jobs; a notebook shows them as a card."""
+    """A list of jobs that a notebook shows as a card."""
 
     def _repr_html_(self) -> str:
         states = Counter(job.state for job in self)
@@ -187,14 +192,12 @@ class Jobs(list[Job]):
     def _facts(self, states: Mapping[str, int]) -> dict[str, str]:
         facts = {state: f"{count:,}" for state, count in states.items()}
         facts["requests"] = f"{sum(job.requests for job in self):,}"
-        for name in ("completed", "failed"):
-            counts = [getattr(job, name) for job in self]
-            if any(count is not None for count in counts):
-                facts[f"requests {name}"] = f"{sum(count or 0 for count in counts):,}"
-        for name in ("input_tokens", "output_tokens"):
-            tokens = [getattr(job, name) for job in self]
-            if any(tokens):
-                facts[name.replace("_", " ")] = f"{sum(count or 0 for count in tokens):,}"
+        for name in ("completed", "failed", "input_tokens", "output_tokens"):
+            counts = [count for job in self if (count := getattr(job, name)) is not None]
+            is_tokens = name.endswith("_tokens")
+            if any(counts) or (counts and not is_tokens):
+                shown = name.replace("_", " ") if is_tokens else f"requests {name}"
+                facts[shown] = f"{sum(counts):,}"
         open_until = [job.expires_at for job in self if job.in_flight and job.expires_at]
         if open_until:
             first = datetime.fromtimestamp(min(open_until), UTC)
@@ -202,16 +205,11 @@ class Jobs(list[Job]):
         return facts
 
 
+def distinct(jobs: Iterable[Job]) -> list[Job]:
+    """Return one job for each batch: shards with the same bytes share one."""
+    return list({job.token: job for job in jobs}.values())
+
+
 def _line(job: Job) -> str:
     done = (job.completed or 0) + (job.failed or 0)
     return f"{job.path.name}  {job.batch_id or '-'}  {job.state}  {done:,} of {job.requests:,}"
-
-
-def counted(count: int, one: str, many: str) -> str:
-    """Write a number with its noun.
-
-    Example:
-        >>> counted(1_200, "batch", "batches")
-        '1,200 batches'
-    """
-    return f"{count:,} {one if count == 1 else many}"

@@ -1,4 +1,4 @@
-"""Remember what was sent, in a file beside the shards, and keep it from being overwritten."""
+"""Record what was sent in a file next to the shards, and keep that from being overwritten."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import sys
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
@@ -18,6 +17,7 @@ from typing import Any
 from batch_frames.batches.job import ENDED, Job, Jobs, Settings
 from batch_frames.errors import BatchFramesError, LineError
 from batch_frames.files import file_hash, ledger_path, locked
+from batch_frames.progress import warn
 
 __all__ = ["Ledger", "Ledgers", "refuse_in_flight", "refuse_submitted"]
 
@@ -30,13 +30,16 @@ PATIENCE = 1.0
 
 
 class Ledger:
-    """Hold what a ledger file says, one event a line, and append to it.
+    """The jobs of a ledger file, which holds one event per line and is only appended to.
 
-    What was appended is on the disk before the next call to the service is made. A last line that a
-    crash cut short never happened: it is passed over, and cut off before the next is written.
+    An event is on the disk before the next call to the service is made. A last line that a crash
+    cut short is ignored, and removed before the next is written.
 
     Args:
-        path: The file; it need not be there.
+        path: The file; it need not exist.
+
+    Attributes:
+        batch_ids: The ids of all batches ever created, including those that were replaced.
 
     Raises:
         LineError: If a line is not an event.
@@ -49,21 +52,16 @@ class Ledger:
 
     @property
     def jobs(self) -> Jobs:
-        """List the jobs as they stand, one for each batch that is wanted."""
+        """The current jobs, one for each batch that is wanted."""
         return self.jobs_of(self._tokens)
 
     def jobs_of(self, shards: Iterable[str]) -> Jobs:
-        """List the jobs of some shards, none twice."""
+        """Return the jobs of some shards, each once."""
         tokens = dict.fromkeys(self._tokens[shard] for shard in shards if shard in self._tokens)
         return Jobs(self._jobs[token] for token in tokens)
 
-    @property
-    def batch_ids(self) -> set[str]:
-        """Collect the ids of all batches ever made, also of those that were given up."""
-        return set(self._batch_ids)
-
     def job_of(self, shard: str) -> Job | None:
-        """Find the job of a shard by its file name."""
+        """Return the job of a shard, by its file name; None if it has none."""
         token = self._tokens.get(shard)
         return None if token is None else self._jobs[token]
 
@@ -71,25 +69,26 @@ class Ledger:
         """Read the file again."""
         self._jobs: dict[str, Job] = {}
         self._tokens: dict[str, str] = {}
-        self._batch_ids: set[str] = set()
+        self.batch_ids: set[str] = set()
         for number, raw in enumerate(_whole_lines(self.path), 1):
             try:
                 self._apply(json.loads(raw))
             except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
-                problem = "not an event of a ledger; take the line out, or bring the file back"
-                raise LineError(problem, path=self.path, line=number) from None
+                hint = "remove the line, or restore the file"
+                raise LineError(
+                    "not an event of a ledger", path=self.path, line=number, hint=hint
+                ) from None
 
     @contextmanager
     def locked(self, patience: float = PATIENCE) -> Iterator[Ledger]:
-        """Keep other processes from writing, and read what they wrote before.
+        """Lock the file against other processes, and read what they wrote before.
 
         Args:
-            patience: Seconds in which the lock may still become free.
+            patience: Seconds to wait for the lock; ``wait`` holds it for moments only.
 
         Raises:
             BatchFramesError: If another process has the ledger.
         """
-        # Whoever waits for batches has the lock for moments only.
         with locked(self.path, f"'{self.path.name}' is in use by {{owner}}", patience=patience):
             try:
                 self.reload()
@@ -100,7 +99,7 @@ class Ledger:
                     self._handle = None
 
     def intend(self, job: Job, *, anew: bool = False) -> Job:
-        """Note that a shard is to be sent, or sent anew; it gets a token if it has none."""
+        """Note that a shard is to be sent, with a new token if ``anew`` or if it has none."""
         token = secrets.token_hex(16) if anew or not job.token else job.token
         return self._append(
             "intent",
@@ -114,7 +113,7 @@ class Ledger:
         )
 
     def note(self, event: str, job: Job, **facts: Any) -> Job:
-        """Append an event in the life of a job, and give the job as it stands after it."""
+        """Append an event of a job, and return the job after it."""
         return self._append(event, job.path.name, job.token, **facts)
 
     def _append(self, event: str, shard: str, token: str, **facts: Any) -> Job:
@@ -122,16 +121,17 @@ class Ledger:
         entry = {"event": event, "at": now, "shard": shard, "token": token, **facts}
         if self._handle is None:
             self._handle = _open(self.path)
-        # In ASCII, since what services say may hold surrogates that are not text.
-        data = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+        # In ASCII, since texts from services may contain lone surrogates.
+        line = json.dumps(entry, separators=(",", ":")) + "\n"
+        data = line.encode()
         while data:
             data = data[os.write(self._handle, data) :]
         os.fsync(self._handle)
-        self._apply(json.loads(json.dumps(entry)))
+        self._apply(json.loads(line))
         return self._jobs[token]
 
     def _apply(self, entry: Mapping[str, Any]) -> None:
-        """Bring the jobs up to date with one event."""
+        """Update the jobs with one event."""
         event, token = entry["event"], entry["token"]
         facts = {key: value for key, value in entry.items() if key in FACTS}
         if "errors" in facts:
@@ -153,17 +153,17 @@ class Ledger:
             job = replace(job, **facts)
         self._jobs[token] = job
         if job.batch_id:
-            self._batch_ids.add(job.batch_id)
+            self.batch_ids.add(job.batch_id)
 
 
 class Ledgers(dict[Path, Ledger]):
-    """Read each ledger once, when it is first asked for by its path."""
+    """Ledgers by their paths, each read once, when first needed."""
 
     def __missing__(self, path: Path) -> Ledger:
         return self.setdefault(path, Ledger(path))
 
     def job_of(self, shard: Path) -> Job | None:
-        """Find the job of a shard in the ledger beside it."""
+        """Return the job of a shard from the ledger next to it."""
         return self[ledger_path(shard)].job_of(shard.name)
 
 
@@ -175,7 +175,7 @@ def _whole_lines(path: Path) -> list[bytes]:
 
 
 def _open(path: Path) -> int:
-    """Open a ledger for appending, behind its last whole line."""
+    """Open a ledger for appending after its last complete line."""
     is_new = not path.exists()
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
     handle = os.open(path, flags, 0o666)
@@ -190,35 +190,32 @@ def _open(path: Path) -> int:
 
 
 def refuse_in_flight(changes: Mapping[Path, Path | None]) -> None:
-    """Refuse to change or remove shards that the ledger beside them has in flight.
+    """Refuse to replace or remove shards whose batches are still running.
 
-    The same bytes may be written again, and a file may go when its bytes stand under a new name.
-    Of a batch that has ended, the results stay beside other requests: that is warned of.
+    The same bytes may be written again, and a file may go if its bytes get another name. A warning
+    is given where a batch has ended, since its results stay next to requests that are not theirs.
 
     Args:
-        changes: For each file that is replaced the one that comes in its place; None removes it.
+        changes: The new file for each file that is replaced; None for one that is removed.
 
     Raises:
         BatchFramesError: If the requests of a batch would be lost.
     """
-    lost = list(_lost(changes))
-    for path, job in lost:
+    lost = _lost_jobs(changes)
+    for job in lost:
         if job.status not in ENDED:
-            batch = f" as {job.batch_id}" if job.batch_id else ""
-            raise BatchFramesError(
-                f"'{path}' was submitted{batch} and has not ended; wait for it, save under another "
-                "name, or pass overwrite=True"
-            )
-    for path, job in lost:
-        warnings.warn(
-            f"'{path}' was submitted as {job.batch_id} with other requests than now, and the "
-            "results beside it answer those; better save under another name",
-            stacklevel=4,
+            hint = "wait for it, save under another name, or pass overwrite=True"
+            raise BatchFramesError(f"{job.submitted_text} and is still running", hint=hint)
+    for job in lost:
+        warn(
+            f"{job.submitted_text} with different requests, and the results next to it belong to "
+            "those",
+            hint="save under another name",
         )
 
 
 def refuse_submitted(changes: Mapping[Path, Path | None]) -> None:
-    """Refuse to change or remove shards that were submitted, whether they have ended or not.
+    """Refuse to replace or remove shards that were submitted, even if their batches have ended.
 
     Args:
         changes: As for ``refuse_in_flight``.
@@ -226,21 +223,21 @@ def refuse_submitted(changes: Mapping[Path, Path | None]) -> None:
     Raises:
         BatchFramesError: If the requests of a batch would be lost.
     """
-    for path, job in _lost(changes):
-        batch = f" as {job.batch_id}" if job.batch_id else ""
+    for job in _lost_jobs(changes):
+        fetch = f"bf.download(bf.load_jobs('{ledger_path(job.path)}'))"
         raise BatchFramesError(
-            f"'{path}' was submitted{batch} with other requests than now; choose another path "
-            f"(bf.download(bf.load_jobs('{ledger_path(path)}')) brings what those were answered)"
+            f"{job.submitted_text} with different requests",
+            hint=f"choose another path ({fetch} fetches their answers)",
         )
 
 
-def _lost(changes: Mapping[Path, Path | None]) -> Iterator[tuple[Path, Job]]:
-    """List the files whose requests were sent and would be there no more."""
-    ledgers, hash_of = Ledgers(), cache(file_hash)
+def _lost_jobs(changes: Mapping[Path, Path | None]) -> list[Job]:
+    """List the jobs whose requests would no longer be in any of the files."""
+    ledgers, hash_of, lost = Ledgers(), cache(file_hash), []
     for path, new in changes.items():
         job = ledgers.job_of(path)
-        if job is None or not job.may_be_paid:
-            continue
-        coming = [new] if new else [file for file in changes.values() if file]
-        if job.sha256 not in map(hash_of, coming):
-            yield path, job
+        if job is not None and job.may_be_paid:
+            coming = [new] if new else [file for file in changes.values() if file]
+            if job.sha256 not in map(hash_of, coming):
+                lost.append(replace(job, path=path))
+    return lost

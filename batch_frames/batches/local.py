@@ -1,4 +1,4 @@
-"""Send request files to a live endpoint, one request after the other, without a batch."""
+"""Send the requests of files to a live endpoint, without a batch."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
-from batch_frames.batches.job import counted
 from batch_frames.batches.ledger import Ledger
 from batch_frames.batches.local_calls import Answer, Asker
 from batch_frames.batches.local_files import LiveFiles, Request, requests_of
+from batch_frames.display import counted
 from batch_frames.errors import BatchFramesError, JobError
 from batch_frames.files import Paths, find_shards, ledger_path
-from batch_frames.progress import how_to_go_on
+from batch_frames.progress import how_to_go_on, progress_bar
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -26,15 +24,15 @@ if TYPE_CHECKING:
 __all__ = ["run_local"]
 
 
-TURNED_AWAY = 4
-"""After how many requests that were turned away, one after the other, to give up at least."""
+REJECTED = 4
+"""Least number of requests rejected in a row after which to give up."""
 
 PATIENCE = 10.0
-"""How many seconds a run that ends early waits for the answers on their way."""
+"""Seconds for which a run that ends early waits for the answers under way."""
 
 LISTENING = 0.2
-"""How many seconds it waits at once. A library may have the system go on with a wait that a signal
-interrupted, as polars does; then Ctrl-C is heard only when the wait is over."""
+"""Seconds of one wait. Some libraries, such as polars, make the system continue a wait that a
+signal interrupted; Ctrl-C is then noticed only when the wait is over."""
 
 
 def run_local(
@@ -46,36 +44,36 @@ def run_local(
     limit: int | None = None,
     progress: bool | None = None,
 ) -> list[Path]:
-    """Send the requests of files to a live endpoint, and write files like those of a batch.
+    """Send the requests of files to a live endpoint, and write result files like those of a batch.
 
-    Any endpoint that speaks OpenAI's language will do: Ollama, llama.cpp, vLLM, or OpenAI itself,
-    for the first five rows before fifty thousand are paid. Each answer is on the disk as soon as it
-    has come. Run again, requests that have an answer are passed over; those that failed, or that
-    ask something else by now, are sent again. Answers to what was asked before are kept in
-    ``.reviews.output.jsonl.old``, and taken back from there when the same is asked again.
+    Any OpenAI-compatible endpoint works: Ollama, llama.cpp, vLLM, or OpenAI itself, to try five
+    rows before paying for fifty thousand. Each answer is written as soon as it arrives. Run again,
+    requests with an answer are skipped; requests that failed or whose prompt changed are sent
+    again. Answers to earlier prompts are kept in ``.reviews.output.jsonl.old``, and used again if
+    the prompt changes back.
 
-    Interrupted, it sends nothing more, waits ten seconds at most for the answers on their way, and
-    writes what has come; interrupted once more, it does not wait.
+    When interrupted, it sends nothing more, waits up to ten seconds for the answers under way, and
+    writes those that arrive; when interrupted once more, it does not wait.
 
     Args:
         shards: What ``save_to_file`` returned, or paths or globs of request files.
         client: An ``openai.OpenAI`` for the endpoint; None makes one.
-        base_url: Where the endpoint is, as in ``"http://localhost:11434/v1"``; it needs no key.
-        concurrency: How many requests to have on the way at once.
-        limit: How many requests to send at most, the first ones of all files; None sends all.
+        base_url: Address of the endpoint, as in ``"http://localhost:11434/v1"``; it needs no key.
+        concurrency: Most requests under way at once.
+        limit: Most requests to send, the first ones of all files; None sends all.
         progress: Whether to show a progress bar; None shows it after two seconds.
 
     Returns:
-        The files beside the shards, ``reviews.output.jsonl`` and, where requests failed,
+        The files next to the shards, ``reviews.output.jsonl`` and, where requests failed,
         ``reviews.errors.jsonl``.
 
     Raises:
         MissingExtra: If the openai SDK is not installed.
-        JobError: If the endpoint is not reached, or has no time for any request (429 or 503);
-            what was answered before is kept.
-        LineError: If a line is no request, or its ``url`` is no path of the API.
-        BatchFramesError: If a shard has a batch already.
-        openai.APIError: As the SDK says it, when the endpoint refuses the key.
+        JobError: If the endpoint cannot be reached, or keeps answering 429 or 503; earlier answers
+            are kept.
+        LineError: If a line is not a request, or its ``url`` is not a path of the API.
+        BatchFramesError: If a shard already has a batch.
+        openai.APIError: Passed through from the SDK, if the endpoint refuses the key.
     """
     for name, value, least in (("concurrency", concurrency, 1), ("limit", limit, 0)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
@@ -85,18 +83,15 @@ def run_local(
     paths = find_shards(shards)
     for path in paths:
         _check_unsent(path)
-    bar = tqdm(
-        desc="run_local", total=limit, unit=" requests", delay=0 if progress else 2,
-        disable=progress is False,
-    )  # fmt: skip
     found: list[Path] = []
     left = limit
-    told = how_to_go_on("what was answered is kept; to go on, run_local again")
-    with Asker(client, base_url) as asker, told, bar:
-        run = LiveRun(asker, concurrency)
+    hint = how_to_go_on("answers so far are kept; to continue, call run_local again")
+    bar = progress_bar("run_local", limit, progress)
+    with Asker(client, base_url) as asker, hint, bar:
+        run = LiveRun(asker, concurrency, bar.update)
         for path in paths:
             with LiveFiles(path) as files:
-                asked = run.answer(path, left, files, bar.update)
+                asked = run.answer(path, left, files)
                 found += files.paths
             left = None if left is None else left - asked
     return found
@@ -105,71 +100,66 @@ def run_local(
 def _check_unsent(path: Path) -> None:
     job = Ledger(ledger_path(path)).job_of(path.name)
     if job is not None and job.batch_id and job.status != "failed":
-        raise BatchFramesError(
-            f"'{path}' was submitted as {job.batch_id}, whose results would be mixed with others; "
-            "save the requests under another name"
-        )
+        problem = f"'{path}' was submitted as {job.batch_id}, whose results would be mixed with"
+        raise BatchFramesError(f"{problem} others", hint="save the requests under another name")
 
 
 class LiveRun:
-    """Answer shards over one endpoint, and give up when it is not there."""
+    """Answer shards over one endpoint, giving up if it cannot be used."""
 
-    def __init__(self, asker: Asker, concurrency: int) -> None:
+    def __init__(self, asker: Asker, concurrency: int, progress: Callable[[], object]) -> None:
         self._asker = asker
         self._concurrency = concurrency
+        self._progress = progress
         self._answered = 0
-        self._turned_away: list[Answer] = []
+        self._rejected: list[Answer] = []
 
-    def answer(
-        self, path: Path, most: int | None, files: LiveFiles, progress: Callable[[], object]
-    ) -> int:
-        """Answer the requests of one shard, and count them, with those answered before."""
+    def answer(self, path: Path, most: int | None, files: LiveFiles) -> int:
+        """Answer the requests of one shard, and count them, including those answered before."""
         done = files.answered(requests_of(path), most)
         count = 0
 
-        def lacking() -> Iterator[Request]:
+        def unanswered() -> Iterator[Request]:
             nonlocal count
             for request in islice(requests_of(path), most):
                 count += 1
                 if request.custom_id in done:
-                    progress()
+                    self._progress()
                 else:
                     done.add(request.custom_id)
                     yield request
 
-        self._ask(lacking(), files, progress)
-        self._keep(files)
+        self._ask(unanswered(), files)
+        self._write_rejected(files)
         return count
 
-    def _ask(
-        self, requests: Iterable[Request], files: LiveFiles, progress: Callable[[], object]
-    ) -> None:
-        """Ask with a few requests on the way at once, and write the answers as they come."""
+    def _ask(self, requests: Iterable[Request], files: LiveFiles) -> None:
+        """Ask with a few requests under way at once, and write the answers as they arrive."""
         pool = ThreadPoolExecutor(self._concurrency)
-        going: set[Future[Answer]] = set()
+        pending: set[Future[Answer]] = set()
 
         def take() -> None:
             done: set[Future[Answer]] = set()
             while not done:
-                done = wait(going, LISTENING, FIRST_COMPLETED).done
+                done = wait(pending, LISTENING, FIRST_COMPLETED).done
             for one in done:
                 self._take(one.result(), files)
-                going.discard(one)
-                progress()
+                pending.discard(one)
+                self._progress()
 
         try:
             for request in requests:
                 self._asker.prepare()
-                # Known before it begins, so that no interruption comes in between.
+                # Added before it is submitted, so that an interrupt in between loses no answer.
                 one: Future[Answer] = Future()
-                going.add(one)
+                pending.add(one)
                 pool.submit(self._fill, one, request)
-                if len(going) >= self._concurrency:
+                if len(pending) >= self._concurrency:
                     take()
-            while going:
+            while pending:
                 take()
         except BaseException:
-            self._rescue(going, files)
+            self._rescue(pending, files)
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -181,59 +171,50 @@ class LiveRun:
             except BaseException as error:
                 one.set_exception(error)
 
-    def _rescue(self, going: Iterable[Future[Answer]], files: LiveFiles) -> None:
-        """Write what has come, and what comes in a moment: it is paid, whatever ends the run."""
-        # Who interrupts again will not wait, but what has come is kept.
+    def _rescue(self, pending: Iterable[Future[Answer]], files: LiveFiles) -> None:
+        """Write the answers that are there or arrive soon: they are paid for, however it ends."""
+        # A second interrupt ends the waiting, but not the writing.
         with suppress(KeyboardInterrupt):
             self._asker.stop()
-            left, until = {one for one in going if not one.cancel()}, time.monotonic() + PATIENCE
+            left, until = {one for one in pending if not one.cancel()}, time.monotonic() + PATIENCE
             while left and time.monotonic() < until:
                 left = wait(left, LISTENING).not_done
-        done = [one for one in going if one.done() and not one.cancelled()]
-        came = [one.result() for one in done if one.exception() is None]
-        for answer in came:
-            if not (answer.is_turned_away or self._is_for_all(answer)):
+        done = [one for one in pending if one.done() and not one.cancelled()]
+        for answer in [one.result() for one in done if one.exception() is None]:
+            if not (answer.is_rejected or self._is_for_all(answer)):
                 files.append(answer.line, is_good=answer.is_good)
 
     def _is_for_all(self, answer: Answer) -> bool:
-        """Tell whether all others would fail as this one did."""
+        """Return whether all other requests would fail for the same reason."""
         return answer.is_refused_for_all or (answer.status == 404 and not self._answered)
 
     def _take(self, answer: Answer, files: LiveFiles) -> None:
-        """Write an answer, or give up when all others would fail as this one did.
-
-        Raises:
-            JobError: If the endpoint turns away one request after the other.
-        """
+        """Write an answer, or give up if all other requests would fail for the same reason."""
         if self._is_for_all(answer):
             assert answer.error is not None
             raise answer.error
-        if answer.is_turned_away:
-            self._turned_away.append(answer)
-            if len(self._turned_away) >= max(self._concurrency, TURNED_AWAY):
-                raise self._gone()
+        if answer.is_rejected:
+            self._rejected.append(answer)
+            if len(self._rejected) >= max(self._concurrency, REJECTED):
+                raise self._unusable()
             return
-        self._keep(files)
+        self._write_rejected(files)
         files.append(answer.line, is_good=answer.is_good)
         self._answered += 1
 
-    def _keep(self, files: LiveFiles) -> None:
-        """Write that requests were not answered, now that others were, or all have been tried."""
-        if self._turned_away and not self._answered:
-            raise self._gone()
-        for answer in self._turned_away:
+    def _write_rejected(self, files: LiveFiles) -> None:
+        """Write the rejected requests as failed, now that others were answered or none is left."""
+        if self._rejected and not self._answered:
+            raise self._unusable()
+        for answer in self._rejected:
             files.append(answer.line, is_good=False)
-        self._turned_away = []
+        self._rejected = []
 
-    def _gone(self) -> JobError:
-        last = self._turned_away[-1]
-        before = counted(self._answered, "request was", "requests were")
-        if not last.is_unreached:
-            return JobError(
-                f"{self._asker.place} answers {last.status} to one request after the other, and "
-                f"{before} answered before; wait, or lower concurrency, and run again"
-            )
-        return JobError(
-            f"{self._asker.place} is not reached ({last.error}) and {before} "
-            "answered before; start it, or correct base_url, and run again"
-        )
+    def _unusable(self) -> JobError:
+        last, place = self._rejected[-1], self._asker.place
+        so_far = f"{counted(self._answered, 'request')} answered so far"
+        if last.is_unreached:
+            hint = "start it, or correct base_url, and run again"
+            return JobError(f"{place} cannot be reached ({last.error}), {so_far}", hint=hint)
+        hint = "wait, or lower concurrency, and run again"
+        return JobError(f"{place} keeps answering {last.status}, {so_far}", hint=hint)

@@ -1,4 +1,4 @@
-"""Ask a live endpoint, and write what it answers as a batch would."""
+"""Send requests to a live endpoint, and write the answers as result lines of a batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from batch_frames.batches.client import TRIES, Service, pauses
+from batch_frames.batches.client import Service
 from batch_frames.batches.local_files import Request
 
 __all__ = ["Answer", "Asker"]
@@ -21,25 +21,25 @@ PAUSE = 0.5
 UNREACHED_TRIES = 3
 
 REFUSED_FOR_ALL = (401, 403)
-"""What an endpoint says to a wrong key, whatever the request."""
+"""Replies to a wrong key, whatever the request."""
 
 OVERLOADED = (429, 503)
-"""What an endpoint says that has no time, whatever the request."""
+"""Replies of an endpoint without capacity, whatever the request."""
 
 NO_CONNECTION, TIMED_OUT = "connection_error", "timeout"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Hold what came of one request.
+    """The outcome of one request.
 
     Attributes:
         request: The request.
         line: The result line, with its newline.
-        is_good: Whether it belongs into the output file, and not into the error file.
-        status: The HTTP status; None when no answer came.
-        error: What the SDK raised, if it did.
-        is_unreached: Whether there was nothing to connect to.
+        is_good: Whether it belongs in the output file, not in the error file.
+        status: The HTTP status; None if there was no reply.
+        error: What the SDK raised, if anything.
+        is_unreached: Whether no connection could be made.
     """
 
     request: Request
@@ -51,13 +51,13 @@ class Answer:
 
     @property
     def is_refused_for_all(self) -> bool:
-        """Tell whether every other request would be refused for the same reason."""
+        """Whether every other request would be refused for the same reason."""
         no_key = self.status in REFUSED_FOR_ALL
         return no_key or (self.error is not None and _is_unpaid(self.error))
 
     @property
-    def is_turned_away(self) -> bool:
-        """Tell whether the endpoint did not even look at the request."""
+    def is_rejected(self) -> bool:
+        """Whether the endpoint did not process the request at all."""
         return self.is_unreached or self.status in OVERLOADED
 
 
@@ -66,7 +66,7 @@ class Asker:
 
     Args:
         client: An ``openai.OpenAI``; None makes one.
-        base_url: Where the endpoint is, for the client that is made.
+        base_url: Address of the endpoint, for the client that is made.
     """
 
     def __init__(self, client: Any, base_url: str | None) -> None:
@@ -84,42 +84,51 @@ class Asker:
 
     @property
     def place(self) -> str:
-        """Name the endpoint, without what only its owner may know."""
+        """The address of the endpoint, without user name, password and query."""
         url = self._service.api.base_url
         port = "" if url.port is None else f":{url.port}"
         return f"{url.scheme}://{url.host}{port}{url.path}".rstrip("/")
 
     def prepare(self) -> None:
-        """Make the client, if there is none, before threads would make several."""
+        """Make the client, so that the threads do not make several."""
         assert self._service.api
 
     def ask(self, request: Request) -> Answer:
-        """Send one request, again where that may help, and take what comes of it."""
-        for left, pause in zip(range(TRIES - 1, -1, -1), pauses(PAUSE), strict=False):
-            try:
-                return _answer(request, self._service.call(partial(_post, request), tries=1), None)
-            except Exception as error:
-                asked = self._service.retry_pause(error)
-                response = getattr(error, "response", None)
-                is_unreached = response is None and left <= TRIES - UNREACHED_TRIES
-                if asked is None and response is None:
-                    raise
-                if asked is None or not left or is_unreached or _is_unpaid(error):
-                    return _failure(request, response, error)
-                if self._stopped.wait(max(asked, pause)):
-                    return _failure(request, response, error)
-        raise AssertionError
+        """Send one request, retrying where that may help, and return the outcome."""
+        tried = 0
+
+        def send() -> Answer:
+            nonlocal tried
+            tried += 1
+            return _answer(request, self._service.call(partial(_post, request), tries=1), None)
+
+        def pause(seconds: float, error: Exception) -> None:
+            is_unreached = _response_of(error) is None and tried >= UNREACHED_TRIES
+            if is_unreached or _is_unpaid(error) or self._stopped.wait(seconds):
+                raise error
+
+        try:
+            return self._service.attempts(send, first=PAUSE, pause=pause)
+        except Exception as error:
+            response = _response_of(error)
+            if response is None and self._service.retry_pause(error) is None:
+                raise
+            return _failure(request, response, error)
 
     def stop(self) -> None:
-        """Let requests that wait to be sent again be given up."""
+        """Give up the requests that are waiting to be sent again."""
         self._stopped.set()
 
 
 def _post(request: Request, api: Any) -> Any:
-    # The version stands in the address of the client already.
+    # The address of the client already contains the version.
     path = re.sub(r"^/v[0-9]+(?=/)", "", request.url)
     kind = importlib.import_module("openai").HttpxBinaryResponseContent
     return api.post(path, body=request.body, cast_to=kind).response
+
+
+def _response_of(error: Exception) -> Any:
+    return getattr(error, "response", None)
 
 
 def _is_unpaid(error: Exception) -> bool:
@@ -136,10 +145,7 @@ def _failure(request: Request, response: Any, error: Exception) -> Answer:
 
 def _answer(request: Request, reply: Any, error: Exception | None) -> Answer:
     status = int(reply.status_code)
-    head = {
-        "status_code": status,
-        "request_id": reply.headers.get("x-request-id") or "",
-    }
+    head = {"status_code": status, "request_id": reply.headers.get("x-request-id") or ""}
     response = _dumps(head)[:-1] + b',"body":' + _one_line(reply.content) + b"}"
     line = _line(request, response, b"null")
     is_good = 200 <= status < 300 and _is_answer(reply.content)
@@ -147,7 +153,7 @@ def _answer(request: Request, reply: Any, error: Exception | None) -> Answer:
 
 
 def _is_answer(content: bytes) -> bool:
-    """Tell an answer from the error, or the web page, that some endpoints send with status 200."""
+    """Return whether a body with status 200 is an answer, and not an error or a web page."""
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):
@@ -161,12 +167,12 @@ def _line(request: Request, response: bytes, error: bytes) -> bytes:
 
 
 def _one_line(content: bytes) -> bytes:
-    """Keep a body as it came, in one line; what is not JSON becomes text."""
+    """Return a body unchanged but in one line; what is not JSON becomes text."""
     try:
         json.loads(content.decode())
     except (ValueError, RecursionError):
         return _dumps(content.decode("utf-8", "replace"))
-    # Inside its strings, JSON has no newlines as they are.
+    # JSON has no bare newlines inside its strings.
     return content.replace(b"\r", b" ").replace(b"\n", b" ")
 
 

@@ -1,4 +1,4 @@
-"""Keep the result files of live requests, so that an interrupted run can go on."""
+"""Read and write the result files of live requests, so that an interrupted run can continue."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from batch_frames.errors import LineError
-from batch_frames.files import RESULT_ENDINGS, load_request, locked
+from batch_frames.files import RESULT_ENDINGS, load_request, locked, whole
 
 __all__ = ["LiveFiles", "Request", "requests_of"]
 
@@ -22,22 +22,22 @@ __all__ = ["LiveFiles", "Request", "requests_of"]
 MARK = "local-"
 
 OLD = ".old"
-"""What the name of the answers to earlier prompts ends with; hidden, it is in no glob's results."""
+"""Ending of the file with answers to earlier prompts; it is hidden, so that no glob matches it."""
 
 PATH = re.compile(r"(/[\w~:-][\w.~:-]*)+", re.ASCII)
-"""A path that stays below the address of the client, however the SDK joins the two."""
+"""A path that is below the address of the client, however the SDK joins the two."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """Hold one line of a request file.
+    """One line of a request file.
 
     Attributes:
         custom_id: Its id.
-        url: The path of the API that answers it.
-        body: What it asks.
-        mark: What its result has for an ``id``: a hash of the line, so that an answer to another
-            prompt is not taken for one to this.
+        url: Path of the API that answers it.
+        body: Its body.
+        mark: The ``id`` of its result: a hash of the line, so that the answer to another prompt is
+            not taken for the answer to this one.
     """
 
     custom_id: str
@@ -50,7 +50,7 @@ def requests_of(path: Path) -> Iterator[Request]:
     """Read a request file, line by line.
 
     Raises:
-        LineError: If a line is no request.
+        LineError: If a line is not a request.
     """
     with path.open("rb") as file:
         for number, raw in enumerate(file, 1):
@@ -59,7 +59,7 @@ def requests_of(path: Path) -> Iterator[Request]:
             value = load_request(raw, path, number, to_send=True)
             custom_id, url, body = value["custom_id"], value["url"], value["body"]
             if not PATH.fullmatch(url):
-                # Elsewhere the SDK would send the key there.
+                # The SDK would send the key to any other address.
                 problem = f"'url' is {url!r}, not a path of the API such as '/v1/chat/completions'"
                 raise LineError(problem, path=path, line=number)
             yield Request(
@@ -68,10 +68,9 @@ def requests_of(path: Path) -> Iterator[Request]:
 
 
 class LiveFiles:
-    """Append to the output and error file of a shard, one whole line at a time.
+    """The output and error file of a shard, which are appended to by whole lines.
 
-    Use it as a context manager. What a crash left of a last line is cut off. No other process may
-    write to the same files meanwhile.
+    Use it as a context manager; no other process can write to the files in the meantime.
 
     Args:
         shard: The request file.
@@ -100,55 +99,55 @@ class LiveFiles:
 
     @property
     def paths(self) -> list[Path]:
-        """List the files that are there."""
+        """The files that exist."""
         return [path for path in (self.output, self.errors) if path.exists()]
 
     def answered(self, requests: Iterable[Request], most: int | None = None) -> set[str]:
-        """Collect the ids that have an answer, without answers to what was asked before.
+        """Return the ids that have an answer to their current prompt.
 
-        What a crash left behind the last line is cut off. Answers to other prompts under the same
-        ids are put aside, and those put aside before come back where they are asked for again.
-        The errors of all that is asked again, or has its answer back, are taken out.
+        Incomplete last lines are removed. Answers to other prompts under the same ids are put
+        aside, and restored if their prompt is asked again. Errors are removed for all ids that are
+        sent again or whose answer is restored.
 
         Args:
-            requests: What the shard asks now.
+            requests: The current requests of the shard.
             most: How many of them, the first ones, are to be answered; None for all.
         """
         for path in (self.output, self.errors, self._old):
             _cut_torn(path)
-        marks = dict(_answers(self.output))
+        marks = {key: mark for _, key, mark in _results(self.output) if key is not None}
         if not marks and not self.errors.exists() and not self._old.exists():
             return set()
         asked = {request.custom_id: request.mark for request in requests}
-        stale = {key for key, mark in marks.items() if _is_other(mark, asked.get(key))}
+        stale = {
+            key
+            for key, mark in marks.items()
+            if mark.startswith(MARK) and asked.get(key, mark) != mark
+        }
         self._put_aside(stale)
         answered = marks.keys() - stale
-        back = self._take_back(asked, answered)
-        _forget(self.errors, (set(islice(asked, most)) - answered) | back)
-        return answered | back
+        restored = self._restore(asked, answered)
+        _remove(self.errors, (set(islice(asked, most)) - answered) | restored)
+        return answered | restored
 
     def _put_aside(self, ids: set[str]) -> None:
-        """Move answers to a file of their own, where each stands once: they were paid."""
-        if not ids:
-            return
-        kept = set(_answers(self._old))
-        with self.output.open("rb") as file, self._old.open("ab") as old:
-            for line in file:
-                if (key := _answer(line))[0] in ids and key not in kept:
-                    old.write(line)
-        _forget(self.output, ids)
+        """Move answers to a file of their own, once each: they were paid for."""
+        if ids:
+            kept = {(key, mark) for _, key, mark in _results(self._old)}
+            with self._old.open("ab") as old:
+                for line, key, mark in _results(self.output):
+                    if key in ids and (key, mark) not in kept:
+                        old.write(line)
+            _remove(self.output, ids)
 
-    def _take_back(self, asked: Mapping[str, str], answered: Set[str]) -> set[str]:
-        """Copy the answers to what is asked by now out of those that were put aside."""
-        back: set[str] = set()
-        if self._old.exists():
-            with self._old.open("rb") as file:
-                for line in file:
-                    key, mark = _answer(line)
-                    if key and asked.get(key) == mark and key not in answered and key not in back:
-                        back.add(key)
-                        self.append(line, is_good=True)
-        return back
+    def _restore(self, asked: Mapping[str, str], answered: Set[str]) -> set[str]:
+        """Copy the answers to current prompts back from those that were put aside."""
+        restored: set[str] = set()
+        for line, key, mark in _results(self._old):
+            if key and asked.get(key) == mark and not (key in answered or key in restored):
+                restored.add(key)
+                self.append(line, is_good=True)
+        return restored
 
     def append(self, line: bytes, *, is_good: bool) -> None:
         """Write one line to the output or the error file."""
@@ -162,13 +161,13 @@ class LiveFiles:
             while line:
                 line = line[os.write(handle, line) :]
         except BaseException:
-            # Half a line would spoil the one that is written next.
+            # The rest of a line would spoil the next one.
             os.ftruncate(handle, size)
             raise
 
 
 def _cut_torn(path: Path) -> None:
-    """Cut a file behind its last newline."""
+    """Cut a file after its last newline."""
     if not path.exists():
         return
     with path.open("r+b") as file:
@@ -176,34 +175,25 @@ def _cut_torn(path: Path) -> None:
         file.truncate(size)
 
 
-def _is_other(mark: str, asked: str | None) -> bool:
-    """Tell whether an answer is one of ours, to another request than is asked now."""
-    return asked is not None and mark.startswith(MARK) and mark != asked
-
-
-def _forget(path: Path, ids: set[str]) -> None:
-    """Take the lines of some ids out of a file; nothing is left of one that is empty then."""
+def _remove(path: Path, ids: set[str]) -> None:
+    """Remove the lines with some ids from a file, and the file itself if it is empty then."""
     if not path.exists():
         return
-    if not ids.isdisjoint(key for key, _ in _answers(path)):
-        temporary = path.with_name(f".{path.name}.tmp")
-        with path.open("rb") as old, temporary.open("wb") as new:
-            new.writelines(line for line in old if _answer(line)[0] not in ids)
-        temporary.replace(path)
+    if not ids.isdisjoint(key for _, key, _ in _results(path) if key is not None):
+        with whole(path) as new:
+            new.writelines(line for line, key, _ in _results(path) if key not in ids)
     if not path.stat().st_size:
         path.unlink()
 
 
-def _answers(path: Path) -> Iterator[tuple[str, str]]:
-    """Read the ``custom_id`` and the ``id`` of each line that has them."""
+def _results(path: Path) -> Iterator[tuple[bytes, str | None, str]]:
+    """Read each line of a file that may not exist, with its ``custom_id`` and ``id``."""
     if path.exists():
         with path.open("rb") as file:
-            yield from ((key, mark) for key, mark in map(_answer, file) if key is not None)
-
-
-def _answer(line: bytes) -> tuple[str | None, str]:
-    try:
-        value = json.loads(line)
-        return str(value["custom_id"]), str(value.get("id"))
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
-        return None, ""
+            for line in file:
+                try:
+                    value = json.loads(line)
+                    key, mark = str(value["custom_id"]), str(value.get("id"))
+                except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+                    key, mark = None, ""
+                yield line, key, mark

@@ -1,4 +1,4 @@
-"""Find jobs again, show where they stand, and cancel them."""
+"""Load jobs, return their statuses, and cancel them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batch_frames.batches.client import NoBatchError, Service, batch_facts, settled_batch
-from batch_frames.batches.failures import failure_text, failures
+from batch_frames.batches.client import NoBatchError, Service, batch_facts, find_batch_with_retry
+from batch_frames.batches.failures import failures, failures_text
 from batch_frames.batches.job import ENDED, Job, Jobs
 from batch_frames.batches.ledger import Ledger, Ledgers
 from batch_frames.errors import BatchFramesError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from openai import OpenAI
 
-__all__ = ["cancel", "fresh", "job_list", "job_rows", "load_jobs", "retrieve", "status"]
+__all__ = ["cancel", "job_list", "job_rows", "load_jobs", "news_of", "retrieve", "status"]
 
 
 COUNTS = ("total", "completed", "failed")
@@ -29,15 +29,15 @@ STATUS_COLUMNS = ("shard", "batch_id", "status", *COUNTS, "age", "expires", "err
 
 
 def load_jobs(path: Paths) -> list[Job]:
-    """Load jobs from the ledger beside their shards, as it last knew them.
+    """Load jobs from the ledger next to their shards, as last noted there.
 
     Args:
-        path: A ledger (``"out/reviews.jobs.jsonl"``), the path that was saved to
+        path: A ledger (``"out/reviews.jobs.jsonl"``), the path passed to ``save_to_file``
             (``"out/reviews.jsonl"``), shards, a folder, a glob, or a list of these.
 
     Returns:
-        The jobs in the order in which they were submitted; ``status`` and ``wait`` ask the service
-        for news of them.
+        The jobs in the order in which they were submitted; ``status`` and ``wait`` refresh them
+        from the service.
 
     Raises:
         FileNotFoundError: If there is no such ledger.
@@ -59,7 +59,7 @@ def _jobs_of(path: Path, ledgers: Ledgers) -> list[Job]:
     if path.is_file() and not path.name.endswith(LEDGER):
         job = ledgers.job_of(path)
         if job is None and not path.name.endswith(RESULT_ENDINGS):
-            raise BatchFramesError(f"'{path}' was not submitted; submit it first")
+            raise BatchFramesError(f"'{path}' was not submitted", hint="submit it first")
         return [] if job is None else [replace(job, path=path)]
     if not path.exists() and ledger_path(path).is_file():
         return ledgers[ledger_path(path)].jobs
@@ -72,14 +72,12 @@ def _jobs_of(path: Path, ledgers: Ledgers) -> list[Job]:
 
 
 def job_list(jobs: Job | Iterable[Job], verb: str) -> list[Job]:
-    """List jobs that a user passed.
+    """Return the jobs that a user passed to a function, as a list.
 
     Raises:
         TypeError: If it is something else.
     """
-    if isinstance(jobs, Job):
-        return [jobs]
-    listed = [jobs] if isinstance(jobs, (str, os.PathLike)) else list(jobs)
+    listed = [jobs] if isinstance(jobs, (Job, str, os.PathLike)) else list(jobs)
     for job in listed:
         if not isinstance(job, Job):
             kind = type(job).__name__
@@ -87,38 +85,29 @@ def job_list(jobs: Job | Iterable[Job], verb: str) -> list[Job]:
     return [job for job in listed if isinstance(job, Job)]
 
 
-def fresh(service: Service, jobs: Iterable[Job]) -> list[Job]:
-    """Ask the service how the batches stand that had not ended when it was last asked."""
-    asked: dict[str, dict[str, Any]] = {}
-    listed = list(jobs)
-    for job in listed:
-        if (job.in_flight or _may_name_more(job)) and job.token not in asked:
-            asked[job.token] = retrieve(service, job)
-    return [replace(job, **asked.get(job.token, {})) for job in listed]
-
-
-def _may_name_more(job: Job) -> bool:
-    """Tell whether the service counts what should be in a file that it has not named so far."""
+def news_of(service: Service, job: Job) -> dict[str, Any]:
+    """Ask the service for a batch that may have changed; return nothing for one that has not."""
     lacks_output = bool(job.completed) and job.output_file_id is None
     lacks_errors = bool(job.failed) and job.error_file_id is None
-    return job.has_ended and job.batch_id is not None and (lacks_output or lacks_errors)
+    # Files may be named some time after the end.
+    may_name_more = job.has_ended and job.batch_id is not None and (lacks_output or lacks_errors)
+    return retrieve(service, job) if job.in_flight or may_name_more else {}
 
 
 def retrieve(service: Service, job: Job, **how: Any) -> dict[str, Any]:
-    """Ask for one batch, as ``Service.call`` does, and give what a job knows of it."""
-    facts = service.call(
+    """Ask for one batch, as ``Service.call`` does, and return what a job stores of it."""
+    return service.call(
         lambda api: _facts_of(job.batch_id, api.batches.retrieve(job.batch_id)),
         is_quick=True,
         **how,
     )
-    return {**facts, "errors": tuple(facts["errors"])}
 
 
 def _facts_of(batch_id: str | None, batch: Any) -> dict[str, Any]:
     facts = batch_facts(batch)
     if facts["batch_id"] != batch_id:
-        raise NoBatchError(f"asked for {batch_id}, the service answers {facts['batch_id']}")
-    return facts
+        raise NoBatchError(f"asked for {batch_id}, the service returned {facts['batch_id']}")
+    return {**facts, "errors": tuple(facts["errors"])}
 
 
 def status(jobs: Job | Iterable[Job], *, client: OpenAI | None = None) -> pd.DataFrame:
@@ -148,19 +137,23 @@ def status(jobs: Job | Iterable[Job], *, client: OpenAI | None = None) -> pd.Dat
 
 def job_rows(jobs: Job | Iterable[Job], *, client: OpenAI | None = None) -> list[dict[str, Any]]:
     """Return the rows of the table of ``status`` as dicts; unknown values are None."""
-    ledgers = Ledgers()
-    listed = [_as_known(job, ledgers) for job in job_list(jobs, "status")]
-    now = datetime.now(UTC)
+    ledgers, now = Ledgers(), datetime.now(UTC)
+    news: dict[str, dict[str, Any]] = {}
+    # The ledger may know more than when a job was loaded.
+    known = [
+        replace(ledgers.job_of(job.path) or job, path=job.path) for job in job_list(jobs, "status")
+    ]
     with Service(client, "status") as service:
-        return [_row(job, now) for job in fresh(service, listed)]
+        for job in known:
+            news[job.token] = news.get(job.token) or news_of(service, job)
+    return [_row(replace(job, **news[job.token]), now) for job in known]
 
 
 def _row(job: Job, now: datetime) -> dict[str, Any]:
     found = failures(job) if job.status == "failed" else []
-    more = f"; and {len(found) - 1:,} more" if len(found) > 1 else ""
     created, expires = map(_moment, (job.created_at, job.expires_at))
     age = created and max(timedelta(seconds=int((now - created).total_seconds())), timedelta(0))
-    errors = failure_text(found[0]) + more if found else None
+    errors = failures_text(found) or None
     counts = (job.total, job.completed, job.failed)
     values = (job.path.name, job.batch_id, job.state, *counts, age, expires, errors)
     return dict(zip(STATUS_COLUMNS, values, strict=True))
@@ -170,27 +163,21 @@ def _moment(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
-def _as_known(job: Job, ledgers: Ledgers) -> Job:
-    """Take what the ledger knows, which may be more than when the job was loaded."""
-    known = ledgers.job_of(job.path)
-    return job if known is None else replace(known, path=job.path)
-
-
 def cancel(jobs: Job | Iterable[Job], *, client: OpenAI | None = None) -> list[Job]:
-    """Cancel batches that have not ended, and shards that wait for their turn.
+    """Cancel batches that are still running, and shards that are waiting to be sent.
 
-    What was answered before can be downloaded once the service has the batch ``cancelled``.
+    Requests answered before can be downloaded once the status of the batch is ``cancelled``.
 
     Args:
         jobs: What ``submit`` or ``load_jobs`` returned.
         client: As for ``submit``.
 
     Returns:
-        The jobs as they stand now.
+        The jobs with their new statuses.
 
     Raises:
-        BatchFramesError: If another process is at work on the ledger.
-        openai.APIError: As the SDK says it.
+        BatchFramesError: If another process is using the ledger.
+        openai.APIError: Passed through from the SDK.
     """
     done: list[Job] = []
     with Service(client, "cancel") as service:
@@ -203,12 +190,12 @@ def cancel(jobs: Job | Iterable[Job], *, client: OpenAI | None = None) -> list[J
 
 def _cancel(service: Service, ledger: Ledger, job: Job, path: Path) -> Job:
     if job.is_unsent and job.tried_at:
-        batch = settled_batch(service, ledger, job)
+        batch = find_batch_with_retry(service, ledger, job)
         if batch is not None:
             job = ledger.note("created", job, **batch_facts(batch))
     if job.is_unsent or job.is_refused:
         job = ledger.note("status", job, status="cancelled", batch_id=None, errors=[])
-    [job] = fresh(service, [job])
+    job = replace(job, **news_of(service, job))
     if job.in_flight and job.status != "cancelling":
         facts = service.call(lambda api: _cancel_call(api, job.batch_id))
         job = ledger.note("status", job, **facts)
@@ -216,7 +203,7 @@ def _cancel(service: Service, ledger: Ledger, job: Job, path: Path) -> Job:
 
 
 def _cancel_call(api: Any, batch_id: str | None) -> dict[str, Any]:
-    """Cancel a batch, unless it has ended meanwhile, which the service answers with an error."""
+    """Cancel a batch; the service's error is ignored if the batch has ended in the meantime."""
     try:
         return _facts_of(batch_id, api.batches.cancel(batch_id))
     except Exception as error:

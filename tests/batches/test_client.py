@@ -204,9 +204,7 @@ def test_an_address_that_is_no_api(monkeypatch: pytest.MonkeyPatch) -> None:
             bf.submit(save(), client=client)
         page.shutdown()
         thread.join()
-    assert str(caught.value) == (
-        "the service answers with text that is not JSON; check the base URL"
-    )
+    assert str(caught.value) == ("the service returned text that is not JSON; check base_url")
 
 
 @pytest.mark.parametrize("body", ODD)
@@ -229,7 +227,7 @@ def test_another_batch_is_no_answer(server: BatchServer, route: str) -> None:
     server.when(route, "asked", instead(other.shown(server.settings)), times=service.TRIES)
     with pytest.raises(bf.JobError) as caught:
         bf.cancel(jobs[0], client=server.client())
-    assert str(caught.value) == f"asked for {asked.id}, the service answers {other.id}"
+    assert str(caught.value) == f"asked for {asked.id}, the service returned {other.id}"
     assert bf.load_jobs("reviews.jsonl") == jobs
     assert [job.batch_id for job in wait(jobs, server)] == [asked.id, other.id]
 
@@ -246,9 +244,7 @@ def test_an_odd_list_does_not_say_that_there_is_no_batch(
     server.when("GET /batches", "asked", instead(body), times=None)
     with pytest.raises(bf.JobError) as caught:
         bf.submit(save("b.jsonl", per_shard=6), client=server.client())
-    assert str(caught.value) == (
-        "the service answers with something that is no list of batches; check the base URL"
-    )
+    assert str(caught.value) == ("the service did not return a list of batches; check base_url")
     assert len(server.batches) == 2
 
 

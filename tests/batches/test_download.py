@@ -93,8 +93,7 @@ def test_the_size_that_the_service_tells_is_checked(server: BatchServer) -> None
     with pytest.raises(bf.JobError) as caught:
         bf.download(jobs, client=server.client())
     assert str(caught.value) == (
-        f"'reviews.output.jsonl': {size - 10:,} bytes came of {size:,} that the service tells; "
-        "download it again"
+        f"'reviews.output.jsonl': received {size - 10:,} of {size:,} bytes; download it again"
     )
     assert names(sorted(Path().iterdir())) == ["reviews.jobs.jsonl", "reviews.jsonl"]
 
@@ -143,8 +142,8 @@ def test_files_that_are_named_late_are_waited_for(server: BatchServer) -> None:
     with pytest.raises(bf.JobError) as caught:
         bf.download(jobs, client=server.client())
     assert str(caught.value) == (
-        f"'reviews.jsonl' is completed, but the service names no result file of {batch.id} yet; "
-        "download it again later"
+        f"'reviews.jsonl' is completed, but the service has not named a result file of {batch.id} "
+        "yet; download it again later"
     )
     batch.output_file_id = named
     assert names(bf.download(jobs, client=server.client())) == ["reviews.output.jsonl"]
@@ -180,9 +179,9 @@ def test_a_service_without_error_files(server: BatchServer) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"<html>", "what came does not begin with '{'; download it again"),
-        (b'{"error": "no"}', "1 line came of 6 that the service counts; download it again"),
-        (b"", "0 lines came of 6 that the service counts; download it again"),
+        (b"<html>", "the content does not begin with '{'; download it again"),
+        (b'{"error": "no"}', "received 1 of 6 lines; download it again"),
+        (b"", "received 0 of 6 lines; download it again"),
     ],
 )
 def test_a_body_of_unknown_size_is_looked_at(

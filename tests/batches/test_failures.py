@@ -42,7 +42,8 @@ def test_a_failed_validation_names_shard_line_id_and_row(server: BatchServer) ->
     assert [e["message"] for e in error.errors] == said
     table = bf.status(jobs)
     assert table["errors"].isna().tolist() == [True, False]
-    assert table["errors"].iloc[1].endswith("[missing_required_parameter]; and 1 more")
+    assert table["errors"].iloc[1] in str(error)
+    assert table["errors"].iloc[1].endswith("[duplicate_custom_id]")
     with pytest.raises(bf.JobError) as again:
         bf.submit("reviews-*.jsonl")
     assert str(again.value) == str(error)
@@ -87,7 +88,7 @@ def test_many_errors_are_named_by_the_first(server: BatchServer) -> None:
         wait(bf.submit("bad.jsonl", client=server.client()), server)
     assert str(caught.value).count("bad.jsonl, line") == 3
     assert str(caught.value).endswith(
-        "; and 6 more; correct the requests, save and submit them again"
+        "; … and 6 more; correct the requests, save and submit them again"
     )
     assert [e["row"] for e in caught.value.errors] == list(range(9))
 

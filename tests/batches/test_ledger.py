@@ -155,7 +155,7 @@ def test_a_line_that_is_no_event_is_an_error(path: Path, line: str) -> None:
         file.write(line + "\n")
     with pytest.raises(bf.LineError) as caught:
         Ledger(path)
-    problem = "not an event of a ledger; take the line out, or bring the file back"
+    problem = "not an event of a ledger; remove the line, or restore the file"
     assert str(caught.value) == f"{path}, line 2: {problem}"
 
 

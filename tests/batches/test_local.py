@@ -181,7 +181,7 @@ def test_an_endpoint_that_is_not_there() -> None:
     with pytest.raises(bf.JobError) as caught:
         bf.run_local(save(100), base_url=url.replace("http://", "http://user:secret@"))
     assert str(caught.value) == (
-        f"{url} is not reached (Connection error.) and 0 requests were answered before; start it, "
+        f"{url} cannot be reached (Connection error.), 0 requests answered so far; start it, "
         "or correct base_url, and run again"
     )
     assert [path.name for path in Path().iterdir()] == ["reviews.jsonl"]
@@ -190,9 +190,7 @@ def test_an_endpoint_that_is_not_there() -> None:
 def test_an_endpoint_that_goes_away(server: BatchServer) -> None:
     """What was answered is kept, and the run ends soon."""
     server.when(CHAT, "asked", drop, times=None, after=20)
-    with pytest.raises(
-        bf.JobError, match=r"is not reached .* and 20 requests were answered before"
-    ):
+    with pytest.raises(bf.JobError, match=r"cannot be reached .*, 20 requests answered so far"):
         bf.run_local(save(500), client=server.client(), concurrency=2)
     assert sum(ids(Path("reviews.output.jsonl")).values()) == 20
     assert not Path("reviews.errors.jsonl").exists()
@@ -574,8 +572,8 @@ def test_an_endpoint_that_has_no_time_for_anything(server: BatchServer, status: 
     with pytest.raises(bf.JobError) as caught:
         bf.run_local(save(100), client=server.client(), concurrency=1)
     assert str(caught.value) == (
-        f"{server.url} answers {status} to one request after the other, and 3 requests were "
-        "answered before; wait, or lower concurrency, and run again"
+        f"{server.url} keeps answering {status}, 3 requests answered so far; "
+        "wait, or lower concurrency, and run again"
     )
     assert ids(Path("reviews.output.jsonl")) == Counter(["r0", "r1", "r2"])
     assert len(server.requests_log) == 3 + 4 * 6

@@ -144,14 +144,14 @@ def test_a_glob_without_request_files(server: BatchServer) -> None:
 def test_a_shard_that_changed_is_an_error_that_names_it(server: BatchServer) -> None:
     """Other content under a submitted name is refused, and nothing of the set is sent."""
     jobs = wait(bf.submit(save(), client=server.client()), server)
-    with pytest.warns(UserWarning, match="better save under another name"):
+    with pytest.warns(UserWarning, match="save under another name"):
         shards = save(text="Sing {}.")
     with pytest.raises(bf.BatchFramesError) as caught:
         bf.submit(shards, client=server.client())
     assert str(caught.value) == (
         f"'reviews-00001.jsonl' has changed since it was submitted as {jobs[0].batch_id}; save it "
-        "under another name (bf.download(bf.load_jobs('reviews.jobs.jsonl')) brings what it was "
-        "answered)"
+        "under another name (bf.download(bf.load_jobs('reviews.jobs.jsonl')) fetches the answers "
+        "so far)"
     )
     assert len(server.batches) == 3
     Path("reviews.jobs.jsonl").rename("old.jobs.jsonl")
@@ -169,8 +169,8 @@ def test_saving_over_requests_in_flight_is_refused(server: BatchServer) -> None:
         number = 2 if change == {"count": 2} else 1
         shard = f"reviews-0000{number}.jsonl"
         assert str(caught.value) == (
-            f"'{shard}' was submitted as {jobs[number - 1].batch_id} and has not ended; wait for "
-            "it, save under another name, or pass overwrite=True"
+            f"'{shard}' was submitted as {jobs[number - 1].batch_id} and is still running; wait "
+            "for it, save under another name, or pass overwrite=True"
         ), change
         assert {path: path.read_bytes() for path in Path().iterdir()} == before
     creator = bf.BatchCreator("m", None, system_prompt=None)
@@ -183,18 +183,18 @@ def test_saving_over_requests_in_flight_is_refused(server: BatchServer) -> None:
 def test_saving_is_free_once_the_batches_have_ended(server: BatchServer) -> None:
     """What has ended no longer holds its request file, but its results stay with other requests."""
     jobs = wait(bf.submit(save(), client=server.client()), server)
-    with pytest.warns(UserWarning, match="better save") as caught:
+    with pytest.warns(UserWarning, match="save under another name") as caught:
         assert len(save(text="Sing {}.")) == 3
     assert [str(one.message) for one in caught] == [
-        f"'reviews-0000{n}.jsonl' was submitted as {job.batch_id} with other requests than now, "
-        "and the results beside it answer those; better save under another name"
+        f"'reviews-0000{n}.jsonl' was submitted as {job.batch_id} with different requests, and "
+        "the results next to it belong to those; save under another name"
         for n, job in enumerate(jobs, 1)
     ]
     with pytest.warns(UserWarning, match="has changed") as caught:
         bf.download(jobs, client=server.client())
     assert [str(one.message) for one in caught] == [
         f"'reviews-0000{n}.jsonl' has changed since it was submitted as {job.batch_id}; the "
-        "results answer what it asked then"
+        "results belong to its earlier requests"
         for n, job in enumerate(jobs, 1)
     ]
 
@@ -237,15 +237,15 @@ def test_two_files_with_one_content_are_one_batch(server: BatchServer) -> None:
     [
         (
             {"metadata": {"batch_frames": "x"}},
-            "metadata: the key 'batch_frames' is taken; choose another",
+            "metadata: the key 'batch_frames' is reserved; choose another",
         ),
         (
             {"metadata": {str(n): "" for n in range(16)}},
-            "metadata: there are 16 keys; the service takes 16, one is ours",
+            "metadata must have at most 15 keys, not 16",
         ),
         (
             {"max_enqueued_tokens": 0},
-            "max_enqueued_tokens: must be a whole number from 1, not 0",
+            "max_enqueued_tokens must be a whole number from 1, not 0",
         ),
     ],
 )

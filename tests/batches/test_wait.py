@@ -104,15 +104,15 @@ def test_a_wait_that_takes_too_long(server: BatchServer) -> None:
     with pytest.raises(bf.WaitTimeout) as caught:
         wait(jobs, server, timeout=0.3)
     assert str(caught.value) == (
-        "1 of 3 batches had not ended after 0.3 seconds, 'reviews-00002.jsonl' is 'in_progress'; "
-        'to wait on, bf.wait(bf.load_jobs("reviews.jobs.jsonl"))'
+        "1 of 3 batches still running after 0.3 seconds, 'reviews-00002.jsonl' is 'in_progress'; "
+        'to keep waiting, call bf.wait(bf.load_jobs("reviews.jobs.jsonl"))'
     )
     assert caught.value.batch_id == jobs[1].batch_id
     assert isinstance(caught.value, TimeoutError)
     with pytest.raises(bf.JobError) as unfinished:
         bf.download(jobs, client=server.client())
     assert str(unfinished.value) == (
-        "1 batch has not ended, 'reviews-00002.jsonl' is 'in_progress'; wait for them first"
+        "1 batch is still running, 'reviews-00002.jsonl' is 'in_progress'; wait for them first"
     )
     assert sorted(path.name for path in Path().glob("*.output.jsonl")) == [
         "reviews-00001.output.jsonl",
@@ -151,10 +151,10 @@ with openai.OpenAI(base_url=sys.argv[1], api_key="test") as client:
     [
         (
             "GET /batches/{id}",
-            'interrupted: the batches go on; to follow them again, bf.wait(bf.load_jobs("reviews'
-            '.jobs.jsonl"))',
+            "interrupted: the batches are still running; to keep waiting, call "
+            'bf.wait(bf.load_jobs("reviews.jobs.jsonl"))',
         ),
-        ("POST /batches", "interrupted: what was sent is noted; to go on, submit again"),
+        ("POST /batches", "interrupted: what was sent is noted; to continue, submit again"),
     ],
 )
 def test_an_interrupt_says_how_to_go_on(server: BatchServer, route: str, said: str) -> None:
@@ -237,7 +237,7 @@ def test_a_ledger_that_is_gone(server: BatchServer) -> None:
     with pytest.raises(bf.BatchFramesError) as caught:
         wait(jobs, server)
     assert str(caught.value) == (
-        "'reviews.jobs.jsonl' knows nothing of 'reviews-00001.jsonl'; submit it"
+        "'reviews-00001.jsonl' is not in the ledger 'reviews.jobs.jsonl'; submit it first"
     )
 
 
@@ -296,7 +296,7 @@ def test_a_shard_that_is_never_taken_is_given_up(server: BatchServer) -> None:
         wait(jobs, server, timeout=60)
     last = server.batches[-1]
     assert str(caught.value) == (
-        "refused 5 times with none of these batches under way: reviews-00001.jsonl: "
+        "refused 5 times with none of these batches running: reviews-00001.jsonl: "
         f"{last.errors[0]['message']} [token_limit_exceeded]; wait again once others have ended, "
         "or save smaller files with limits=bf.Limits(nbytes=…)"
     )

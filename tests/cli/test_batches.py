@@ -152,7 +152,7 @@ def test_a_wait_that_takes_too_long(server: BatchServer) -> None:
     run("submit", "out")
     code, text = run("wait", "out", "--timeout", "0.05", "--poll", "0.01")
     assert code == 1
-    assert text.startswith("Error: 1 of 1 batch had not ended after 0.05 seconds")
+    assert text.startswith("Error: 1 of 1 batch still running after 0.05 seconds")
 
 
 def test_watching_shows_the_table_until_all_has_ended(server: BatchServer) -> None:
@@ -212,7 +212,7 @@ def test_address_and_key_may_be_options(
         (
             ("submit", "out", "--metadata", "batch_frames=1"),
             1,
-            "Error: metadata: the key 'batch_frames' is taken; choose another",
+            "Error: metadata: the key 'batch_frames' is reserved; choose another",
         ),
         (("run", "out", "-o", "t.txt"), 1, "Error: 't.txt' must end in .csv or .parquet"),
     ],
