@@ -20,6 +20,7 @@ from batch_frames.files.jsonl import (
     load_request,
     load_text,
     read_lines,
+    without_lone_surrogates,
 )
 from batch_frames.files.locks import locked
 from batch_frames.files.shards import Limits, RequestFile, Shard, ShardWriter, file_hash, read_shard
@@ -52,4 +53,5 @@ __all__ = [
     "result_files",
     "set_name",
     "whole",
+    "without_lone_surrogates",
 ]

@@ -26,6 +26,7 @@ __all__ = [
     "load_text",
     "open_lines",
     "read_lines",
+    "without_lone_surrogates",
 ]
 
 
@@ -109,6 +110,13 @@ def load_line(raw: bytes) -> Any:
         raise ValueError(f"not UTF-8 at byte {error.start:,}") from None
 
 
+def without_lone_surrogates(text: str) -> str:
+    """Replace each escape of a lone surrogate in JSON text by that of U+FFFD."""
+    if r"\u" not in text:
+        return text
+    return ESCAPE.sub(lambda found: r"\ufffd" if found["lone"] else found[0], text)
+
+
 def load_text(text: str) -> Any:
     """Parse JSON text with the standard library; a lone surrogate becomes U+FFFD.
 
@@ -116,9 +124,7 @@ def load_text(text: str) -> Any:
         ValueError: If it is not JSON, or nested too deep; the message says which.
     """
     try:
-        if "\\u" in text:
-            text = ESCAPE.sub(lambda found: r"\ufffd" if found["lone"] else found[0], text)
-        return json.loads(text, parse_int=_whole_number)
+        return json.loads(without_lone_surrogates(text), parse_int=_whole_number)
     except json.JSONDecodeError as error:
         problem = f"{error.msg.removesuffix(' at')} at character {error.pos:,}"
     except RecursionError:

@@ -8,17 +8,11 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Any
 
+from batch_frames.files import without_lone_surrogates
 from batch_frames.schemas.types import INTEGERS, Kind, compact
 
 __all__ = ["read_answer"]
 
-
-ESCAPE = re.compile(
-    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-    r"|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
-    re.DOTALL,
-)
-"""Any escape in a JSON string, by which the lone surrogates among them are found."""
 
 DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
@@ -76,9 +70,7 @@ def read_answer(text: str, kind: Kind) -> dict[str, Any]:
 
 def _load(text: str) -> Any:
     try:
-        if r"\u" in text:
-            text = ESCAPE.sub(_whole, text)
-        return DECODER.decode(text)
+        return DECODER.decode(without_lone_surrogates(text))
     except json.JSONDecodeError as error:
         problem = f"{error.msg} at character {error.pos:,}"
     except ValueError:
@@ -94,10 +86,6 @@ def _first(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=_first)
-
-
-def _whole(escape: re.Match[str]) -> str:
-    return r"\ufffd" if escape["lone"] else escape[0]
 
 
 def _check(value: Any, kind: Kind) -> Any:
