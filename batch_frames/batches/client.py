@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property, partial
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from batch_frames.batches.job import Job
 from batch_frames.batches.ledger import Ledger
@@ -72,7 +72,7 @@ class Service:
         if client is not None and (given.startswith("Async") or not hasattr(client, "batches")):
             raise TypeError(f"{verb} takes an openai.OpenAI client, not {given}")
 
-    def __enter__(self) -> Service:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

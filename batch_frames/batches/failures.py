@@ -98,25 +98,17 @@ def _requests_before(job: Job) -> int | None:
     name, own = set_name(job.path)
     if own is None:
         return 0
+    shards = (job.path.with_name(f"{name}-{number:05}.jsonl") for number in range(1, own))
     try:
         ledger = Ledger(ledger_path(job.path))
+        return sum(_requests(ledger, shard) for shard in shards)
     except (LineError, OSError):
         return None
-    before = 0
-    for number in range(1, own):
-        count = _requests(ledger, job.path.with_name(f"{name}-{number:05}.jsonl"))
-        if count is None:
-            return None
-        before += count
-    return before
 
 
-def _requests(ledger: Ledger, shard: Path) -> int | None:
+def _requests(ledger: Ledger, shard: Path) -> int:
     known = ledger.job_of(shard.name)
     if known is not None:
         return known.requests
-    try:
-        with shard.open("rb") as file:
-            return sum(block.count(b"\n") for block in iter(lambda: file.read(BLOCK), b""))
-    except OSError:
-        return None
+    with shard.open("rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(BLOCK), b""))

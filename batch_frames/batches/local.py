@@ -149,7 +149,8 @@ class LiveRun:
 
         try:
             for request in requests:
-                self._asker.prepare()
+                # Made here, so that the threads do not make several clients.
+                assert self._asker.api
                 # Added before it is submitted, so that an interrupt in between loses no answer.
                 one: Future[Answer] = Future()
                 pending.add(one)

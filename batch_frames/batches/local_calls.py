@@ -61,8 +61,8 @@ class Answer:
         return self.is_unreached or self.status in OVERLOADED
 
 
-class Asker:
-    """Send requests to one endpoint; it may be used from several threads.
+class Asker(Service):
+    """A live endpoint that requests are sent to; it may be used from several threads.
 
     Args:
         client: An ``openai.OpenAI``; None makes one.
@@ -72,26 +72,15 @@ class Asker:
     def __init__(self, client: Any, base_url: str | None) -> None:
         if client is not None and base_url is not None:
             raise TypeError("pass client or base_url, not both")
-        self._service = Service(client, "run_local", base_url=base_url)
+        super().__init__(client, "run_local", base_url=base_url)
         self._stopped = threading.Event()
-
-    def __enter__(self) -> Asker:
-        self._service.__enter__()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._service.__exit__(*exc)
 
     @property
     def place(self) -> str:
         """The address of the endpoint, without user name, password and query."""
-        url = self._service.api.base_url
+        url = self.api.base_url
         port = "" if url.port is None else f":{url.port}"
         return f"{url.scheme}://{url.host}{port}{url.path}".rstrip("/")
-
-    def prepare(self) -> None:
-        """Make the client, so that the threads do not make several."""
-        assert self._service.api
 
     def ask(self, request: Request) -> Answer:
         """Send one request, retrying where that may help, and return the outcome."""
@@ -100,7 +89,7 @@ class Asker:
         def send() -> Answer:
             nonlocal tried
             tried += 1
-            return _answer(request, self._service.call(partial(_post, request), tries=1), None)
+            return _answer(request, self.call(partial(_post, request), tries=1), None)
 
         def pause(seconds: float, error: Exception) -> None:
             is_unreached = _response_of(error) is None and tried >= UNREACHED_TRIES
@@ -108,10 +97,10 @@ class Asker:
                 raise error
 
         try:
-            return self._service.attempts(send, first=PAUSE, pause=pause)
+            return self.attempts(send, first=PAUSE, pause=pause)
         except Exception as error:
             response = _response_of(error)
-            if response is None and self._service.retry_pause(error) is None:
+            if response is None and self.retry_pause(error) is None:
                 raise
             return _failure(request, response, error)
 

@@ -111,7 +111,7 @@ def _send_all(
                 service,
                 ledger,
                 [file.path.name for other, file in pairs if other is ledger],
-                enqueued=sum(job.estimated_tokens for job in ledger.jobs if job.in_flight),
+                sum(job.estimated_tokens for job in ledger.jobs if job.in_flight),
                 sent=lambda job: bar.update(job.requests),
             )
 
@@ -196,8 +196,8 @@ def send_waiting(
     service: Service,
     ledger: Ledger,
     shards: Iterable[str],
-    *,
     enqueued: int,
+    *,
     room: int | None = None,
     sent: Callable[[Job], object] = lambda job: None,
 ) -> None:

@@ -167,7 +167,8 @@ class Waiter:
     def _jobs(self, queue: Queue | None = None) -> list[Job]:
         """Return the current jobs, each batch once, of one queue or of all."""
         queues = self._queues.values() if queue is None else [queue]
-        return [job for one in queues for job in distinct(map(self._job_of, _paths_of(one)))]
+        paths = ([one.ledger.path.with_name(shard) for shard in one.shards] for one in queues)
+        return [job for listed in paths for job in distinct(map(self._job_of, listed))]
 
     def _enqueued(self, queue: Queue) -> int:
         """Return how many tokens of a queue the service has."""
@@ -244,13 +245,8 @@ class Waiter:
                 raise
 
     def _send_unsent(self, queue: Queue) -> None:
-        send_waiting(
-            self._service,
-            queue.ledger,
-            queue.shards,
-            enqueued=self._enqueued(queue),
-            room=queue.room,
-        )
+        enqueued = self._enqueued(queue)
+        send_waiting(self._service, queue.ledger, queue.shards, enqueued, room=queue.room)
 
     def _hold(self, seconds: float, error: Exception) -> None:
         self._show(f"asking again after: {error}")
@@ -285,10 +281,6 @@ class Waiter:
         bar.set_postfix_str(f"{text}; {note}" if note else text, refresh=False)
         if not bar.disable and time.time() >= bar.start_t + bar.delay:
             bar.refresh()
-
-
-def _paths_of(queue: Queue) -> list[Path]:
-    return [queue.ledger.path.with_name(shard) for shard in queue.shards]
 
 
 def _refused_error(refused: list[Job], refusals: int) -> JobError:
