@@ -39,9 +39,6 @@ def instead(body: dict[str, Any]) -> Callable[[], None]:
     return action
 
 
-# What the service does
-
-
 @pytest.mark.parametrize(
     "fault",
     [reply(503), reply(429, Retry_After="0"), reply(408), drop],
@@ -105,9 +102,6 @@ def test_a_refusal_is_told_at_once_as_the_sdk_says_it(
     assert len(server.batches) == 3
 
 
-# Keys, clients and interrupts
-
-
 def test_the_key_appears_nowhere(server: BatchServer, capfd: pytest.CaptureFixture[str]) -> None:
     """Neither files nor representations, cards, errors and outputs show the key."""
     key = server.settings.key = "sk-secret-334"
@@ -166,9 +160,6 @@ def test_without_the_sdk_the_error_is_the_command_that_installs_it() -> None:
         "batch_frames.errors.MissingExtra: submit needs the openai SDK; "
         'pip install "batch-frames[openai]"'
     )
-
-
-# Rarer turns
 
 
 def test_a_pause_that_is_asked_for_as_a_date(server: BatchServer) -> None:

@@ -18,9 +18,6 @@ from tests.support.jobs import ids, names, save, wait
 pytestmark = pytest.mark.usefixtures("folder")
 
 
-# What the service does
-
-
 @pytest.mark.parametrize("ending", ["expired", "cancelled"])
 def test_what_finished_before_the_end_is_kept(server: BatchServer, ending: str) -> None:
     """Of a batch that expired or was cancelled, the finished part is downloaded."""
@@ -47,9 +44,6 @@ def test_no_file_where_there_are_no_lines(server: BatchServer) -> None:
     jobs = wait(bf.submit(bad, client=server.client()), server)
     assert [job.status for job in jobs] == ["completed"]
     assert names(bf.download(jobs, client=server.client())) == ["bad.errors.jsonl"]
-
-
-# Downloads
 
 
 def test_a_download_goes_on_where_it_broke_off(server: BatchServer) -> None:
@@ -103,9 +97,6 @@ def test_a_service_that_does_not_tell_sizes(server: BatchServer) -> None:
     jobs = wait(bf.submit(save(per_shard=6), client=server.client()), server)
     server.when("GET /files/{id}", "asked", reply(404), times=None)
     assert ids(bf.download(jobs, client=server.client())) == Counter(f"r{n}" for n in range(6))
-
-
-# Rarer turns
 
 
 def test_a_download_that_is_refused(server: BatchServer) -> None:

@@ -15,9 +15,6 @@ from tests.support.jobs import bad_shards, ids, names, save, save_lines, wait
 pytestmark = pytest.mark.usefixtures("folder")
 
 
-# What goes wrong with requests
-
-
 def test_a_failed_validation_names_shard_line_id_and_row(server: BatchServer) -> None:
     """It is raised after the others have ended; every entry is told with its row in the set."""
     jobs = bf.submit(bad_shards(), client=server.client())
@@ -93,9 +90,6 @@ def test_many_errors_are_named_by_the_first(server: BatchServer) -> None:
     assert [e["row"] for e in caught.value.errors] == list(range(9))
 
 
-# Keys, clients and interrupts
-
-
 def test_what_a_service_says_need_not_be_text(server: BatchServer) -> None:
     """A message with half a surrogate pair is noted and told like any other."""
     jobs = bf.submit(bad_shards(), client=server.client())
@@ -108,9 +102,6 @@ def test_what_a_service_says_need_not_be_text(server: BatchServer) -> None:
         wait(jobs, server)
     assert "more-00001.jsonl: \ud83d? [odd]" in str(caught.value)
     assert bf.load_jobs("more.jsonl")[0].errors[0]["message"] == "\ud83d?"
-
-
-# Rarer turns
 
 
 def test_rows_are_counted_over_the_files_that_stand_there(server: BatchServer) -> None:

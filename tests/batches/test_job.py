@@ -16,9 +16,6 @@ from tests.support.jobs import names, save, wait
 pytestmark = pytest.mark.usefixtures("folder")
 
 
-# The straight way
-
-
 def test_all_verbs_may_be_called_again(server: BatchServer) -> None:
     """Called again, nothing is sent, asked or fetched, and no client is needed any more."""
     shards = save()

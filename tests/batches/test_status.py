@@ -17,9 +17,6 @@ from tests.support.jobs import events, save, wait
 pytestmark = pytest.mark.usefixtures("folder")
 
 
-# The straight way
-
-
 def test_jobs_are_loaded_in_any_process(server: BatchServer) -> None:
     """A ledger, the name that was saved to, shards, a folder and globs all lead to the jobs."""
     shards = save("out/reviews.jsonl")
@@ -81,9 +78,6 @@ def test_status_is_a_table(server: BatchServer) -> None:
     assert events() == ["intent"] * 3 + ["uploaded", "creating", "created"], "nothing is noted"
 
 
-# What the service does
-
-
 def test_cancel_takes_what_waits_from_the_queue(server: BatchServer) -> None:
     """A shard that was not sent never will be, unless it is submitted again."""
     jobs = bf.submit(save(), client=server.client(), max_enqueued_tokens=1)
@@ -102,9 +96,6 @@ def test_cancel_of_what_has_just_ended(server: BatchServer) -> None:
     server.when("POST /batches/{id}/cancel", "asked", server.finish)
     [job] = bf.cancel(jobs, client=server.client())
     assert job.status == "completed"
-
-
-# Rarer turns
 
 
 @pytest.mark.parametrize("was_made", [True, False])

@@ -19,9 +19,6 @@ pytestmark = pytest.mark.usefixtures("folder")
 ENDS = ("output.jsonl", "errors.jsonl")
 
 
-# The straight way
-
-
 def test_from_shards_to_results(server: BatchServer) -> None:
     """Each shard gets a batch, and each request comes back once."""
     server.settings.fail_every = 2
@@ -65,9 +62,6 @@ def test_a_notebook_cell_may_run_again(server: BatchServer) -> None:
     jobs = bf.submit(save(), client=server.client())
     assert bf.submit(save(), client=server.client()) == jobs
     assert len(server.batches) == 3
-
-
-# What is a request file, and what has changed
 
 
 def test_what_stands_beside_request_files_is_passed_over(server: BatchServer) -> None:
@@ -256,9 +250,6 @@ def test_settings_that_cannot_be(options: dict[str, Any], text: str) -> None:
     assert str(caught.value) == text
 
 
-# What goes wrong with requests
-
-
 def test_an_upload_that_is_gone_is_made_anew(server: BatchServer) -> None:
     """A month after an interrupted submit, the uploaded file is no longer there."""
     server.when("POST /batches", "asked", reply(400, "Not today."))
@@ -270,9 +261,6 @@ def test_an_upload_that_is_gone_is_made_anew(server: BatchServer) -> None:
     [job] = wait(bf.submit(shard, client=server.client()), server)
     assert job.status == "completed"
     assert [len(server.uploads), len(server.batches)] == [2, 1]
-
-
-# Rarer turns
 
 
 @pytest.mark.parametrize("one", [True, False])

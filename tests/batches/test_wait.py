@@ -24,9 +24,6 @@ from tests.support.jobs import events, ids, save, save_lines, wait
 pytestmark = pytest.mark.usefixtures("folder")
 
 
-# What goes wrong with requests
-
-
 @pytest.mark.parametrize("limit", [100, 130])
 def test_shards_above_the_token_limit_wait_their_turn(server: BatchServer, limit: int) -> None:
     """What the service refuses for its token limit is sent again as others end."""
@@ -81,9 +78,6 @@ def test_another_limit_holds_from_the_next_submit_on(server: BatchServer) -> Non
     assert all(job.batch_id for job in jobs)
 
 
-# What the service does
-
-
 def test_null_counts_and_unknown_statuses_break_nothing(server: BatchServer) -> None:
     """What a compatible service leaves out or calls by another name is waited through."""
     server.settings.null_counts = True
@@ -132,9 +126,6 @@ def test_waiting_needs_no_lock(server: BatchServer) -> None:
         assert [job.status for job in wait(jobs, server)] == ["completed"] * 3
         assert events() == before
     assert len(bf.download(jobs, client=server.client())) == 3
-
-
-# Keys, clients and interrupts
 
 
 INTERRUPTED = """
@@ -201,9 +192,6 @@ def test_looks_need_pauses(poll: float) -> None:
     with pytest.raises(ValueError) as caught:
         bf.wait([], poll=poll)
     assert str(caught.value) == f"poll must be a number of seconds above 0, not {poll!r}"
-
-
-# Rarer turns
 
 
 def test_a_shard_that_cannot_be_sent_meanwhile_is_sent_later(server: BatchServer) -> None:

@@ -12,8 +12,6 @@ import pytest
 import batch_frames as bf
 from tests.support.table_files import Read, batch_of, rows_of, save
 
-# Which files
-
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -24,8 +24,6 @@ from tests.support.frames import (
     written,
 )
 
-# Frames of many chunks
-
 
 def test_huge_rows_stand_among_small_ones() -> None:
     """Rows of five megabytes neither disturb their neighbours nor lose a byte."""

@@ -31,9 +31,6 @@ from tests.support.frames import (
 ADVICE = "an id must be text or a whole number"
 
 
-# Ids
-
-
 IDS: dict[str, tuple[Any, list[str]]] = {
     "text": (["007", " a ", "é😀", NASTY], ["007", " a ", "é😀", NASTY]),
     "objects": (objects("007", " a "), ["007", " a "]),

@@ -31,9 +31,6 @@ from tests.support.frames import (
 NEEDED = "frame must be a pandas DataFrame or have __arrow_c_stream__ (pyarrow, polars, DuckDB)"
 
 
-# Columns and frames
-
-
 COLUMNS = ["id", "title", "review_text", "stars"]
 
 
@@ -164,9 +161,6 @@ def test_an_empty_frame_makes_an_empty_file(kind: str) -> None:
         frame = KINDS[kind](table)
     with warns("there are no requests: the file is empty"):
         assert written(frame, body=BODY) == b""
-
-
-# Frames of many chunks
 
 
 def test_the_frame_is_left_as_it_was() -> None:

@@ -29,8 +29,6 @@ from tests.support.table_files import (
     written,
 )
 
-# Parquet
-
 
 def test_parquet_row_groups_are_read_in_order(tmp_path: Path) -> None:
     """All rows of all row groups come out once and in order, with nulls left out."""

@@ -35,9 +35,6 @@ from tests.support.table_files import (
 DATA = Path(__file__).parents[2] / "data"
 
 
-# Columns
-
-
 @pytest.mark.parametrize(
     ("read", "kind"), [(bf.from_csv, "CSV"), (bf.from_parquet, "Parquet")], ids=["CSV", "Parquet"]
 )
