@@ -247,8 +247,11 @@ def test_a_list_without_batches_may_be_null(server: BatchServer) -> None:
     assert len(server.batches) == 1
 
 
-def test_a_list_that_cannot_be_turned_over(server: BatchServer) -> None:
+def test_a_list_that_cannot_be_turned_over(
+    server: BatchServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A service that gives the same page again and again is not asked for ever."""
+    monkeypatch.setattr(service, "SETTLE", 0.5)
     bf.submit(save("a.jsonl", per_shard=6), client=server.client())
     page = {"object": "list", "data": [server.batches[0].shown(server.settings)], "has_more": True}
     server.when("GET /batches", "asked", instead(page), times=None)

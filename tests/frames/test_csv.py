@@ -524,7 +524,7 @@ from batch_frames.errors import BatchFramesError
 from tests.support.marks import slow
 
 read = CsvBytes.read
-CsvBytes.read = lambda self, size: time.sleep(0.2) or read(self, size)
+CsvBytes.read = lambda self, size: time.sleep(0.1) or read(self, size)
 batches = CsvFile(Path(sys.argv[1]), ["id"]).batches()
 try:
     print(next(batches).num_rows > 0)
