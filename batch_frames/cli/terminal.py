@@ -55,19 +55,6 @@ output_option = click.option(
 
 NOT_REACHED = "check the network, or --base-url; what was done is noted"
 
-OPTIONS = {
-    'na="skip"': "--na skip",
-    "pass model=": "pass --model",
-    "overwrite=True": "--overwrite",
-    "retry_requests writes them": "batch-frames retry writes them",
-    "correct base_url": "correct --base-url",
-    'pass prefix="answer_", or columns= with those that you need': "pass --prefix answer_",
-    "pass json_schema=": "pass --json-schema",
-    "check id_column=": "check --id-column",
-    "read the file with read_requests": "put requests into a file of their own",
-    "read it with from_parquet": "its name must end in .parquet",
-}
-
 COMMANDS = {
     "read_requests": "read",
     "read_results": "read",
@@ -80,6 +67,7 @@ PYTHON = re.compile(
     r"""bf\.(?P<verb>\w+)\(bf\.load_jobs\((?P<paths>.+?)\)\)"""
     rf"""|\b(?P<function>{"|".join(COMMANDS)})\b"""
     r"""|\b(?P<option>[a-z]\w*)=(?P<value>"[^"]*"|'[^']*'|[\w.]*)"""
+    r"""|\b(?P<name>[a-z]+_[a-z_]+)\b"""
 )
 
 ONLY_PYTHON = re.compile(r"\bbf\.|\b(?:from_csv|from_dataframe|from_parquet|load_jobs)\b")
@@ -116,15 +104,13 @@ def _message(problem: Exception | str) -> str:
     if isinstance(problem, (BatchFramesError, BatchFramesWarning)) and problem.hint:
         ways = [way for part in problem.hint.split(", or ") if (way := _in_options(part))]
         text = "; ".join(filter(None, [text.removesuffix(f"; {problem.hint}"), ", or ".join(ways)]))
-    else:
-        for ours, theirs in OPTIONS.items():
-            text = text.replace(ours, theirs)
     return " ".join(text.split())
 
 
 def _in_options(hint: str) -> str | None:
     """Translate a hint from Python; None if this command has nothing like it."""
-    command = click.get_current_context().command
+    parameters = click.get_current_context().command.params
+    options = {option for parameter in parameters for option in parameter.opts}
     named = set()
 
     def translate(found: re.Match[str]) -> str:
@@ -133,13 +119,14 @@ def _in_options(hint: str) -> str | None:
             return f"batch-frames {found['verb']} {shlex.join(paths)}"
         if found["function"]:
             return f"batch-frames {COMMANDS[found['function']]}"
-        option = "--" + found["option"].replace("_", "-")
+        option = "--" + (found["option"] or found["name"]).replace("_", "-")
+        if found["name"]:
+            return option if option in options else found["name"]
         named.add(option)
         value = found["value"].strip("\"'")
         return option if value in ("", "True") else f"{option} {value}"
 
     hint = PYTHON.sub(translate, hint)
-    options = {option for parameter in command.params for option in parameter.opts}
     return hint if named <= options and not ONLY_PYTHON.search(hint) else None
 
 

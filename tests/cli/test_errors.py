@@ -1,10 +1,15 @@
 """What commands say when something is wrong, and their exit codes."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 
+import batch_frames as bf
+from batch_frames.cli import main, terminal
+from batch_frames.errors import BatchFramesWarning
 from tests.support.commands import CHATS, COLUMN, OUT, WRITE, Done, make_bad_files, run
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -347,3 +352,38 @@ def test_wrong_usage_is_code_two(arguments: tuple[str, ...], message: str) -> No
     assert usage.startswith("Usage: batch-frames ")
     assert error == f"Error: {message}"
     assert not Path("out.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "hint", "text"),
+    [
+        ("write", 'drop the row or pass na="skip"', "drop the row or pass --na skip"),
+        ("write", "pass model=", "pass --model"),
+        ("write", "wait for it, or pass overwrite=True", "wait for it, or pass --overwrite"),
+        ("read", "check id_column=", "check --id-column"),
+        ("read", "pass json_schema= for typed answers", "pass --json-schema for typed answers"),
+        ("retry", "pass json_schema= for typed answers", None),
+        ("read", 'pass prefix="a_", or columns= with some of them', "pass --prefix a_"),
+        ("run-local", "start it, or correct base_url", "start it, or correct --base-url"),
+        ("run", "retry_requests writes them again", "batch-frames retry writes them again"),
+        ("read", "read it with read_results", "read it with batch-frames read"),
+        ("write", "read it with from_parquet", None),
+        ("wait", "go on, or save less with limits=bf.Limits(nbytes=1)", "go on"),
+        (
+            "wait",
+            'call bf.wait(bf.load_jobs(["a_b.jobs.jsonl", "c d.jobs.jsonl"]))',
+            "call batch-frames wait a_b.jobs.jsonl 'c d.jobs.jsonl'",
+        ),
+        ("read", "check model_answer and custom_id", "check model_answer and custom_id"),
+    ],
+)
+@pytest.mark.parametrize("kind", [bf.BatchFramesError, BatchFramesWarning])
+def test_hints_speak_of_options(
+    kind: Callable[..., Exception], command: str, hint: str, text: str | None
+) -> None:
+    """A hint is translated, without what the command does not have; the message is untouched."""
+    problem = "row 0: column 'na=\"skip\"' is null"
+    with click.Context(main.commands[command]):
+        shown = terminal._message(kind(problem, hint=hint))
+        assert shown == problem + (f"; {text}" if text else "")
+        assert terminal._message(kind(f"{problem}; {hint}")) == f"{problem}; {hint}"
