@@ -441,7 +441,7 @@ def test_files_of_the_wrong_kind_are_errors(tmp_path: Path) -> None:
     with pytest.raises(bf.LineError) as caught:
         bf.retry_requests(requests, requests)
     assert str(caught.value) == (
-        f"{requests}, line 1: a request, not a result; read the file with read_requests"
+        f"{requests}, line 1: a request, not a result; put requests in a file of their own"
     )
     with pytest.raises(bf.LineError) as caught:
         bf.retry_requests(results, results)

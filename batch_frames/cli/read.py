@@ -11,6 +11,7 @@ import click
 from batch_frames.cli.terminal import (
     EXISTING_FILE,
     NEW_FILE,
+    check_csv,
     check_output,
     count_text,
     output_option,
@@ -115,6 +116,7 @@ def _read_results(
     )
     shown = _shown_columns(results)
     if join and id_column:
+        check_csv(join)
         table = to_dataframe(read_table(join, id_column), "pyarrow")
         if any(table.index.names):
             table = table.reset_index()

@@ -23,6 +23,7 @@ __all__ = [
     "EXISTING_FILE",
     "NEW_FILE",
     "PARQUET",
+    "check_csv",
     "check_output",
     "count_text",
     "output_option",
@@ -168,6 +169,15 @@ def count_text(count: int, noun: str = "request") -> str:
     """Write a number of requests, or of something else, in a column."""
     number, _, noun = counted(count, noun).partition(" ")
     return f"{number:>9} {noun}"
+
+
+def check_csv(path: Path) -> None:
+    """Refuse a Parquet file whose name does not say so."""
+    if path.is_file() and path.suffix not in PARQUET:
+        with path.open("rb") as file:
+            if file.read(4) == b"PAR1":
+                problem = "is a Parquet file; its name must end in .parquet"
+                raise click.ClickException(f"'{path}' {problem}")
 
 
 def check_output(output: Path | None, source: Path | None = None) -> None:

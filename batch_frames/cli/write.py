@@ -11,6 +11,7 @@ import click
 from batch_frames.cli.terminal import (
     EXISTING_FILE,
     PARQUET,
+    check_csv,
     plain_errors,
     print_shards,
     read_schema,
@@ -79,6 +80,7 @@ def write(
     from batch_frames.requests import from_csv, from_parquet
 
     with plain_errors():
+        check_csv(Path(source))
         read = from_parquet if _is_parquet(source) else from_csv
         batch = read(source, **_template_options(**options))
         limits = Limits(max_requests, max_bytes)

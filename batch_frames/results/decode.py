@@ -165,5 +165,5 @@ def _foreign(value: Mapping[str, Any]) -> str | None:
     if value.get("object") == "batch":
         return "a batch object, not a result; pass the files that it names"
     if not answers and ("body" in value or {"method", "url"} <= value.keys()):
-        return "a request, not a result; read the file with read_requests"
+        return "a request, not a result; put requests in a file of their own"
     return None

@@ -119,7 +119,7 @@ FIRST = len(CHATS.encode().split(b"\n")[0]) + 1
         ),
         (
             ("read", "mixed.jsonl"),
-            "mixed.jsonl, line 2: a request, not a result; put requests into a file of their own",
+            "mixed.jsonl, line 2: a request, not a result; put requests in a file of their own",
         ),
         (
             (*READ, "--requests", "results.jsonl"),

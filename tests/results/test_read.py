@@ -89,7 +89,7 @@ FOREIGN: list[tuple[Row, str]] = [
     *(
         (
             {"custom_id": "a", **others},
-            "a request, not a result; read the file with read_requests",
+            "a request, not a result; put requests in a file of their own",
         )
         for others in REQUESTS
     ),

@@ -49,7 +49,7 @@ def test_real_files_are_read_together() -> None:
     [
         ("*anthropic*", "a result of Anthropic's Message Batches, not of the OpenAI Batch API"),
         ("*vertex*", "a result of a Vertex AI batch prediction, not of the OpenAI Batch API"),
-        ("*_input*", "a request, not a result; read the file with read_requests"),
+        ("*_input*", "a request, not a result; put requests in a file of their own"),
         ("*batch_object*", "a batch object, not a result"),
         ("servers/*batch.json", "a batch object, not a result"),
     ],

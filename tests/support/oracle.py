@@ -203,7 +203,7 @@ def foreign(value: Row) -> str | None:
     if value.get("object") == "batch":
         return "a batch object, not a result; pass the files that it names"
     if ("body" in value or {"method", "url"} <= set(value)) and not answered:
-        return "a request, not a result; read the file with read_requests"
+        return "a request, not a result; put requests in a file of their own"
     return None
 
 
