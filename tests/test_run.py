@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 import batch_frames as bf
+from batch_frames.errors import BatchFramesWarning
 from tests.service.server import BatchServer
 
 FRAME = pd.DataFrame({"id": [7, 3, 5], "text": ["seven", "three", "five"]}, index=["x", "y", "z"])
@@ -196,3 +198,35 @@ def test_what_would_fail_later_fails_before(
         bf.run(frame, path, client=server.client(), **ASK)
     assert str(caught.value) == text
     assert server.requests_log == []
+
+
+def test_every_warning_points_at_the_call(server: BatchServer) -> None:
+    """Whatever part of the package warns, the line that is named is the user's."""
+
+    class Named(BaseModel):
+        model: str
+
+    frame = FRAME.assign(text=pd.Series(["seven", None, "five"], index=FRAME.index))
+    server.settings.fail_every = 2
+    ask = {**ASK, "client": server.client(), "na": "skip", "json_schema": Named}
+    del ask["model"]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        bf.run(frame, "a.jsonl", **ask)
+        bf.run(FRAME, "b.jsonl", client=server.client(), json_schema=Rating, **ASK)
+        bf.run(["a.jsonl", "b.jsonl"], client=server.client())
+        with pytest.raises(bf.BatchFramesError):
+            bf.run(FRAME[:0], "c.jsonl", **ASK)
+    assert {warning.filename for warning in caught} == {__file__}
+    assert {warning.category for warning in caught} == {BatchFramesWarning}
+    found = {str(warning.message)[:17] for warning in caught}
+    assert found == {
+        "model is left at ",
+        "skipped 1 row wit",
+        "1 of 2 requests h",
+        "1 of 3 requests h",
+        "answer column 'mo",
+        "dropped 2 results",
+        "the requests do n",
+        "there are no requ",
+    }

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from batch_frames.errors import BatchFramesError
 
 __all__ = ["locked"]
@@ -30,6 +28,8 @@ def locked(path: Path, problem: str, *, patience: float = 0.0) -> Iterator[None]
     Raises:
         BatchFramesError: If it does not.
     """
+    from filelock import FileLock, Timeout
+
     file = path.with_name(f".{path.name}.lock")
     owner = _owner(file)
     lock = FileLock(file, mode=0o666)

@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from batch_frames.arrow import TEXT
 from batch_frames.frames.arrow import ArrowSource
@@ -60,6 +59,8 @@ def read_table(path: Path, id_column: str) -> pa.Table:
     """
     if path.suffix in (".parquet", ".pq"):
         ParquetSource(path, id_column, [])
+        import pyarrow.parquet as pq
+
         return pq.read_table(path)
     names = CsvFile(path, [id_column]).header
     batches = list(CsvFile(path, names).batches())

@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 import batch_frames as bf
+from batch_frames import progress
 from batch_frames.batches import client as service
 from batch_frames.batches import local_calls as livecalls
 from batch_frames.cli import main
@@ -26,8 +27,9 @@ from tests.support.commands import NAMES
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stand in an empty folder, with short pauses and without a key."""
+    """Stand in an empty folder, with short pauses, without bars and without a key."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(progress, "DELAY", 60)
     monkeypatch.setattr(service, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(livecalls, "PAUSE", 0.01)
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):

@@ -67,6 +67,13 @@ def test_importing_loads_nothing_heavy() -> None:
     assert loaded("import batch_frames; dir(batch_frames)") == []
 
 
+def test_public_names_load_what_tables_need() -> None:
+    """Making requests and reading results are imported without what only some calls need."""
+    script = "import batch_frames as bf; bf.from_dataframe, bf.read_results, bf.submit, bf.run"
+    others = ("filelock", "pyarrow.parquet")
+    assert set(loaded(script, (*HEAVY, *others))) == {"msgspec", "numpy", "pandas", "pyarrow"}
+
+
 def test_constants_of_options_are_those_of_the_functions() -> None:
     """What help shows without loading the functions is what they have."""
     defaults = {option.name: option.default for option in main.commands["write"].params}
