@@ -15,7 +15,7 @@ from batch_frames.errors import BatchFramesWarning
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["how_to_go_on", "progress_bar", "warn"]
+__all__ = ["interrupt_hint", "progress_bar", "warn"]
 
 
 PACKAGE = str(Path(__file__).parent) + os.sep
@@ -50,7 +50,7 @@ def progress_bar(
 
 
 @contextmanager
-def how_to_go_on(text: str) -> Iterator[None]:
+def interrupt_hint(text: str) -> Iterator[None]:
     """Print a text to standard error when the code inside is interrupted from the keyboard."""
     try:
         yield

@@ -15,7 +15,7 @@ from batch_frames.batches.status import job_list, news_of
 from batch_frames.display import counted
 from batch_frames.errors import JobError
 from batch_frames.files import RESULT_ENDINGS, file_hash, ledger_path, whole
-from batch_frames.progress import how_to_go_on, progress_bar, warn
+from batch_frames.progress import interrupt_hint, progress_bar, warn
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -61,7 +61,7 @@ def download(
     bar = progress_bar("download", None, progress, unit="B")
     paths: dict[Path, None] = {}
     latest: list[Job] = []
-    hint = how_to_go_on("complete files are kept; to continue, download again")
+    hint = interrupt_hint("complete files are kept; to continue, download again")
     with Service(client, "download") as service, hint, bar:
         for path, listed in by_ledger.items():
             with Ledger(path).locked() as ledger:

@@ -16,7 +16,7 @@ from batch_frames.batches.local_files import LiveFiles, Request, requests_of
 from batch_frames.display import counted
 from batch_frames.errors import BatchFramesError, JobError
 from batch_frames.files import Paths, find_shards, ledger_path
-from batch_frames.progress import how_to_go_on, progress_bar
+from batch_frames.progress import interrupt_hint, progress_bar
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -85,7 +85,7 @@ def run_local(
         _check_unsent(path)
     found: list[Path] = []
     left = limit
-    hint = how_to_go_on("answers so far are kept; to continue, call run_local again")
+    hint = interrupt_hint("answers so far are kept; to continue, call run_local again")
     bar = progress_bar("run_local", limit, progress)
     with Asker(client, base_url) as asker, hint, bar:
         run = LiveRun(asker, concurrency, bar.update)

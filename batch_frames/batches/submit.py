@@ -18,7 +18,7 @@ from batch_frames.batches.ledger import Ledger
 from batch_frames.display import counted
 from batch_frames.errors import BatchFramesError
 from batch_frames.files import Paths, RequestFile, Shard, find_shards, ledger_path, read_shard
-from batch_frames.progress import how_to_go_on, progress_bar
+from batch_frames.progress import interrupt_hint, progress_bar
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -90,7 +90,7 @@ def submit(
         for ledger, file in pairs:
             _check_unchanged(ledger, file)
         _check_as_saved(given, files)
-        stack.enter_context(how_to_go_on("what was sent is noted; to continue, submit again"))
+        stack.enter_context(interrupt_hint("what was sent is noted; to continue, submit again"))
         for ledger, file in pairs:
             _plan(ledger, file, settings)
         _send_all(service, pairs, progress)

@@ -19,7 +19,7 @@ from batch_frames.batches.submit import send_again, send_waiting
 from batch_frames.display import counted
 from batch_frames.errors import BatchFramesError, JobError, WaitTimeout
 from batch_frames.files import ledger_path
-from batch_frames.progress import how_to_go_on, progress_bar
+from batch_frames.progress import interrupt_hint, progress_bar
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -73,7 +73,7 @@ def wait(
     total = sum(job.requests for job in distinct(listed))
     with Service(client, "wait") as service, progress_bar("wait", total, progress) as bar:
         waiter = Waiter(listed, service, bar, timeout, poll)
-        with how_to_go_on(f"the batches are still running; to keep waiting, {waiter.again}"):
+        with interrupt_hint(f"the batches are still running; to keep waiting, {waiter.again}"):
             found = waiter.run()
     if error := job_error(job for job in found if job.status == "failed"):
         raise error

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,25 +50,21 @@ def _with_client(command: Callable[..., None]) -> Callable[..., None]:
     @click.argument("paths", nargs=-1, required=True)
     @wraps(command)
     def call(base_url: str | None, api_key_env: str | None, **options: Any) -> None:
-        with plain_errors(), _client(base_url, api_key_env) as client:
+        with plain_errors(), ExitStack() as stack:
+            client = None
+            # Without these options, the SDK finds out itself what it needs.
+            if base_url or api_key_env:
+                import batch_frames.batches as batches
+
+                key = os.environ.get(api_key_env or "OPENAI_API_KEY")
+                if key is None and api_key_env:
+                    problem = f"the environment variable {api_key_env!r} is not set"
+                    raise click.UsageError(problem)
+                made = batches.make_client("this command", base_url, key or batches.NO_KEY)
+                client = stack.enter_context(made)
             command(client=client, **options)
 
     return call
-
-
-@contextmanager
-def _client(base_url: str | None, api_key_env: str | None) -> Iterator[Any]:
-    """Make a client where the user says more than the SDK finds out itself; None otherwise."""
-    from batch_frames.batches import NO_KEY, make_client
-
-    if base_url is None and api_key_env is None:
-        yield None
-        return
-    key = os.environ.get(api_key_env or "OPENAI_API_KEY")
-    if key is None and api_key_env is not None:
-        raise click.UsageError(f"the environment variable {api_key_env!r} is not set")
-    with make_client("this command", base_url, key or NO_KEY) as client:
-        yield client
 
 
 @click.command()

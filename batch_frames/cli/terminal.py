@@ -175,9 +175,9 @@ def check_csv(path: Path) -> None:
     """Refuse a Parquet file whose name does not say so."""
     if path.is_file() and path.suffix not in PARQUET:
         with path.open("rb") as file:
-            if file.read(4) == b"PAR1":
-                problem = "is a Parquet file; its name must end in .parquet"
-                raise click.ClickException(f"'{path}' {problem}")
+            is_parquet = file.read(4) == b"PAR1"
+        if is_parquet:
+            raise click.ClickException(f"'{path}' is a Parquet file; its name must end in .parquet")
 
 
 def check_output(output: Path | None, source: Path | None = None) -> None:

@@ -82,38 +82,31 @@ def write(
     with plain_errors():
         check_csv(Path(source))
         read = from_parquet if _is_parquet(source) else from_csv
-        batch = read(source, **_template_options(**options))
+        batch = read(source, **_template_options(options))
         limits = Limits(max_requests, max_bytes)
         shards = batch.save_to_file(target, limits=limits, overwrite=overwrite)
     print_shards(shards, to_stderr=target == "-")
 
 
-def _template_options(
-    prompt: str | None,
-    prompt_column: str | None,
-    system_prompt: str | None,
-    system_prompt_file: Path | None,
-    json_schema: Path | None,
-    body: tuple[str, ...],
-    **options: Any,
-) -> dict[str, Any]:
+def _template_options(options: dict[str, Any]) -> dict[str, Any]:
     """Return what ``from_csv`` takes; an option that was not given is left out."""
     from batch_frames.requests import fmt
 
-    if prompt is not None and prompt_column is not None:
+    prompt, column = options.pop("prompt"), options.pop("prompt_column")
+    if prompt is not None and column is not None:
         raise click.UsageError("pass --prompt or --prompt-column, not both")
     if prompt is not None and not fmt(prompt).names:
         raise click.UsageError("--prompt has no column in it; write {column}, or --prompt-column")
-    if system_prompt_file and system_prompt is not None:
-        raise click.UsageError("pass --system-prompt or --system-prompt-file, not both")
-    if system_prompt_file:
-        system_prompt = read_text(system_prompt_file).removesuffix("\n")
-    options |= {"system_prompt": system_prompt, "json_schema": read_schema(json_schema)}
+    if system_file := options.pop("system_prompt_file"):
+        if options["system_prompt"] is not None:
+            raise click.UsageError("pass --system-prompt or --system-prompt-file, not both")
+        options["system_prompt"] = read_text(system_file).removesuffix("\n")
+    options["json_schema"] = read_schema(options["json_schema"])
     given = {key: value for key, value in options.items() if value is not None}
     if given.get("reasoning_effort") == "":
         given["reasoning_effort"] = None
-    given["prompt_column"] = prompt_column if prompt is None else fmt(prompt)
-    given["body"] = dict(map(_body_key, body))
+    given["prompt_column"] = column if prompt is None else fmt(prompt)
+    given["body"] = dict(map(_body_key, options["body"]))
     if given["prompt_column"] is None and not given["body"]:
         raise click.UsageError("there is no prompt; pass --prompt-column or --prompt")
     return given

@@ -148,7 +148,7 @@ with openai.OpenAI(base_url=sys.argv[1], api_key="test") as client:
         ("POST /batches", "interrupted: what was sent is noted; to continue, submit again"),
     ],
 )
-def test_an_interrupt_says_how_to_go_on(server: BatchServer, route: str, said: str) -> None:
+def test_an_interrupt_says_interrupt_hint(server: BatchServer, route: str, said: str) -> None:
     """Control-C ends a verb as it ends anything else, after a word on how to go on."""
     save()
     command = [sys.executable, "-c", INTERRUPTED, server.url]
