@@ -23,8 +23,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """Run tests that are named one by one in this process, where they start at once."""
-    return 0 if all("::" in name for name in config.args) else None
+    """Run single tests and files in this process, where they start at once."""
+    return 0 if all("::" in name or name.endswith(".py") for name in config.args) else None
 
 
 @pytest.fixture
