@@ -223,14 +223,6 @@ class TestMissing:
             written = lines(table(p=[None, "x", None, "y"]), na="skip", **options)
         assert [json.loads(line)["custom_id"] for line in written] == ["b", "d"]
 
-    def test_the_first_skipped_rows_are_named(self) -> None:
-        """Three rows are named at most, of all chunks together."""
-        prompts = [None if n >= 500 else "x" for n in range(3_000)]
-        frame = pa.table({"id": range(3_000), "p": prompts})
-        named = "row 500, row 501, row 502, … and 2,497 more"
-        with pytest.warns(UserWarning, match=f"^skipped 2,500 rows without a prompt: {named}$"):
-            assert len(lines(frame, prompt_column="p", na="skip")) == 500
-
     def test_rows_keep_their_numbers_when_some_are_skipped(self) -> None:
         """An error behind skipped rows names the row of the table, in later chunks too."""
         count = 2_000
@@ -244,14 +236,6 @@ class TestMissing:
         error = caught.value
         assert str(error) == expected
         assert (error.row, error.column, error.custom_id) == (1_750, "n", "1750")
-
-    def test_the_first_of_several_columns_is_named(self) -> None:
-        """Of several columns in a prompt the first null by row is reported."""
-        frame = table(x=["a", "b", None], y=["a", None, "c"])
-        with pytest.raises(RequestError) as caught:
-            lines(frame, prompt_column=fmt("{x}{y}"))
-        expected = "row 1 (custom_id 'b'): column 'y' is null; drop the row or pass na=\"skip\""
-        assert str(caught.value) == expected
 
     @pytest.mark.parametrize("na", ["raise", "skip"])
     def test_a_null_hidden_in_a_dictionary(self, na: str) -> None:

@@ -190,18 +190,6 @@ def test_a_schema_changed_later_changes_no_line() -> None:
     assert saved(creator) == expected
 
 
-def test_a_pydantic_model_is_a_schema_too() -> None:
-    """A model class becomes a strict schema with its name."""
-    pydantic = pytest.importorskip("pydantic")
-    rating = pydantic.create_model("Rating", stars=(int, ...), why=(str, ...))
-    schema = creator_of([("a", "b")], json_schema=rating).preview_entry()["body"]
-    assert schema["response_format"]["type"] == "json_schema"
-    schema = schema["response_format"]["json_schema"]
-    assert (schema["name"], schema["strict"]) == ("Rating", True)
-    assert schema["schema"]["required"] == ["stars", "why"]
-    assert schema["schema"]["additionalProperties"] is False
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -7,7 +7,6 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -309,16 +308,6 @@ class TestBody:
         ]
         body = {"model": "m1", "seed": 5, "reasoning_effort": "low", "messages": messages}
         assert written == [dumped("a", body)]
-
-    def test_a_column_of_conversations(self) -> None:
-        """A column of messages becomes the whole conversation."""
-        messages = [[{"content": 'a"', "role": "user"}], [{"content": "b", "role": "user"}]]
-        expected = [
-            dumped(i, {"model": MODEL, "messages": m}) for i, m in zip("ab", messages, strict=True)
-        ]
-        assert lines(table(m=messages), body={"messages": col("m")}) == expected
-        frame = pd.DataFrame({"id": ["a", "b"], "m": messages})
-        assert lines(frame, body={"messages": col("m")}) == expected
 
     @pytest.mark.parametrize("value", [np.int64(3), np.float64(0.5), np.bool_(True)])
     def test_numpy_constants(self, value: Any) -> None:
