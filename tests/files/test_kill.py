@@ -157,6 +157,8 @@ def check_whole(before: Files, new: Files, now: Files) -> None:
     """Hold what must be true of the files after a kill, whenever it came."""
     torn = [n for n, content in now.items() if content not in (before.get(n), new.get(n))]
     assert not torn
+    numbered = sorted(now.keys() - {NAME})
+    assert numbered == [f"reviews-{n:05}.jsonl" for n in range(1, len(numbered) + 1)], "no gap"
     done = [now.get(name) == content for name, content in new.items()]
     if not any(done):
         assert now.keys() == before.keys(), "before the commit, the old set is intact"
