@@ -10,7 +10,6 @@ from typing import IO, Any, TypedDict
 import pyarrow as pa
 
 from batch_frames.arrow import TEXT, bytes_of
-from batch_frames.batches import refuse_in_flight
 from batch_frames.display import card_html, size_text
 from batch_frames.errors import BatchFramesError, RequestError, TemplateError
 from batch_frames.files import Limits, Shard
@@ -156,6 +155,9 @@ class BatchCreator:
                 from or whose batch is running would be replaced, standard output or a file object
                 would need more than one file, or a stream has already been read.
         """
+        # Not at the top: importing the public names stays quick.
+        from batch_frames.batches import refuse_in_flight
+
         return save_requests(
             self._blocks(),
             file_path,
