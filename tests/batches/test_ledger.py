@@ -17,6 +17,7 @@ from batch_frames.batches.job import Job, Settings
 from batch_frames.batches.ledger import Ledger
 from batch_frames.files.find import ledger_path
 from tests.service.server import BatchServer
+from tests.support.jobs import save
 
 HOLD = """
 import sys
@@ -199,3 +200,26 @@ def test_submit_meets_the_lock(path: Path, holder: subprocess.Popen[str]) -> Non
         assert server.requests_log == []
     text = f"'reviews.jobs.jsonl' is in use by process {holder.pid}; wait for it to end"
     assert str(caught.value) == text
+
+
+def test_each_step_is_on_the_disk_before_the_service_is_asked(
+    server: BatchServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even a computer that loses its power forgets that a batch may have been made."""
+    path, fsync = folder / "reviews.jobs.jsonl", os.fsync
+    synced: dict[int, int] = {}
+    sizes: list[tuple[int, int | None]] = []
+
+    def noted(handle: int) -> None:
+        fsync(handle)
+        synced[os.fstat(handle).st_ino] = os.fstat(handle).st_size
+
+    def asked() -> None:
+        sizes.append((path.stat().st_size, synced.get(path.stat().st_ino)))
+
+    monkeypatch.setattr(os, "fsync", noted)
+    for route in ("POST /files", "POST /batches"):
+        server.when(route, "asked", asked, times=None)
+    bf.submit(save(), client=server.client())
+    assert len(sizes) == 6
+    assert [on_disk for _, on_disk in sizes] == [size for size, _ in sizes]
