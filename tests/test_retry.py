@@ -546,6 +546,24 @@ def test_what_is_still_coming_is_not_paid_again(tmp_path: Path) -> None:
         assert retried.batch_id == server.batches[2].id
 
 
+def test_what_was_not_downloaded_is_not_paid_again(tmp_path: Path) -> None:
+    """Requests of a batch that has ended are left out until its results are here."""
+    creator = bf.BatchCreator("m", None, system_prompt=None)
+    for key in "abcd":
+        creator.add_entry(key, "hi")
+    shards = creator.save_to_file(tmp_path / "reviews.jsonl", limits=bf.Limits(requests=2))
+    with BatchServer(fail_every=2) as server:
+        client = server.client()
+        jobs = bf.wait(bf.submit(shards, client=client), client=client, poll=0.01)
+        first = bf.download(jobs[:1], client=client)
+        with pytest.warns(UserWarning, match="left out the requests of .*-00002.jsonl'"):
+            (again,) = bf.retry_requests(shards, first)
+        assert lines(again.path) == lines(shards[0].path)[1:]
+        both = bf.download(jobs, client=client)
+    (again,) = bf.retry_requests(shards, both)
+    assert lines(again.path) == [lines(shard.path)[1] for shard in shards]
+
+
 def test_a_round_in_flight_is_given_again(tmp_path: Path) -> None:
     """A cell that writes and submits a round may be run twice: the second time changes nothing."""
     creator = bf.BatchCreator("m", None, system_prompt=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -46,8 +47,11 @@ def test_no_file_where_there_are_no_lines(server: BatchServer) -> None:
     assert names(bf.download(jobs, client=server.client())) == ["bad.errors.jsonl"]
 
 
-def test_a_download_goes_on_where_it_broke_off(server: BatchServer) -> None:
+def test_a_download_goes_on_where_it_broke_off(
+    server: BatchServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A connection that drops in the middle of a body is taken up again, or begun anew."""
+    monkeypatch.setattr(sys.modules["batch_frames.batches.download"], "BLOCK", 64)
     jobs = wait(bf.submit(save(per_shard=6), client=server.client()), server)
     [whole] = bf.download(jobs, client=server.client())
     content = whole.read_bytes()
