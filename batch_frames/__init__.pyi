@@ -1,4 +1,3 @@
-from .batches import Job as Job
 from .batches import cancel as cancel
 from .batches import download as download
 from .batches import load_jobs as load_jobs
@@ -14,6 +13,7 @@ from .errors import MissingExtra as MissingExtra
 from .errors import RequestError as RequestError
 from .errors import TemplateError as TemplateError
 from .errors import WaitTimeout as WaitTimeout
+from .files import Job as Job
 from .files import Limits as Limits
 from .files import Shard as Shard
 from .requests import BatchCreator as BatchCreator

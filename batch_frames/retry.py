@@ -5,8 +5,9 @@ from __future__ import annotations
 import filecmp
 import re
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,27 +16,31 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_frames.arrow import bytes_of, constant, join
-from batch_frames.batches import Job, Ledgers
 from batch_frames.display import some_of
 from batch_frames.errors import RequestError
 from batch_frames.files import (
     LEDGER,
+    Job,
     Limits,
     Lines,
     Paths,
+    Records,
     Shard,
     ShardWriter,
+    line_hashes,
     open_store,
-    request_files,
+    pending_lines,
+    refuse_in_flight,
     result_files,
 )
 from batch_frames.progress import warn
-from batch_frames.requests import lines_with_ids, read_asked
+from batch_frames.requests import Asked, lines_with_ids, read_asked
 from batch_frames.results import (
     NOWHERE,
     RANKS,
     STATUSES,
     UNANSWERED,
+    KnownResults,
     best_rows,
     empty_piece,
     read_pieces,
@@ -49,32 +54,44 @@ __all__ = ["retry_requests"]
 
 LIMITS = Limits()
 
+COLUMNS = ["custom_id", "status", "status_code"]
+
+PASSING = (408, 409, 425, 429)
+"""HTTP statuses from 400 to 499 after which the same request may succeed."""
+
+SETTLED = -1
+"""The rank of what is not to be sent again."""
+
 
 def retry_requests(
     requests: Paths,
-    results: pd.DataFrame | Paths,
+    results: pd.DataFrame | Paths | None = None,
     path: str | Path | None = None,
     *,
-    statuses: Sequence[str] = UNANSWERED,
+    statuses: Sequence[str] | None = None,
+    permanent: bool = False,
     limits: Limits = LIMITS,
 ) -> list[Shard]:
     """Copy the requests that still lack a usable answer, byte for byte, into new request files.
 
     Of several results of a request the best one counts, so requests and results of earlier rounds
-    may be passed together. Memory grows with the number of ids only, not with the size of the
-    files. Requests whose batch is still running or not yet downloaded are skipped with a warning:
-    they are already paid for.
+    may be passed together; all results that the record next to the files knows count in any case.
+    Memory grows with the number of ids only, not with the size of the files. Requests whose batch
+    is still running or not yet downloaded are skipped with a warning: they are already paid for.
 
     Args:
         requests: The request files; results that a glob matches as well are ignored.
         results: What ``read_results`` returned, or the output and error files; request files that a
-            glob matches as well are ignored.
+            glob matches as well are ignored. None takes those that the record knows.
         path: The new file; it is split as ``save_to_file`` splits. None takes the next free of
             ``reviews.retry-1.jsonl``, ``reviews.retry-2.jsonl``, … next to the first request file,
-            unless the last of them already holds just these requests, and ``results`` has nothing
-            of it yet.
-        statuses: What is to be sent again. ``"missing"`` are requests without any result; a
-            malformed result has no id, so that its request is missing.
+            unless the last of them already holds just these requests, and has no results yet.
+        statuses: What is to be sent again; None takes all that are no usable answer. ``"missing"``
+            are requests without any result; a malformed result has no id, so that its request is
+            missing.
+        permanent: Whether to send what failed for good, too: with an HTTP status from 400 to 499
+            other than 408, 409, 425 and 429. It is sent in any case where ``statuses`` names
+            ``"http_error"``.
         limits: How large one file may become.
 
     Returns:
@@ -85,74 +102,118 @@ def retry_requests(
         LineError: If a request file or a result file holds something else.
         ValueError: If there is no such status.
     """
-    statuses = [statuses] if isinstance(statuses, str) else list(statuses)
-    for status in statuses:
-        if status not in RANKS:
-            raise ValueError(f"statuses: there is no {status!r}; there are {', '.join(STATUSES)}")
-    files = request_files(requests)
+    wanted = _ranks(statuses)
+    asked = read_asked(requests)
+    files = asked.files
     stem, rounds = _rounds(files[0])
     last = max(rounds, default=0)
-    wanted = [RANKS[status] for status in statuses]
-    if isinstance(results, pd.DataFrame):
-        sources, ids, ranks = [], result_ids(results), result_ranks(results)
-        names = results["file"].dropna().unique().tolist() if "file" in results else []
-    else:
-        sources = result_files(results)
-        names = list(map(str, sources))
-        ids, ranks = _read(sources, _answers(files, statuses))
-    best = _best(ids, ranks)
-    running = _running([*files, *chain.from_iterable(rounds.values())])
-    lines = _unanswered(files, best, wanted, _pending_ids(running, best[0]))
+    is_lasting = statuses is None and not permanent
+    outcomes, sources = _outcomes(asked, results, wanted)
+    pending = _pending(files)
+    lines = _unanswered(files, _best(outcomes, is_lasting), wanted, pending)
     target = files[0].with_name(f"{stem}.retry-{last + 1}.jsonl") if path is None else Path(path)
-    shards = _save(lines, target, [*files, *sources], limits)
+    shards = _save(lines, target, [*files, *map(Path, sources)], limits)
     before = rounds.get(last, []) if path is None else []
-    again = [Shard(job.path, job.requests, job.nbytes) for job in running if job.path in before]
+    again = [a.job.shard for a in pending if a.job.path in before]
     if again and not shards:
         return again
-    if running:
-        listed = some_of([f"'{job.path}'" for job in running])
+    if left_out := [f"'{one.job.path}'" for one in pending if one.counts]:
+        listed = some_of(left_out)
         hint = "wait for the batches and download them"
         warn(f"left out the requests of {listed}, which may still be answered", hint)
     name = f"{stem}.retry-{last}"
-    is_over = any(Path(n).name.startswith((f"{name}.", f"{name}-")) for n in names)
+    is_over = any(Path(n).name.startswith((f"{name}.", f"{name}-")) for n in sources)
     return shards if is_over or set(before) & set(files) else _reused(shards, before)
 
 
-def _read(files: Sequence[Path], answers: Answers | None) -> tuple[pa.Array, npt.NDArray[np.int8]]:
-    """Read only ids and statuses from result files."""
-    pieces = (p.select(["custom_id", "status"]) for p in read_pieces(files, answers))
-    table = pa.concat_tables([empty_piece().select(["custom_id", "status"]), *pieces])
-    return table["custom_id"].combine_chunks(), table["status"].to_numpy().astype(np.int8)
+def _ranks(statuses: Sequence[str] | None) -> list[int]:
+    if statuses is None:
+        statuses = UNANSWERED
+    listed = [statuses] if isinstance(statuses, str) else list(statuses)
+    for status in listed:
+        if status not in RANKS:
+            raise ValueError(f"statuses: there is no {status!r}; there are {', '.join(STATUSES)}")
+    return [RANKS[status] for status in listed]
 
 
-def _answers(files: Sequence[Path], statuses: Sequence[str]) -> Answers | None:
-    if not {"ok", "invalid_json"} & set(statuses):
-        return None
-    schema = read_asked(files).schema
-    return None if schema is None else Answers(schema)
+class Outcomes(NamedTuple):
+    """What came back.
+
+    Attributes:
+        ids: The ``custom_id``s of the results.
+        ranks: Their statuses.
+        lasting: Which of them are errors that would only come again.
+    """
+
+    ids: pa.Array
+    ranks: npt.NDArray[np.int8]
+    lasting: npt.NDArray[np.bool_]
 
 
-def _best(ids: pa.Array, ranks: npt.NDArray[np.int8]) -> tuple[pa.Array, npt.NDArray[np.int8]]:
-    """Return each id once, with its best status."""
-    unique = ids.drop_null().unique()
-    index = pc.index_in(ids, value_set=unique, skip_nulls=True).fill_null(NOWHERE)
-    best = best_rows(np.asarray(index).astype(np.int64), ranks, len(unique))
-    return unique, ranks[best]
+def _outcomes(
+    asked: Asked, results: pd.DataFrame | Paths | None, wanted: Sequence[int]
+) -> tuple[Outcomes, list[str]]:
+    """Read what came back for requests, and name the files that it was read from."""
+    frame = results if isinstance(results, pd.DataFrame) else None
+    given: list[Path] = []
+    if not isinstance(results, pd.DataFrame) and results is not None:
+        given = result_files(results)
+    known = KnownResults(asked, given)
+    files = list({path.resolve(): path for path in [*given, *known.files()]}.values())
+    answers = _answers(asked, wanted)
+    pieces = (_own(piece, known) for piece in read_pieces(files, answers)) if files else ()
+    table = pa.concat_tables([empty_piece().select(COLUMNS), *pieces])
+    codes = np.nan_to_num(table["status_code"].to_numpy().astype(float))
+    ids, ranks = table["custom_id"].combine_chunks(), table["status"].to_numpy().astype(np.int8)
+    names = list(map(str, files))
+    if frame is not None:
+        of_frame = pd.to_numeric(frame.get("status_code", pd.Series(0, frame.index)))
+        codes = np.concatenate([codes, of_frame.to_numpy(float, na_value=0)])
+        ids = pa.concat_arrays([ids, result_ids(frame).cast(ids.type)])
+        ranks = np.concatenate([ranks, result_ranks(frame)])
+        names += frame["file"].dropna().unique().tolist() if "file" in frame else []
+    is_lasting = (codes >= 400) & (codes < 500) & ~np.isin(codes, PASSING)
+    return Outcomes(ids, ranks, is_lasting & (ranks == RANKS["http_error"])), names
+
+
+def _answers(asked: Asked, wanted: Sequence[int]) -> Answers | None:
+    """Return how to read the answers, if it matters whether they follow their schema."""
+    judged = {RANKS["ok"], RANKS["invalid_json"]}
+    return Answers(asked.schema) if asked.schema and not judged.isdisjoint(wanted) else None
+
+
+def _own(piece: pa.Table, known: KnownResults) -> pa.Table:
+    return piece.filter(pa.array(~known.others(piece))).select(COLUMNS)
+
+
+def _best(outcomes: Outcomes, is_lasting: bool) -> tuple[pa.Array, npt.NDArray[np.int8]]:
+    """Return each id once, with its best status; one that nobody wants for lasting errors."""
+    unique = outcomes.ids.drop_null().unique()
+    index = pc.index_in(outcomes.ids, value_set=unique, skip_nulls=True).fill_null(NOWHERE)
+    best = best_rows(np.asarray(index).astype(np.int64), outcomes.ranks, len(unique))
+    ranks = outcomes.ranks[best]
+    return unique, np.where(is_lasting & outcomes.lasting[best], SETTLED, ranks).astype(np.int8)
 
 
 def _unanswered(
     files: Sequence[Path],
     best: tuple[pa.Array, npt.NDArray[np.int8]],
     wanted: Sequence[int],
-    done: set[str],
+    pending: Sequence[Pending],
 ) -> Iterator[Lines]:
-    """Yield the lines whose best status is a wanted one, each id once, except ids in ``done``."""
+    """Yield the lines whose best status is a wanted one, each id once, except pending requests."""
     known, ranks = best
+    done: set[str] = set()
     for lines, ids in lines_with_ids(files):
         index = pc.index_in(ids, value_set=known, skip_nulls=True)
         found = pa.array(ranks).take(index).fill_null(RANKS["missing"])
-        lacking = np.flatnonzero(np.isin(np.asarray(found), wanted)).tolist()
-        rows = [row for row in lacking if _first_time(done, ids[row].as_py())]
+        lacking = np.isin(np.asarray(found), wanted)
+        if pending:
+            hashes, has_result = line_hashes(lines.text), np.asarray(index.is_valid())
+            for one in pending:
+                lacking &= ~one.holds(hashes, has_result)
+        unanswered = np.flatnonzero(lacking).tolist()
+        rows = [row for row in unanswered if _first_time(done, ids[row].as_py())]
         if rows:
             yield Lines(lines.path, lines.text.take(pa.array(rows)), lines.numbers[rows])
 
@@ -169,11 +230,12 @@ def _save(
     first = next(pieces, None)
     if first is None:
         return []
-    with ShardWriter(open_store(target, sources), limits) as writer:
+    with ShardWriter(open_store(target, sources, again=True), limits) as writer:
         lines: Lines | None = first
         while lines is not None:
             writer.write(_ended(lines.text), _too_large(lines))
             lines = next(pieces, None)
+        refuse_in_flight(writer.changes())
         return writer.commit()
 
 
@@ -208,21 +270,37 @@ def _rounds(request_file: Path) -> tuple[str, dict[int, list[Path]]]:
     return stem, rounds
 
 
-def _running(files: Sequence[Path]) -> list[Job]:
-    """List the jobs whose batches may still bring answers."""
-    jobs = map(Ledgers().job_of, dict.fromkeys(files))
-    return [job for job in jobs if job and job.needs_download]
+@dataclass
+class Pending:
+    """A job that may still bring answers.
+
+    Attributes:
+        job: The job.
+        lines: The hashes of its lines.
+        counts: Whether one of its requests was left out for it.
+    """
+
+    job: Job
+    lines: npt.NDArray[np.uint64]
+    counts: bool = False
+
+    def holds(
+        self, hashes: npt.NDArray[np.uint64], has_result: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.bool_]:
+        """Return which lines are among its own."""
+        own: npt.NDArray[np.bool_] = np.isin(hashes, self.lines)
+        if self.job.has_ended:
+            # Results of an ended batch may have come by other means than `download`.
+            own &= ~has_result
+        self.counts |= bool(own.any())
+        return own
 
 
-def _pending_ids(running: Sequence[Job], known: pa.Array) -> set[str]:
-    """Collect the ids of requests that may still be answered, and are paid for."""
-    in_flight = [job.path for job in running if not job.has_ended]
-    ended = [job.path for job in running if job.has_ended]
-    ids = {one for _, ids in lines_with_ids(in_flight) for one in ids.to_pylist()}
-    for _, more in lines_with_ids(ended):
-        # Results of an ended batch may have come by other means than `download`.
-        ids.update(more.filter(pc.invert(pc.is_in(more, value_set=known))).to_pylist())
-    return ids
+def _pending(files: Sequence[Path]) -> list[Pending]:
+    """List the jobs next to request files that may still bring answers."""
+    records = Records()
+    folders = {id(record): record for record in map(records.of, files)}
+    return [Pending(*one) for record in folders.values() for one in pending_lines(record, ())]
 
 
 def _reused(shards: list[Shard], before: Sequence[Path]) -> list[Shard]:

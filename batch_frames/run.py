@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 import pandas as pd
 import pyarrow as pa
 
-from batch_frames.batches import Job, download, refuse_submitted, submit, wait
+from batch_frames.batches import download, submit, wait
 from batch_frames.errors import BatchFramesError, JobError
-from batch_frames.files import Limits, Paths, Shard, find_shards
+from batch_frames.files import Job, Limits, Paths, Shard, find_shards, refuse_submitted
 from batch_frames.frames import open_frame
 from batch_frames.progress import warn
 from batch_frames.requests import (

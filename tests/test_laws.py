@@ -16,7 +16,7 @@ PACKAGE = Path(bf.__file__).parent
 README = Path(__file__).parents[1] / "README.md"
 WINGS = (
     *("errors", "display", "progress", "arrow", "files", "schemas", "frames"),
-    *("batches", "requests", "results", "retry", "run", "cli", "__main__"),
+    *("requests", "batches", "results", "retry", "run", "cli", "__main__"),
 )
 """From the ground up: each may import those before it."""
 
@@ -62,7 +62,7 @@ def test_the_package_has_its_wings() -> None:
     assert tops == set(WINGS)
     assert len(FOLDERS) <= 8
     assert len([name for name in tops - {"__main__"} if name not in FOLDERS]) <= 8
-    assert len([name for name in MODULES if not name.endswith("__init__")]) <= 60
+    assert len([name for name in MODULES if not name.endswith("__init__")]) <= 66
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name != "__init__"])

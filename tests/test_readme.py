@@ -47,7 +47,7 @@ def test_python_blocks_run_from_top_to_bottom(
         monkeypatch.setenv("OPENAI_API_KEY", "test")
         for block in blocks("python"):
             exec(compile(block, "README.md", "exec"), names)
-    assert len(list((checkout / "out").iterdir())) >= 2
+    assert len(list((checkout / "out").glob("*.jsonl"))) >= 2
 
 
 def test_console_blocks_print_what_they_show(checkout: Path) -> None:
@@ -89,4 +89,7 @@ def test_the_example_script_runs(tmp_path: Path) -> None:
         "without",
         "entries",
     ]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["rated.jsonl", "translated.jsonl"]
+    assert sorted(path.name for path in tmp_path.glob("*.jsonl")) == [
+        "rated.jsonl",
+        "translated.jsonl",
+    ]

@@ -70,7 +70,7 @@ def write(path: Path, lines: Sequence[str]) -> Path:
 
 def files_in(folder: Path) -> dict[str, bytes]:
     """Read all that stands in a folder, hidden files too."""
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 def three(folder: Path, name: str = "reviews.jsonl") -> tuple[Path, Path]:
@@ -271,7 +271,7 @@ def test_new_files_take_the_next_free_name(
     requests = write(tmp_path / name, [request("a")])
     results = write(tmp_path / "output.jsonl", [])
     for other in others:
-        write(tmp_path / other, [request("z")])
+        write(tmp_path / other, [] if "jobs" in other else [request("z")])
     before = files_in(tmp_path)
     (shard,) = bf.retry_requests(requests, results)
     assert shard.path == tmp_path / new

@@ -73,7 +73,7 @@ def test_other_requests_are_refused(server: BatchServer, ended: bool, change: st
     else:
         with pytest.raises(bf.WaitTimeout):
             bf.run(FRAME, "reviews.jsonl", **options)
-    before = {path: path.read_bytes() for path in Path().iterdir()}
+    before = {path: path.read_bytes() for path in Path().glob("[!.]*")}
     frame = FRAME
     if change == "prompts":
         frame = FRAME.assign(text=["a", "b", "c"])
@@ -88,9 +88,9 @@ def test_other_requests_are_refused(server: BatchServer, ended: bool, change: st
     batch = server.batches[0].id
     assert str(caught.value) == (
         f"'reviews.jsonl' was submitted as {batch} with different requests; choose another path "
-        "(bf.download(bf.load_jobs('reviews.jobs.jsonl')) fetches their answers)"
+        "(bf.download(bf.load_jobs('reviews.jsonl')) fetches their answers)"
     )
-    assert {path: path.read_bytes() for path in Path().iterdir()} == before
+    assert {path: path.read_bytes() for path in Path().glob("[!.]*")} == before
     assert len(server.batches) == 1
 
 
@@ -117,8 +117,9 @@ def test_failures_are_rows_too(server: BatchServer) -> None:
     server.settings.fail_every = None
     server.settings.done = 0
     server.settings.endings["b.jsonl"] = "expired"
+    other = FRAME.assign(text=FRAME["text"] + "?")
     with pytest.warns(UserWarning, match="3 of 3 requests have no answer"):
-        expired = bf.run(FRAME, "b.jsonl", client=server.client(), **ASK)
+        expired = bf.run(other, "b.jsonl", client=server.client(), **ASK)
     assert list(expired["status"]) == ["expired"] * 3
 
 
@@ -225,6 +226,7 @@ def test_every_warning_points_at_the_call(server: BatchServer) -> None:
         "skipped 1 row wit",
         "1 of 2 requests h",
         "1 of 3 requests h",
+        "2 of 3 requests h",
         "answer column 'mo",
         "dropped 2 results",
         "the requests do n",

@@ -1,28 +1,26 @@
-"""Call the service through the openai SDK, with retries, and find a batch again."""
+"""Call the service through the openai SDK, with retries."""
 
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import time
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from functools import cached_property, partial
+from collections.abc import Callable, Collection, Mapping
+from functools import cached_property
 from typing import Any, Self, TypeVar
 
-from batch_frames.batches.job import Job
-from batch_frames.batches.ledger import Ledger
-from batch_frames.errors import JobError, MissingExtra
+from batch_frames.errors import BatchFramesError, JobError, MissingExtra
+from batch_frames.files import Job
 
 __all__ = [
     "NO_KEY",
-    "TOKEN_KEY",
     "TRIES",
-    "NoBatchError",
+    "ReplyError",
     "Service",
     "batch_facts",
-    "find_batch_with_retry",
     "make_client",
+    "text_of",
 ]
 
 
@@ -49,8 +47,15 @@ NO_KEY = "no key"
 HTTP_LIBRARIES = ("httpx", "httpx2")
 
 
-class NoBatchError(JobError):
-    """A reply that lacks what every batch has."""
+TORN = (json.JSONDecodeError, UnicodeDecodeError)
+"""What the SDK raises for a reply that is cut short, empty or not text."""
+
+NEVER_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout")
+"""Errors of the HTTP library after which the service has seen nothing of a call."""
+
+
+class ReplyError(JobError):
+    """A reply that lacks what every reply of its kind has."""
 
 
 class Service:
@@ -68,6 +73,7 @@ class Service:
         self._client = client
         self._verb = verb
         self._base_url = base_url
+        self.first_pause = FIRST_PAUSE
         given = type(client).__name__
         if client is not None and (given.startswith("Async") or not hasattr(client, "batches")):
             raise TypeError(f"{verb} takes an openai.OpenAI client, not {given}")
@@ -124,11 +130,13 @@ class Service:
                 if instead is None or status not in instead:
                     raise
                 return instead[status]
-            if isinstance(answer, str):
-                raise JobError("the service returned text that is not JSON", hint="check base_url")
-            return answer
+            return _not_text(answer)
 
-        return self.attempts(once, **how)
+        try:
+            return self.attempts(once, **how)
+        except TORN as error:
+            problem = f"the service's reply is not complete ({error})"
+            raise ReplyError(problem, hint="check base_url, or call again") from None
 
     def attempts(
         self,
@@ -136,6 +144,7 @@ class Service:
         *,
         tries: int | None = TRIES,
         first: float | None = None,
+        also_retried: Collection[int] = (),
         pause: Callable[[float, Exception], object] = lambda seconds, error: time.sleep(seconds),
     ) -> Answer:
         """Return the result of a call, repeating it with growing pauses while that may help.
@@ -144,9 +153,10 @@ class Service:
             ask: Makes the call.
             tries: Most tries; None for any number.
             first: Seconds before the second try; they double up to a minute.
+            also_retried: HTTP statuses after which a call is repeated beside the usual ones.
             pause: Sleeps for some seconds after an error; whatever it raises ends the tries.
         """
-        seconds = FIRST_PAUSE if first is None else first
+        seconds = self.first_pause if first is None else first
         tried = 0
         while True:
             tried += 1
@@ -154,6 +164,8 @@ class Service:
                 return ask()
             except Exception as error:
                 asked = self.retry_pause(error)
+                if getattr(error, "status_code", None) in also_retried:
+                    asked = 0.0
                 if asked is None or tried == tries:
                     raise
                 pause(max(asked, seconds), error)
@@ -166,10 +178,51 @@ class Service:
             if error.status_code not in RETRIED and error.status_code < 500:
                 return None
             return _asked_pause(error.response.headers)
-        if isinstance(error, (sdk.APIConnectionError, NoBatchError)):
+        if isinstance(error, (sdk.APIConnectionError, ReplyError, *TORN)):
             return 0.0
         # In the middle of a streamed body, errors of the HTTP library are not wrapped by the SDK.
         return 0.0 if any(map(_is_transport, type(error).__mro__)) else None
+
+    def was_not_received(self, error: Exception) -> bool:
+        """Return whether a call that ended with an error certainly had no effect."""
+        status = getattr(error, "status_code", None)
+        if isinstance(status, int):
+            return 400 <= status < 500 and status != 408
+        causes = (error, error.__cause__, error.__context__)
+        return any(type(cause).__name__ in NEVER_SENT for cause in causes)
+
+    @cached_property
+    def account(self) -> dict[str, str]:
+        """Where batches are created, as far as the client and the service tell."""
+        api = self.api
+        known = {
+            "base_url": str(getattr(api, "base_url", "")).rstrip("/"),
+            "organization": getattr(api, "organization", None),
+            "project": getattr(api, "project", None),
+        }
+        return {name: str(value) for name, value in known.items() if value}
+
+    def learn_account(self, headers: Mapping[str, str]) -> None:
+        """Note the organization and the project that the service names in a reply."""
+        for name in ("organization", "project"):
+            if value := headers.get(f"openai-{name}"):
+                self.account[name] = value
+
+    def check_account(self, job: Job) -> None:
+        """Refuse to look for, follow or cancel a batch where it is not.
+
+        Raises:
+            BatchFramesError: If the job was submitted to another service or account.
+        """
+        for name, theirs in job.account.items():
+            ours = self.account.get(name, theirs)
+            if ours != theirs:
+                raise BatchFramesError(
+                    f"'{job.path}' was submitted to the {name} {theirs!r}, and the client is for "
+                    f"{ours!r}",
+                    hint="pass a client for the former; to ask the same again elsewhere, copy the "
+                    "file to another folder",
+                )
 
 
 def _is_transport(kind: type) -> bool:
@@ -206,7 +259,7 @@ def batch_facts(batch: Any) -> dict[str, Any]:
     """Return what a job stores of the service's batch, whatever is null or missing there."""
     batch_id, status = getattr(batch, "id", None), getattr(batch, "status", None)
     if not (isinstance(batch_id, str) and batch_id and isinstance(status, str)):
-        raise NoBatchError("the service did not return a batch", hint="check base_url")
+        raise ReplyError("the service did not return a batch", hint="check base_url")
     counts, usage = getattr(batch, "request_counts", None), getattr(batch, "usage", None)
     errors = getattr(getattr(batch, "errors", None), "data", None) or []
     return {
@@ -216,8 +269,9 @@ def batch_facts(batch: Any) -> dict[str, Any]:
         "output_file_id": getattr(batch, "output_file_id", None) or None,
         "error_file_id": getattr(batch, "error_file_id", None) or None,
         **_read(batch, "created_at", "expires_at"),
+        "started_at": getattr(batch, "in_progress_at", None),
         **_read(usage, "input_tokens", "output_tokens"),
-        "errors": [_read(error, "code", "line", "message", "param") for error in errors],
+        "errors": tuple(_read(error, "code", "line", "message", "param") for error in errors),
     }
 
 
@@ -225,65 +279,19 @@ def _read(source: Any, *names: str) -> dict[str, Any]:
     return {name: getattr(source, name, None) for name in names}
 
 
-TOKEN_KEY = "batch_frames"
-
-SETTLE = 5.0
-"""Seconds after which a new batch is certain to be in the service's list."""
-
-CLOCKS = 15 * 60
-"""Most seconds by which clocks differ: the service's own, or those and ours."""
-
-PAGE = 100
+def _not_text(reply: Answer) -> Answer:
+    if isinstance(reply, str):
+        raise ReplyError("the service returned text that is not JSON", hint="check base_url")
+    return reply
 
 
-def find_batch_with_retry(service: Service, ledger: Ledger, job: Job) -> Any:
-    """Find the batch of an earlier try, looking again if that try is too recent to be listed."""
-    batch = _find_batch(service, ledger, job)
-    if batch is None:
-        assert job.retried_at is not None
-        age = datetime.now(UTC) - datetime.fromisoformat(job.retried_at)
-        left = SETTLE - max(age.total_seconds(), 0)
-        if left > 0:
-            time.sleep(left)
-            batch = _find_batch(service, ledger, job)
-    return batch
+def text_of(reply: Any, name: str) -> str:
+    """Return an attribute of a reply that every reply of its kind has as text.
 
-
-def _find_batch(service: Service, ledger: Ledger, job: Job) -> Any:
-    """Find the batch that carries a job's token, among all that are not much older than the try.
-
-    A service that keeps no metadata still reports which file a batch reads, and that one is ours.
-
-    Returns:
-        The service's batch, or None.
+    Raises:
+        ReplyError: If it does not.
     """
-    assert job.tried_at is not None
-    # A batch is never older than its file, and both have their times from the same clock.
-    oldest = job.uploaded_at or datetime.fromisoformat(job.tried_at).timestamp()
-    oldest -= CLOCKS
-    page: Any = None
-    seen: set[str] = set()
-    while True:
-        page = service.call(partial(_next_page, page), is_quick=True)
-        batches = page.data or []
-        for batch in batches:
-            by_token = (batch.metadata or {}).get(TOKEN_KEY) == job.token
-            is_new = batch.id not in ledger.batch_ids
-            if by_token or (batch.input_file_id == job.file_id and is_new):
-                return batch
-        if seen.issuperset(batch.id for batch in batches):
-            return None
-        seen.update(batch.id for batch in batches)
-        times = [batch.created_at for batch in batches if batch.created_at] or [oldest]
-        # Older ones follow only where the newest come first.
-        if (times[0] > times[-1] < oldest) or not page.has_next_page():
-            return None
-
-
-def _next_page(page: Any, api: Any) -> Any:
-    page = api.batches.list(limit=PAGE) if page is None else page.get_next_page()
-    # An empty list may be null; any other reply does not mean that there is no batch.
-    is_list = isinstance(getattr(page, "data", None), list)
-    if not is_list and getattr(page, "object", None) != "list":
-        raise NoBatchError("the service did not return a list of batches", hint="check base_url")
-    return page
+    value = getattr(_not_text(reply), name, None)
+    if not (isinstance(value, str) and value):
+        raise ReplyError(f"the service's reply has no {name!r}", hint="check base_url")
+    return value

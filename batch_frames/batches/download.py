@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import codecs
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from batch_frames.batches.client import Service
-from batch_frames.batches.job import Job, distinct
-from batch_frames.batches.ledger import Ledger
+from batch_frames.batches.send import delete_file
 from batch_frames.batches.status import job_list, news_of
-from batch_frames.display import counted
-from batch_frames.errors import JobError
-from batch_frames.files import RESULT_ENDINGS, file_hash, ledger_path, whole
-from batch_frames.progress import interrupt_hint, progress_bar, warn
+from batch_frames.display import counted, size_text
+from batch_frames.errors import BatchFramesError, JobError
+from batch_frames.files import RESULT_ENDINGS, Job, Record, Records, distinct, whole
+from batch_frames.progress import interrupt_hint, progress_bar
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -28,11 +29,20 @@ BLOCK = 1 << 20
 NO_SIZE = dict.fromkeys((404, 405, 501))
 """Replies of services that have batches but do not describe their files."""
 
+PATIENCE = 600.0
+"""Seconds to wait for another process that downloads the same."""
+
+YOUNG = 60.0
+
 Progress = Callable[[int], object]
 
 
 def download(
-    jobs: Job | Iterable[Job], *, client: OpenAI | None = None, progress: bool | None = None
+    jobs: Job | Iterable[Job],
+    *,
+    client: OpenAI | None = None,
+    delete_input: bool = False,
+    progress: bool | None = None,
 ) -> list[Path]:
     """Download the output and error files of batches next to their shards.
 
@@ -44,6 +54,8 @@ def download(
     Args:
         jobs: What ``wait``, ``submit`` or ``load_jobs`` returned.
         client: As for ``submit``; not needed when all files are there.
+        delete_input: Whether to delete the uploaded shards at the service once their results are
+            here; they expire there in any case.
         progress: Whether to show a progress bar; None shows it after two seconds.
 
     Returns:
@@ -52,31 +64,40 @@ def download(
     Raises:
         JobError: If a batch is still running, once the files of the others are downloaded; or if a
             file's size differs from the one reported or, if none is reported, it has too few lines.
-        BatchFramesError: If another process is using the ledger.
+        BatchFramesError: If another process is downloading the same, if there is a file in the way
+            that was not downloaded, if there is no room, or a batch is in another account.
         openai.APIError: Passed through from the SDK.
     """
-    by_ledger: dict[Path, list[Job]] = {}
-    for job in job_list(jobs, "download"):
-        by_ledger.setdefault(ledger_path(job.path), []).append(job)
     bar = progress_bar("download", None, progress, unit="B")
+    records = Records()
     paths: dict[Path, None] = {}
     latest: list[Job] = []
     hint = interrupt_hint("complete files are kept; to continue, download again")
     with Service(client, "download") as service, hint, bar:
-        for path, listed in by_ledger.items():
-            with Ledger(path).locked() as ledger:
-                known = distinct(ledger.job_of(job.path.name) or job for job in listed)
-                for job in [_refreshed(service, ledger, job) for job in known]:
-                    paths |= dict.fromkeys(_download_all(service, ledger, job, bar.update))
-                    latest.append(job)
+        for job in distinct(job_list(jobs, "download")):
+            record = records.of(job.path)
+            with record.locked(job, PATIENCE) as known:
+                known = _refreshed(service, record, known)
+                known, found = _download_all(service, record, known, bar.update)
+                if delete_input and known.has_ended and not known.needs_download:
+                    _delete_input(service, record, known)
+            paths |= dict.fromkeys(found)
+            latest.append(known)
     _check_complete(latest)
     return list(paths)
 
 
-def _refreshed(service: Service, ledger: Ledger, job: Job) -> Job:
+def _refreshed(service: Service, record: Record, job: Job) -> Job:
     """Ask for a batch that may have changed, and note what is new."""
     news = news_of(service, job)
-    return job if replace(job, **news) == job else ledger.note("status", job, **news)
+    return job if replace(job, **news) == job else record.note(job, "status", **news)
+
+
+def _delete_input(service: Service, record: Record, job: Job) -> None:
+    """Delete the uploaded shard at the service, once."""
+    if job.file_id is not None:
+        delete_file(service, job.file_id)
+        record.note(job, "input deleted", file_id=None)
 
 
 def _check_complete(jobs: Iterable[Job]) -> None:
@@ -99,28 +120,44 @@ def _check_complete(jobs: Iterable[Job]) -> None:
         )
 
 
-def _download_all(service: Service, ledger: Ledger, job: Job, progress: Progress) -> list[Path]:
+def _download_all(
+    service: Service, record: Record, job: Job, progress: Progress
+) -> tuple[Job, list[Path]]:
     """Download the files of an ended batch, except those that are there already."""
+    found: list[Path] = []
     if not job.has_ended:
-        return []
-    stem = job.path.name.removesuffix(".jsonl")
-    if job.path.is_file() and file_hash(job.path) != job.sha256:
-        changed = f"'{job.path}' has changed since it was submitted as {job.batch_id}"
-        warn(f"{changed}; the results belong to its earlier requests")
-    found = []
-    for ending, file_id in zip(
-        RESULT_ENDINGS, (job.output_file_id, job.error_file_id), strict=True
-    ):
+        return job, found
+    file_ids = (job.output_file_id, job.error_file_id)
+    for ending, file_id in zip(RESULT_ENDINGS, file_ids, strict=True):
         if file_id is None:
             continue
         names = [name for name in job.files if name.endswith(ending)]
-        path = job.path.with_name(names[0] if names else stem + ending)
+        path = job.path.with_name(names[0]) if names else _free_path(record, job, ending)
         if not (path.is_file() and path.stat().st_size == job.files.get(path.name)):
-            least = _least_lines(job) if ending == RESULT_ENDINGS[0] else 0
-            size = _download(service, file_id, path, least, progress)
-            job = ledger.note("downloaded", job, name=path.name, size=size)
+            job = _download(service, record, job, file_id, path, progress)
         found.append(path)
-    return found
+    return job, found
+
+
+def _free_path(record: Record, job: Job, ending: str) -> Path:
+    """Choose the path of a result file: with a number where another batch has the name.
+
+    Raises:
+        BatchFramesError: If a file that was not downloaded has it.
+    """
+    stem = job.path.name.removesuffix(".jsonl")
+    path = job.path.with_name(stem + ending)
+    if not path.exists():
+        return path
+    ours = {name for one in record.jobs() for name in (*one.files, *one.earlier_files)}
+    number = 2
+    while path.exists():
+        if path.name not in ours:
+            problem = f"'{path}' is in the way of the results of {job.batch_id}"
+            raise BatchFramesError(problem, hint="it was not downloaded; move it away")
+        path = job.path.with_name(f"{stem}.{number}{ending}")
+        number += 1
+    return path
 
 
 def _least_lines(job: Job) -> int:
@@ -130,30 +167,56 @@ def _least_lines(job: Job) -> int:
     return completed if job.total is None else min(completed, job.total - (job.failed or 0))
 
 
-def _download(service: Service, file_id: str, path: Path, least: int, progress: Progress) -> int:
-    """Download one file, and return its size.
+def _download(
+    service: Service, record: Record, job: Job, file_id: str, path: Path, progress: Progress
+) -> Job:
+    """Download one file, note its name and size, and return the job as it is then.
 
     Args:
         service: The service that has the file.
-        file_id: Its id.
+        record: Where the job is noted.
+        job: The job.
+        file_id: The id of the file.
         path: The name that it gets once it is complete.
-        least: Its least number of lines, which is checked where the service reports no size.
         progress: Called with each number of bytes received.
     """
     reply = service.call(lambda api: api.files.retrieve(file_id), instead=NO_SIZE)
     nbytes = getattr(reply, "bytes", None)
     reported = nbytes if isinstance(nbytes, int) and nbytes > 0 else None
+    _check_room(path, reported or 0)
+    # Just after the end of a batch, some services do not let its files be read yet.
+    young = _seconds_since_end(job) < YOUNG
     with whole(path, sync=True) as file:
-        service.call(lambda api: _stream(api, file_id, file, reported, progress))
+        service.call(
+            lambda api: _stream(api, file_id, file, reported, progress),
+            also_retried=(403,) if young else (),
+        )
         size = file.tell()
         problem = None
         if reported is None:
+            least = _least_lines(job) if path.name.endswith(RESULT_ENDINGS[0]) else 0
             problem = _line_problem(file, least)
         elif size != reported:
             problem = f"received {size:,} of {reported:,} bytes"
         if problem:
             raise JobError(f"{path.name!r}: {problem}", hint="download it again")
-    return size
+        # Before it has its name, so that it is known as ours from then on.
+        return record.note(job, "downloaded", files={**job.files, path.name: size})
+
+
+def _check_room(path: Path, nbytes: int) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if nbytes > free:
+        problem = f"'{path}' needs {size_text(nbytes)}, and {size_text(free)} are free there"
+        raise BatchFramesError(problem, hint="make room, and download it again")
+
+
+def _seconds_since_end(job: Job) -> float:
+    """Return how long ago it was noted that the batch has ended."""
+    noted = [at for at, step in job.steps if step == "status"]
+    if not noted:
+        return 0.0
+    return (datetime.now(UTC) - datetime.fromisoformat(noted[-1])).total_seconds()
 
 
 def _line_problem(file: IO[bytes], least: int) -> str | None:
@@ -185,5 +248,8 @@ def _stream(
             file.seek(0)
             file.truncate()
         for block in response.iter_bytes(BLOCK):
+            if reported and file.tell() + len(block) > reported:
+                problem = f"{Path(file.name).name!r}: received more than {reported:,} bytes"
+                raise JobError(problem, hint="download it again")
             file.write(block)
             progress(len(block))

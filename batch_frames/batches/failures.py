@@ -7,13 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from batch_frames.batches.job import Job, distinct
-from batch_frames.batches.ledger import Ledger
 from batch_frames.display import NAMED, counted, some_of
-from batch_frames.errors import JobError, LineError
-from batch_frames.files import file_hash, ledger_path, set_name
+from batch_frames.errors import JobError
+from batch_frames.files import Job, Sets, distinct, file_hash, set_name
 
-__all__ = ["failures", "failures_text", "job_error"]
+__all__ = ["Places", "failures", "failures_text", "job_error"]
 
 
 BLOCK = 1 << 20
@@ -24,7 +22,8 @@ def job_error(failed: Iterable[Job]) -> JobError | None:
     jobs = distinct(failed)
     if not jobs:
         return None
-    errors = [error for job in jobs for error in failures(job)]
+    places = Places()
+    errors = [error for job in jobs for error in failures(job, places)]
     batches = counted(len(jobs), "batch", "batches")
     return JobError(
         f"{batches} failed at validation: {failures_text(errors)}",
@@ -35,15 +34,19 @@ def job_error(failed: Iterable[Job]) -> JobError | None:
     )
 
 
-def failures(job: Job) -> list[dict[str, Any]]:
+def failures(job: Job, places: Places) -> list[dict[str, Any]]:
     """List what the service found wrong with a shard, one dict each.
+
+    Args:
+        job: The job of the shard.
+        places: Where the requests of its set are.
 
     The row is the position of the request in its set of shards, from 0, which is the row of the
     frame unless rows were skipped.
     """
     numbers = {line for error in job.errors if (line := error.get("line"))}
     ids: dict[Any, str] = dict(_custom_ids(job, numbers)) if numbers else {}
-    before = _requests_before(job) if numbers else None
+    before = places.start(job.path) if numbers else None
     raw: Iterable[Mapping[str, Any]] = job.errors or [{"message": "the service gave no reason"}]
     return [
         {
@@ -93,22 +96,32 @@ def _custom_ids(job: Job, numbers: set[int]) -> Iterator[tuple[int, str]]:
                 return
 
 
-def _requests_before(job: Job) -> int | None:
-    """Count the requests in the shards before this one; None if one is missing."""
-    name, own = set_name(job.path)
-    if own is None:
-        return 0
-    shards = (job.path.with_name(f"{name}-{number:05}.jsonl") for number in range(1, own))
+class Places:
+    """The rows of requests in their sets, for which each set is looked at once."""
+
+    def __init__(self) -> None:
+        self._starts: dict[Path, list[int | None]] = {}
+
+    def start(self, shard: Path) -> int | None:
+        """Count the requests in the shards of a set before this one; None if one is missing."""
+        name, own = set_name(shard)
+        if own is None:
+            return 0
+        path = shard.with_name(f"{name}.jsonl")
+        starts = self._starts.setdefault(path, [0])
+        if len(starts) < own:
+            known = dict(Sets(path.parent).get(path.name).requests)
+            while len(starts) < own and (start := starts[-1]) is not None:
+                before = path.with_name(f"{name}-{len(starts):05}.jsonl")
+                count = known.get(before.name)
+                count = _count_lines(before) if count is None else count
+                starts.append(None if count is None else start + count)
+        return starts[own - 1] if own <= len(starts) else None
+
+
+def _count_lines(shard: Path) -> int | None:
     try:
-        ledger = Ledger(ledger_path(job.path))
-        return sum(_requests(ledger, shard) for shard in shards)
-    except (LineError, OSError):
+        with shard.open("rb") as file:
+            return sum(block.count(b"\n") for block in iter(lambda: file.read(BLOCK), b""))
+    except OSError:
         return None
-
-
-def _requests(ledger: Ledger, shard: Path) -> int:
-    known = ledger.job_of(shard.name)
-    if known is not None:
-        return known.requests
-    with shard.open("rb") as file:
-        return sum(block.count(b"\n") for block in iter(lambda: file.read(BLOCK), b""))

@@ -10,12 +10,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batch_frames.batches.ledger import Ledger
 from batch_frames.batches.local_calls import Answer, Asker
 from batch_frames.batches.local_files import LiveFiles, Request, requests_of
 from batch_frames.display import counted
 from batch_frames.errors import BatchFramesError, JobError
-from batch_frames.files import Paths, find_shards, ledger_path
+from batch_frames.files import Paths, Records, find_shards, first_asked, pending_lines, read_shard
 from batch_frames.progress import interrupt_hint, progress_bar
 
 if TYPE_CHECKING:
@@ -49,8 +48,8 @@ def run_local(
     Any OpenAI-compatible endpoint works: Ollama, llama.cpp, vLLM, or OpenAI itself, to try five
     rows before paying for fifty thousand. Each answer is written as soon as it arrives. Run again,
     requests with an answer are skipped; requests that failed or whose prompt changed are sent
-    again. Answers to earlier prompts are kept in ``.reviews.output.jsonl.old``, and used again if
-    the prompt changes back.
+    again. Answers to earlier prompts are kept in ``.reviews.local.output.jsonl.old``, and used
+    again if the prompt changes back.
 
     When interrupted, it sends nothing more, waits up to ten seconds for the answers under way, and
     writes those that arrive; when interrupted once more, it does not wait.
@@ -64,8 +63,8 @@ def run_local(
         progress: Whether to show a progress bar; None shows it after two seconds.
 
     Returns:
-        The files next to the shards, ``reviews.output.jsonl`` and, where requests failed,
-        ``reviews.errors.jsonl``.
+        The files next to the shards, ``reviews.local.output.jsonl`` and, where requests failed,
+        ``reviews.local.errors.jsonl``.
 
     Raises:
         MissingExtra: If the openai SDK is not installed.
@@ -81,8 +80,7 @@ def run_local(
         if value is not None and value < least:
             raise ValueError(f"{name} must be a whole number from {least}, not {value!r}")
     paths = find_shards(shards)
-    for path in paths:
-        _check_unsent(path)
+    _check_unsent(paths)
     found: list[Path] = []
     left = limit
     hint = interrupt_hint("answers so far are kept; to continue, call run_local again")
@@ -97,11 +95,13 @@ def run_local(
     return found
 
 
-def _check_unsent(path: Path) -> None:
-    job = Ledger(ledger_path(path)).job_of(path.name)
-    if job is not None and job.batch_id and job.status != "failed":
-        problem = f"'{path}' was submitted as {job.batch_id}, whose results would be mixed with"
-        raise BatchFramesError(f"{problem} others", hint="save the requests under another name")
+def _check_unsent(paths: Iterable[Path]) -> None:
+    """Refuse shards with requests that a batch may still answer."""
+    records, files = Records(), list(map(read_shard, paths))
+    for record in {id(one): one for one in (records.of(file.path) for file in files)}.values():
+        own = [file for file in files if records.of(file.path) is record]
+        if problem := first_asked(pending_lines(record, ()), own):
+            raise BatchFramesError(problem, hint="wait for it and download it, or cancel it")
 
 
 class LiveRun:

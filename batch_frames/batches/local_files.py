@@ -13,8 +13,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from batch_frames.errors import LineError
-from batch_frames.files import RESULT_ENDINGS, load_request, locked, whole
+from batch_frames.errors import BatchFramesError, LineError
+from batch_frames.files import (
+    RESULT_ENDINGS,
+    holds_requests,
+    load_line,
+    load_request,
+    locked,
+    whole,
+)
 
 __all__ = ["LiveFiles", "Request", "requests_of"]
 
@@ -81,7 +88,10 @@ class LiveFiles:
 
     def __init__(self, shard: Path) -> None:
         stem = shard.name.removesuffix(".jsonl")
-        self.output, self.errors = (shard.with_name(stem + end) for end in RESULT_ENDINGS)
+        self.output, self.errors = (shard.with_name(f"{stem}.local{end}") for end in RESULT_ENDINGS)
+        self._from_batch = shard.with_name(stem + RESULT_ENDINGS[0])
+        for path in (self.output, self.errors):
+            _refuse_foreign(path)
         self._old = self.output.with_name(f".{self.output.name}{OLD}")
         self._lock = ExitStack()
         self._lock.enter_context(
@@ -114,9 +124,10 @@ class LiveFiles:
             most: How many of them, the first ones, are to be answered; None for all.
         """
         for path in (self.output, self.errors, self._old):
-            _cut_torn(path)
+            _end_last_line(path)
         marks = {key: mark for _, key, mark in _results(self.output) if key is not None}
-        if not marks and not self.errors.exists() and not self._old.exists():
+        known = self._answers_of_batch()
+        if not marks and not known and not self.errors.exists() and not self._old.exists():
             return set()
         asked = {request.custom_id: request.mark for request in requests}
         stale = {
@@ -125,10 +136,17 @@ class LiveFiles:
             if mark.startswith(MARK) and asked.get(key, mark) != mark
         }
         self._put_aside(stale)
-        answered = marks.keys() - stale
+        answered = (marks.keys() - stale) | (known & asked.keys())
         restored = self._restore(asked, answered)
         _remove(self.errors, (set(islice(asked, most)) - answered) | restored)
         return answered | restored
+
+    def _answers_of_batch(self) -> set[str]:
+        """Return the ids in the output file of a batch, or of another program, for the shard."""
+        path = self._from_batch
+        if not path.is_file() or holds_requests(path):
+            return set()
+        return {key for _, key, _ in _results(path) if key is not None}
 
     def _put_aside(self, ids: set[str]) -> None:
         """Move answers to a file of their own, once each: they were paid for."""
@@ -166,13 +184,33 @@ class LiveFiles:
             raise
 
 
-def _cut_torn(path: Path) -> None:
-    """Cut a file after its last newline."""
+def _refuse_foreign(path: Path) -> None:
+    """Refuse to write to a file that run_local has not written."""
+    for _, _, mark in _results(path):
+        if not mark.startswith(MARK):
+            problem = f"'{path}' was not written by run_local"
+            raise BatchFramesError(problem, hint="move it away")
+        return
+
+
+def _end_last_line(path: Path) -> None:
+    """End a last line without a newline, or cut it off if it is not complete."""
     if not path.exists():
         return
     with path.open("r+b") as file:
-        size = sum(len(line) for line in file if line.endswith(b"\n"))
-        file.truncate(size)
+        size, last = 0, b"\n"
+        for last in file:
+            size += len(last)
+        if last.endswith(b"\n"):
+            return
+        try:
+            is_whole = isinstance(load_line(last), dict)
+        except ValueError:
+            is_whole = False
+        if is_whole:
+            file.write(b"\n")
+        else:
+            file.truncate(size - len(last))
 
 
 def _remove(path: Path, ids: set[str]) -> None:

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import os
+import re
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batch_frames.batches.client import NoBatchError, Service, batch_facts, find_batch_with_retry
-from batch_frames.batches.failures import failures, failures_text
-from batch_frames.batches.job import ENDED, Job, Jobs
-from batch_frames.batches.ledger import Ledger, Ledgers
+from batch_frames.batches.client import ReplyError, Service, batch_facts
+from batch_frames.batches.failures import Places, failures, failures_text
+from batch_frames.batches.send import Sender
 from batch_frames.errors import BatchFramesError
-from batch_frames.files import LEDGER, RESULT_ENDINGS, Paths, find_files, ledger_path
+from batch_frames.files import (
+    ENDED,
+    LEDGER,
+    NO_BATCH,
+    Job,
+    Jobs,
+    Paths,
+    Record,
+    Records,
+    find_files,
+    holds_requests,
+    recorded_folders,
+    set_name,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,50 +39,69 @@ __all__ = ["cancel", "job_list", "job_rows", "load_jobs", "news_of", "retrieve",
 
 COUNTS = ("total", "completed", "failed")
 
+PATIENCE = 60.0
+"""Seconds to wait for another process that is sending a shard that is to be cancelled."""
+
+POLL = 5.0
+
+GLOB = re.compile(r"[*?\[]")
+
 STATUS_COLUMNS = ("shard", "batch_id", "status", *COUNTS, "age", "expires", "errors")
 
 
 def load_jobs(path: Paths) -> list[Job]:
-    """Load jobs from the ledger next to their shards, as last noted there.
+    """Load jobs from the record next to their shards, as last noted there.
 
     Args:
-        path: A ledger (``"out/reviews.jobs.jsonl"``), the path passed to ``save_to_file``
-            (``"out/reviews.jsonl"``), shards, a folder, a glob, or a list of these.
+        path: The path passed to ``save_to_file`` (``"out/reviews.jsonl"``), shards, a folder, a
+            glob, or a list of these.
 
     Returns:
         The jobs in the order in which they were submitted; ``status`` and ``wait`` refresh them
         from the service.
 
     Raises:
-        FileNotFoundError: If there is no such ledger.
+        FileNotFoundError: If there are none.
         BatchFramesError: If a shard was never submitted.
     """
     given = [path] if isinstance(path, (str, os.PathLike)) else list(path)
-    jobs: dict[tuple[Path, str], Job] = {}
-    ledgers = Ledgers()
-    for one in given:
-        for job in _jobs_of(Path(one), ledgers):
-            jobs.setdefault((job.path.parent.resolve(), job.token), job)
+    records = Records()
+    jobs = {job.key: job for one in given for job in _jobs_of(Path(one), records)}
     if not jobs:
         names = ", ".join(f"'{os.fspath(one)}'" for one in given) or "an empty list"
         raise FileNotFoundError(f"no jobs in {names}; submit the request files first")
     return Jobs(jobs.values())
 
 
-def _jobs_of(path: Path, ledgers: Ledgers) -> list[Job]:
+def _jobs_of(path: Path, records: Records) -> list[Job]:
+    if path.is_dir():
+        folders = ((folder, records.of(folder / "any")) for folder in recorded_folders(path))
+        return [_in(folder, job) for folder, record in folders for job in record.jobs()]
     if path.is_file() and not path.name.endswith(LEDGER):
-        job = ledgers.job_of(path)
-        if job is None and not path.name.endswith(RESULT_ENDINGS):
-            raise BatchFramesError(f"'{path}' was not submitted", hint="submit it first")
-        return [] if job is None else [replace(job, path=path)]
-    if not path.exists() and ledger_path(path).is_file():
-        return ledgers[ledger_path(path)].jobs
-    found = find_files(path, [LEDGER])
-    listed = [file for file in found if file.name.endswith(LEDGER)]
-    if listed:
-        return [job for file in listed for job in ledgers[file].jobs]
-    known = ((shard, ledgers.job_of(shard)) for shard in found)
-    return [replace(job, path=shard) for shard, job in known if job]
+        return _shard_jobs(path, records)
+    named = [job for job in records.of(path).jobs() if _is_of(job, path)]
+    if named or not GLOB.search(path.name):
+        return [_in(path.parent, job) for job in named]
+    known = (records.of(file).job_of(file) for file in find_files(path, [".jsonl"]))
+    return [job for job in known if job]
+
+
+def _in(folder: Path, job: Job) -> Job:
+    """Return a job with the path that its shard has by the user's own way to the folder."""
+    return replace(job, path=folder / job.path.name)
+
+
+def _shard_jobs(path: Path, records: Records) -> list[Job]:
+    job = records.of(path).job_of(path)
+    if job is None and holds_requests(path):
+        raise BatchFramesError(f"'{path}' was not submitted", hint="submit it first")
+    return [] if job is None else [job]
+
+
+def _is_of(job: Job, path: Path) -> bool:
+    """Return whether a job is of the set that was saved under a name."""
+    name = path.name.removesuffix(LEDGER).removesuffix(".jsonl")
+    return set_name(job.path)[0] == name or job.path.name == path.name
 
 
 def job_list(jobs: Job | Iterable[Job], verb: str) -> list[Job]:
@@ -96,6 +129,7 @@ def news_of(service: Service, job: Job) -> dict[str, Any]:
 
 def retrieve(service: Service, job: Job, **how: Any) -> dict[str, Any]:
     """Ask for one batch, as ``Service.call`` does, and return what a job stores of it."""
+    service.check_account(job)
     return service.call(
         lambda api: _facts_of(job.batch_id, api.batches.retrieve(job.batch_id)),
         is_quick=True,
@@ -106,8 +140,8 @@ def retrieve(service: Service, job: Job, **how: Any) -> dict[str, Any]:
 def _facts_of(batch_id: str | None, batch: Any) -> dict[str, Any]:
     facts = batch_facts(batch)
     if facts["batch_id"] != batch_id:
-        raise NoBatchError(f"asked for {batch_id}, the service returned {facts['batch_id']}")
-    return {**facts, "errors": tuple(facts["errors"])}
+        raise ReplyError(f"asked for {batch_id}, the service returned {facts['batch_id']}")
+    return facts
 
 
 def status(jobs: Job | Iterable[Job], *, client: OpenAI | None = None) -> pd.DataFrame:
@@ -137,20 +171,19 @@ def status(jobs: Job | Iterable[Job], *, client: OpenAI | None = None) -> pd.Dat
 
 def job_rows(jobs: Job | Iterable[Job], *, client: OpenAI | None = None) -> list[dict[str, Any]]:
     """Return the rows of the table of ``status`` as dicts; unknown values are None."""
-    ledgers, now = Ledgers(), datetime.now(UTC)
-    news: dict[str, dict[str, Any]] = {}
-    # The ledger may know more than when a job was loaded.
-    known = [
-        replace(ledgers.job_of(job.path) or job, path=job.path) for job in job_list(jobs, "status")
-    ]
+    records, now = Records(), datetime.now(UTC)
+    news: dict[tuple[Path, str], dict[str, Any]] = {}
+    # The record may know more than when a job was loaded.
+    known = [records.of(j.path).job(j.sha256, j.path) or j for j in job_list(jobs, "status")]
     with Service(client, "status") as service:
         for job in known:
-            news[job.token] = news.get(job.token) or news_of(service, job)
-    return [_row(replace(job, **news[job.token]), now) for job in known]
+            news[job.key] = news.get(job.key) or news_of(service, job)
+    places = Places()
+    return [_row(replace(job, **news[job.key]), now, places) for job in known]
 
 
-def _row(job: Job, now: datetime) -> dict[str, Any]:
-    found = failures(job) if job.status == "failed" else []
+def _row(job: Job, now: datetime, places: Places) -> dict[str, Any]:
+    found = failures(job, places) if job.is_rejected else []
     created, expires = map(_moment, (job.created_at, job.expires_at))
     age = created and max(timedelta(seconds=int((now - created).total_seconds())), timedelta(0))
     errors = failures_text(found) or None
@@ -176,30 +209,36 @@ def cancel(jobs: Job | Iterable[Job], *, client: OpenAI | None = None) -> list[J
         The jobs with their new statuses.
 
     Raises:
-        BatchFramesError: If another process is using the ledger.
+        BatchFramesError: If another process is sending a shard for a minute, or a batch is in
+            another account.
         openai.APIError: Passed through from the SDK.
     """
-    done: list[Job] = []
+    records, done = Records(), []
     with Service(client, "cancel") as service:
+        sender = Sender(service)
         for job in job_list(jobs, "cancel"):
-            with Ledger(ledger_path(job.path)).locked() as ledger:
-                known = ledger.job_of(job.path.name)
-                done.append(job if known is None else _cancel(service, ledger, known, job.path))
+            record = records.of(job.path)
+            with record.locked(job, PATIENCE) as known:
+                done.append(_cancel(service, sender, record, known))
     return Jobs(done)
 
 
-def _cancel(service: Service, ledger: Ledger, job: Job, path: Path) -> Job:
-    if job.is_unsent and job.tried_at:
-        batch = find_batch_with_retry(service, ledger, job)
-        if batch is not None:
-            job = ledger.note("created", job, **batch_facts(batch))
+def _cancel(service: Service, sender: Sender, record: Record, job: Job) -> Job:
+    while job.is_unsent and job.tried_at:
+        # A batch that may exist is to be cancelled, too.
+        job = sender.found(record, job)
+        if job.is_unsent and (seconds := sender.seconds_left(job)):
+            sender.look_again()
+            time.sleep(min(seconds, POLL))
+        elif job.is_unsent:
+            break
     if job.is_unsent or job.is_refused:
-        job = ledger.note("status", job, status="cancelled", batch_id=None, errors=[])
+        job = record.note(job, "withdrawn", **{**NO_BATCH, "status": "cancelled"})
     job = replace(job, **news_of(service, job))
     if job.in_flight and job.status != "cancelling":
         facts = service.call(lambda api: _cancel_call(api, job.batch_id))
-        job = ledger.note("status", job, **facts)
-    return replace(job, path=path)
+        job = record.note(job, "cancelled", **facts)
+    return job
 
 
 def _cancel_call(api: Any, batch_id: str | None) -> dict[str, Any]:

@@ -2,34 +2,55 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batch_frames.batches.client import TOKEN_KEY, Service, batch_facts, find_batch_with_retry
+from batch_frames.batches.client import LONGEST_PAUSE, TRIES, Service
 from batch_frames.batches.failures import job_error
-from batch_frames.batches.job import Job, Jobs, Settings
-from batch_frames.batches.ledger import Ledger
+from batch_frames.batches.send import TOKEN_KEY, Sender, send_again
 from batch_frames.display import counted
 from batch_frames.errors import BatchFramesError
-from batch_frames.files import Paths, RequestFile, Shard, find_shards, ledger_path, read_shard
+from batch_frames.files import (
+    InUseError,
+    Job,
+    Jobs,
+    Paths,
+    Record,
+    Records,
+    RequestFile,
+    SavedSet,
+    Sets,
+    Settings,
+    Shard,
+    find_shards,
+    first_asked,
+    pending_lines,
+    read_shard,
+    set_name,
+    wanted_job,
+)
 from batch_frames.progress import interrupt_hint, progress_bar
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
-__all__ = ["send_again", "send_waiting", "submit"]
+__all__ = ["enqueued_tokens", "send_waiting", "submit"]
 
 
 MOST_METADATA = 15
 
-NO_FILE = {404: None, 405: True, 501: True}
-"""What replies to a question about a file mean; services without that call have every file."""
+PATIENCE = 600.0
+"""Seconds to wait for another process that is sending the same shard."""
+
+ERRORS = 3
+"""After how many errors in a row to pause before going on with other shards."""
+
+WEEK = {"anchor": "created_at", "seconds": 7 * 24 * 60 * 60}
 
 
 def submit(
@@ -39,17 +60,19 @@ def submit(
     metadata: Mapping[str, str] | None = None,
     completion_window: str = "24h",
     output_expires_after: Mapping[str, Any] | None = None,
+    input_expires_after: Mapping[str, Any] | None = WEEK,
     max_enqueued_tokens: int | None = None,
     progress: bool | None = None,
 ) -> list[Job]:
     """Upload request files and create exactly one batch per file.
 
-    Each step is noted in a ledger next to the shards, ``reviews.jobs.jsonl``, before and after it
-    is taken. Killed at any moment and run again, ``submit`` resumes where it stopped; where it
-    cannot know whether a batch was created, it first looks for it among the service's batches.
-    Shards that already have a batch are not sent again, nor is the same content under another name
-    of the same set, such as ``reviews-00007.jsonl``. A shard that failed at validation is sent
-    again once its content has changed, or if what the service found wrong was not in a line.
+    What is sent is noted in a folder next to the shards, ``.batch_frames``, before and after each
+    step, under the hash of the shard's bytes. Killed at any moment and run again, ``submit``
+    resumes where it stopped; where it cannot know whether a batch was created, it looks for it
+    among the service's batches for a minute. A shard that has a batch is not sent again, whatever
+    its name is, nor is one with a request that another shard in the folder has asked and that may
+    still be answered. A shard that failed at validation is sent again if what the service found
+    wrong was not in one of its lines.
 
     Args:
         shards: What ``save_to_file`` returned, or paths or globs of request files. Ledgers and
@@ -60,6 +83,8 @@ def submit(
         completion_window: The time in which a batch must end.
         output_expires_after: When result files are deleted, in the service's terms:
             ``{"anchor": "created_at", "seconds": 86_400}``.
+        input_expires_after: When the uploaded shards are deleted, in the same terms, where the
+            service lets uploads expire. None leaves it to the service, which is a month at OpenAI.
         max_enqueued_tokens: Most tokens to have enqueued at once, at about four bytes of text each;
             the shards beyond are sent by ``wait``. None sends all at once.
         progress: Whether to show a progress bar; None shows it after two seconds.
@@ -71,55 +96,31 @@ def submit(
         MissingExtra: If the openai SDK is not installed.
         FileNotFoundError: If there is no such file.
         LineError: If a file holds no requests.
-        BatchFramesError: If a shard has changed since it was saved or submitted, or another process
-            is using the same ledger.
+        BatchFramesError: If a shard has changed since it was saved, if another shard may still
+            bring answers to some of its requests, if it was submitted to another account, or if
+            another process is sending it for ten minutes.
         JobError: If a shard failed at validation before, and has not changed since.
         openai.APIError: Passed through from the SDK; ``submit`` can be called again to continue.
     """
-    settings = Settings(metadata, completion_window, output_expires_after, max_enqueued_tokens)
-    _check_settings(settings)
-    # An iterator can be consumed only once.
     given = list(shards) if isinstance(shards, Iterator) else shards
+    settings = Settings(
+        metadata, completion_window, output_expires_after, input_expires_after, max_enqueued_tokens
+    )
+    _check_settings(settings)
     files = [read_shard(path) for path in find_shards(given)]
-    by_path = {path: Ledger(path) for path in dict.fromkeys(ledger_path(f.path) for f in files)}
-    pairs = [(by_path[ledger_path(file.path)], file) for file in files]
-    with ExitStack() as stack:
-        service = stack.enter_context(Service(client, "submit"))
-        for ledger in by_path.values():
-            stack.enter_context(ledger.locked())
-        for ledger, file in pairs:
-            _check_unchanged(ledger, file)
-        _check_as_saved(given, files)
-        stack.enter_context(interrupt_hint("what was sent is noted; to continue, submit again"))
-        for ledger, file in pairs:
-            _plan(ledger, file, settings)
-        _send_all(service, pairs, progress)
-        jobs = Jobs(_job_of(ledger, file.path) for ledger, file in pairs)
-    if error := job_error(job for job in jobs if job.status == "failed"):
+    records = Records()
+    _check_as_saved(given, files)
+    hint = interrupt_hint("what was sent is noted; to continue, submit again")
+    with Service(client, "submit") as service, hint:
+        jobs = _planned(records, files, settings)
+        for job in jobs if client is not None else ():
+            service.check_account(job)
+        jobs = _send_all(service, records, jobs, progress)
+    found = {job.key: job for job in jobs}
+    jobs = [replace(found[wanted_job(f, settings).key], path=f.path) for f in files]
+    if error := job_error(job for job in jobs if job.is_rejected):
         raise error
-    return jobs
-
-
-def _send_all(
-    service: Service, pairs: list[tuple[Ledger, RequestFile]], progress: bool | None
-) -> None:
-    total = sum(file.requests for _, file in pairs)
-    sent = sum(f.requests for ledger, f in pairs if not _job_of(ledger, f.path).is_unsent)
-    with progress_bar("submit", total, progress, initial=sent) as bar:
-        for ledger in dict.fromkeys(ledger for ledger, _ in pairs):
-            send_waiting(
-                service,
-                ledger,
-                [file.path.name for other, file in pairs if other is ledger],
-                sum(job.estimated_tokens for job in ledger.jobs if job.in_flight),
-                sent=lambda job: bar.update(job.requests),
-            )
-
-
-def _job_of(ledger: Ledger, path: Path) -> Job:
-    job = ledger.job_of(path.name)
-    assert job is not None
-    return replace(job, path=path)
+    return Jobs(jobs)
 
 
 def _check_settings(settings: Settings) -> None:
@@ -132,154 +133,194 @@ def _check_settings(settings: Settings) -> None:
         raise ValueError(f"max_enqueued_tokens must be a whole number from 1, not {most!r}")
 
 
-def _check_unchanged(ledger: Ledger, file: RequestFile) -> None:
-    job = ledger.job_of(file.path.name)
-    if job is None or job.sha256 == file.sha256 or not job.may_be_paid:
-        return
-    batch = f" as {job.batch_id}" if job.batch_id else ""
-    fetch = f"bf.download(bf.load_jobs('{ledger.path}'))"
-    raise BatchFramesError(
-        f"'{file.path}' has changed since it was submitted{batch}",
-        hint=f"save it under another name ({fetch} fetches the answers so far)",
-    )
-
-
 def _check_as_saved(given: Paths, files: Iterable[RequestFile]) -> None:
     """Compare what ``save_to_file`` returned with what its files hold now."""
     found = {file.path.resolve(): file for file in files}
     listed = given if isinstance(given, Iterable) else [given]
+    set_of = cache(_set_named)
     for shard in (one for one in listed if isinstance(one, Shard)):
         file = found.get(shard.path.resolve())
-        if file and (shard.nbytes, shard.requests) != (file.nbytes, file.requests):
-            raise BatchFramesError(
-                f"'{shard.path}' has changed since it was saved, from {_sizes(shard)} to "
-                f"{_sizes(file)}",
-                hint="save it again, or pass its path to send what is there now",
-            )
+        if file is None:
+            continue
+        problem = f"'{shard.path}' has changed since it was saved"
+        hint = "save it again, or pass its path to send what is there now"
+        if (shard.nbytes, shard.requests) != (file.nbytes, file.requests):
+            raise BatchFramesError(f"{problem}, from {_sizes(shard)} to {_sizes(file)}", hint=hint)
+        saved = set_of(_set_path(shard.path)).id
+        if saved and shard.save_id and saved != shard.save_id:
+            raise BatchFramesError(problem, hint=hint)
+
+
+def _set_path(shard: Path) -> Path:
+    return shard.with_name(set_name(shard)[0] + ".jsonl")
+
+
+def _set_named(path: Path) -> SavedSet:
+    return Sets(path.parent).get(path.name)
 
 
 def _sizes(file: Shard | RequestFile) -> str:
     return f"{counted(file.requests, 'request')} in {counted(file.nbytes, 'byte')}"
 
 
-def _plan(ledger: Ledger, file: RequestFile, settings: Settings) -> None:
-    """Note in the ledger what is to be done for a shard, if anything."""
-    job = ledger.job_of(file.path.name)
-    wanted = Job(
-        file.path, file.requests, file.nbytes, file.endpoint, sha256=file.sha256, settings=settings
-    )
-    if job is None or job.sha256 != file.sha256:
-        twins = (j for j in ledger.jobs if j.sha256 == file.sha256 and j.status != "failed")
-        twin = next(twins, None)
-        ledger.intend(replace(twin, path=file.path) if twin else wanted)
-    elif job.is_refused:
-        send_again(ledger, replace(job, settings=settings))
-    elif _is_worth_another_try(job):
-        ledger.intend(wanted)
-    elif job.tried_at is None and job.settings != settings:
-        ledger.intend(replace(job, settings=settings))
+def _planned(records: Records, files: Iterable[RequestFile], settings: Settings) -> list[Job]:
+    """Note what is to be sent, and return the jobs, each shard once."""
+    by_record: dict[Record, dict[str, RequestFile]] = {}
+    for file in files:
+        by_record.setdefault(records.of(file.path), {}).setdefault(file.sha256, file)
+    jobs: list[Job] = []
+    set_of = cache(_set_named)
+    for record, unique in by_record.items():
+        with record.planning(PATIENCE):
+            known = {sha256: record.job(sha256, file.path) for sha256, file in unique.items()}
+            new = [f for f in unique.values() if _has_no_batch(known[f.sha256])]
+            _check_asked(record, new)
+            for file in unique.values():
+                saved = set_of(_set_path(file.path))
+                wanted = replace(wanted_job(file, settings), save_id=saved.id)
+                job = known[file.sha256] or record.begin(wanted, file.lines)
+                jobs.append(_renewed(record, job, settings, saved))
+    return jobs
 
 
-def _is_worth_another_try(job: Job) -> bool:
-    """Return whether a shard has no batch that will be billed, and its lines are not to blame."""
+def _has_no_batch(job: Job | None) -> bool:
+    return job is None or job.is_withdrawn or job.is_rejected
+
+
+def _renewed(record: Record, job: Job, settings: Settings, saved: SavedSet) -> Job:
+    """Note what is to be done once more for a shard that was submitted before, if anything."""
+    is_renamed = job.path.name != job.names[-1]
+    has_new_settings = job.is_unsent and job.tried_at is None and job.settings != settings
+    if not (is_renamed or has_new_settings or _is_to_send_again(job, saved)):
+        return job
+    with record.locked(job, PATIENCE) as known:
+        if _is_to_send_again(known, saved):
+            return send_again(record, replace(known, settings=settings, save_id=saved.id))
+        untried = known.is_unsent and known.tried_at is None
+        return record.note(known, "noted anew", settings=settings if untried else known.settings)
+
+
+def _is_to_send_again(job: Job, saved: SavedSet) -> bool:
+    """Return whether a shard has no batch that will be billed, and its lines are not to blame.
+
+    So has one whose answers are here, if it was saved since to be asked again.
+    """
     line_is_wrong = any(error.get("line") for error in job.errors)
-    return job.is_withdrawn or (job.status == "failed" and not line_is_wrong)
+    is_again = saved.again and saved.id != job.save_id and not job.is_pending
+    return (
+        job.is_refused
+        or job.is_withdrawn
+        or (job.is_rejected and not line_is_wrong)
+        or (is_again and not job.is_rejected)
+    )
 
 
-def send_again(ledger: Ledger, job: Job) -> Job:
-    """Note that a shard that is already uploaded is to get another batch."""
-    again = ledger.intend(job, anew=True)
-    return ledger.note("uploaded", again, file_id=job.file_id, uploaded_at=job.uploaded_at)
+def _check_asked(record: Record, files: list[RequestFile]) -> None:
+    """Refuse shards with requests that may still be answered in another shard.
+
+    Raises:
+        BatchFramesError: If there is one.
+    """
+    if not files:
+        return
+    pending = pending_lines(record, [file.sha256 for file in files])
+    if problem := first_asked(pending, files, among=True):
+        hint = "wait for it and download it; retry_requests writes what is left"
+        raise BatchFramesError(problem, hint=hint)
+
+
+def _send_all(
+    service: Service, records: Records, jobs: list[Job], progress: bool | None
+) -> list[Job]:
+    """Send the jobs that have no batch, as far as the token limits allow; return all."""
+    sender = Sender(service)
+    results = {job.key: job for job in jobs}
+    tries: Counter[tuple[Path, str]] = Counter()
+    pauses = [service.first_pause]
+
+    def failed(job: Job, error: Exception) -> None:
+        asked = service.retry_pause(error)
+        tries[job.key] += 1
+        if asked is None or tries[job.key] >= TRIES:
+            raise error
+        pauses.append(asked)
+
+    total, sent = sum(job.requests for job in jobs), _sent_requests(jobs)
+    with progress_bar("submit", total, progress, initial=sent) as bar:
+        while True:
+            news = send_waiting(
+                sender, records, list(results.values()), failed=failed, patience=PATIENCE
+            )
+            results |= {job.key: job for job in news}
+            bar.update(_sent_requests(results.values()) - sent)
+            sent = _sent_requests(results.values())
+            enqueued = enqueued_tokens(results.values())
+            left = [j for j in results.values() if j.is_unsent and _is_next(j, enqueued, None)]
+            if not left:
+                return list(results.values())
+            waits = [seconds for job in left if (seconds := sender.seconds_left(job))]
+            time.sleep(min([max(pauses), *waits]))
+            pauses = [min(2 * pauses[0], LONGEST_PAUSE)]
+
+
+def _sent_requests(jobs: Iterable[Job]) -> int:
+    return sum(job.requests for job in jobs if not job.is_unsent)
+
+
+def enqueued_tokens(jobs: Iterable[Job]) -> int:
+    """Return how many tokens of these jobs the service has."""
+    return sum(job.estimated_tokens for job in jobs if job.in_flight)
+
+
+def _is_next(job: Job, enqueued: int, room: int | None) -> bool:
+    """Return whether a shard may be sent, or may have been, while the service has some tokens."""
+    limits = [n for n in (room, job.settings.max_enqueued_tokens) if n is not None]
+    over = bool(limits) and enqueued + job.estimated_tokens > min(limits)
+    return not (over and enqueued) or job.tried_at is not None
 
 
 def send_waiting(
-    service: Service,
-    ledger: Ledger,
-    shards: Iterable[str],
-    enqueued: int,
+    sender: Sender,
+    records: Records,
+    jobs: Iterable[Job],
     *,
+    failed: Callable[[Job, Exception], object],
+    patience: float = 0.0,
     room: int | None = None,
-    sent: Callable[[Job], object] = lambda job: None,
-) -> None:
-    """Send the shards of a ledger that have no batch, as far as the token limits allow.
+) -> list[Job]:
+    """Send the shards that have no batch, as far as the token limits allow.
 
     Args:
-        service: Where to send them.
-        ledger: The ledger, locked by the caller.
-        shards: File names of the shards that may be sent.
-        enqueued: Number of tokens that the service has already.
-        room: Most tokens to have there at once; None leaves it to the settings.
-        sent: Called with each job once it has its batch.
+        sender: Where to send them.
+        records: Where they are noted.
+        jobs: All jobs that count for the limits.
+        failed: Called with a job and the error that kept it from having a batch.
+        patience: Seconds to wait for another process that has a job; 0 leaves it to that one.
+        room: Most tokens to have at the service at once; None leaves it to the settings.
+
+    Returns:
+        The jobs that had no batch and were tried, as they are now.
     """
-    unsent = [job for job in ledger.jobs_of(shards) if job.is_unsent]
+    sender.look_again()
+    jobs = list(jobs)
+    enqueued = enqueued_tokens(jobs)
+    done: list[Job] = []
+    errors = 0
     # First those that the service may have already: they take room in any case.
-    for job in sorted(unsent, key=lambda job: job.tried_at is None):
-        limits = [n for n in (room, job.settings.max_enqueued_tokens) if n is not None]
-        over = bool(limits) and enqueued + job.estimated_tokens > min(limits)
-        if over and enqueued and job.tried_at is None:
-            return
-        sent(_create(service, ledger, job))
+    for job in sorted((j for j in jobs if j.is_unsent), key=lambda job: job.tried_at is None):
+        if errors >= ERRORS or not _is_next(job, enqueued, room):
+            break
+        record = records.of(job.path)
+        try:
+            with record.locked(job, patience) as known:
+                done.append(sender.advance(record, known) if known.is_unsent else known)
+            errors = 0
+        except InUseError:
+            if patience:
+                raise
+        except Exception as error:
+            errors += 1
+            failed(job, error)
+            done.append(record.job(job.sha256, job.path) or job)
         enqueued += job.estimated_tokens
-
-
-def _create(service: Service, ledger: Ledger, job: Job) -> Job:
-    """Upload a shard and create its batch, unless an earlier try has done so."""
-    batch = find_batch_with_retry(service, ledger, job) if job.tried_at else None
-    if batch is None and not _is_uploaded(service, job):
-        job = _upload(service, ledger, job)
-
-    def create() -> Any:
-        nonlocal batch, job
-        if batch is None:
-            job = ledger.note("creating", job)
-            created = service.call(partial(_create_call, job), tries=1)
-            batch_facts(created)
-            batch = created
-        return batch
-
-    def look(seconds: float, error: Exception) -> None:
-        """Look for the batch, since the service may have created it in spite of the error."""
-        nonlocal batch
-        time.sleep(seconds)
-        batch = find_batch_with_retry(service, ledger, job)
-
-    facts = batch_facts(service.attempts(create, pause=look))
-    return ledger.note("created", job, **facts)
-
-
-def _is_uploaded(service: Service, job: Job) -> bool:
-    """Return whether the upload of an earlier run still exists; the service keeps it a month."""
-    if job.file_id is None:
-        return False
-    found = service.call(
-        lambda api: api.files.retrieve(job.file_id), is_quick=True, instead=NO_FILE
-    )
-    return found is not None
-
-
-def _upload(service: Service, ledger: Ledger, job: Job) -> Job:
-    with job.path.open("rb") as file:
-        # The open file stays the same even if another one takes its name in the meantime.
-        if hashlib.file_digest(file, "sha256").hexdigest() != job.sha256:
-            problem = f"'{job.path}' has changed while it waited to be sent"
-            raise BatchFramesError(problem, hint="submit it again")
-
-        def send(api: Any) -> Any:
-            file.seek(0)
-            return api.files.create(file=(job.path.name, file), purpose="batch")
-
-        uploaded = service.call(send)
-    moment = getattr(uploaded, "created_at", None)
-    return ledger.note("uploaded", job, file_id=uploaded.id, uploaded_at=moment)
-
-
-def _create_call(job: Job, api: Any) -> Any:
-    options: dict[str, Any] = {"metadata": {**(job.settings.metadata or {}), TOKEN_KEY: job.token}}
-    if job.settings.output_expires_after:
-        options["output_expires_after"] = dict(job.settings.output_expires_after)
-    return api.batches.create(
-        input_file_id=job.file_id,
-        endpoint=job.endpoint,
-        completion_window=job.settings.completion_window,
-        **options,
-    )
+    return done

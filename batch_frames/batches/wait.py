@@ -5,20 +5,18 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batch_frames.batches.client import Service
-from batch_frames.batches.failures import failures, failures_text, job_error
-from batch_frames.batches.job import Job, Jobs, distinct
-from batch_frames.batches.ledger import Ledger
+from batch_frames.batches.failures import Places, failures, failures_text, job_error
+from batch_frames.batches.send import Sender, send_again
 from batch_frames.batches.status import job_list, retrieve
-from batch_frames.batches.submit import send_again, send_waiting
+from batch_frames.batches.submit import enqueued_tokens, send_waiting
 from batch_frames.display import counted
 from batch_frames.errors import BatchFramesError, JobError, WaitTimeout
-from batch_frames.files import ledger_path
+from batch_frames.files import RECORD, InUseError, Job, Jobs, Records, distinct, set_name
 from batch_frames.progress import interrupt_hint, progress_bar
 
 if TYPE_CHECKING:
@@ -75,32 +73,26 @@ def wait(
         waiter = Waiter(listed, service, bar, timeout, poll)
         with interrupt_hint(f"the batches are still running; to keep waiting, {waiter.again}"):
             found = waiter.run()
-    if error := job_error(job for job in found if job.status == "failed"):
+    if error := job_error(job for job in found if job.is_rejected):
         raise error
     return Jobs(found)
 
 
 @dataclass
 class Queue:
-    """The shards of one ledger, and what is known of the service's token limit for them.
+    """What is known of the service's token limit.
 
     Attributes:
-        ledger: The ledger.
         pause: Seconds until the next try after a refusal while none of the batches is running.
-        shards: File names of the shards.
-        unnoted: Tokens of the jobs with news that is not in the ledger yet.
-        refused: Tokens of the jobs that were refused at the last poll.
+        refused: Ids of the batches that were refused at the last poll.
         room: Most tokens that the service is known to take; None while it has not refused any.
         refusals: How many refusals there were since a batch was running or has ended.
         ended: How many batches had ended at the last poll.
         not_before: When to try again after a refusal.
     """
 
-    ledger: Ledger
     pause: float
-    shards: list[str] = field(default_factory=list)
-    unnoted: set[str] = field(default_factory=set)
-    refused: set[str] = field(default_factory=set)
+    refused: set[str | None] = field(default_factory=set)
     room: int | None = None
     refusals: int = 0
     ended: int = 0
@@ -108,98 +100,76 @@ class Queue:
 
 
 class Waiter:
-    """Follow jobs to their end, whatever ledgers they are in.
+    """Follow jobs to their end, wherever their shards are.
 
-    What the service reports is noted in a ledger if no other process holds it, so that two that
-    wait do not block each other; each relies on what it was told itself.
+    What the service reports is noted in the record if no other process has the job, so that two
+    that wait do not block each other; each relies on what it was told itself.
     """
 
     def __init__(
         self, jobs: list[Job], service: Service, bar: Any, timeout: float | None, poll: float | None
     ) -> None:
-        self._paths = [job.path for job in jobs]
+        self._listed = jobs
         self._service, self._bar = service, bar
+        self._sender = Sender(service)
+        self._records = Records()
+        self._jobs = {job.key: job for job in jobs}
         self._timeout, self._poll = timeout, poll
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._first_pause = FIRST_POLL if poll is None else poll
-        self._reported: dict[str, dict[str, Any]] = {}
-        self._queues: dict[Path, Queue] = {}
-        for path in map(ledger_path, self._paths):
-            if path not in self._queues:
-                self._queues[path] = Queue(Ledger(path), self._first_pause)
-        for path in self._paths:
-            self._queues[ledger_path(path)].shards.append(path.name)
+        self._queue = Queue(self._first_pause)
 
     @property
     def again(self) -> str:
         """The call that waits for the same jobs."""
-        paths = ", ".join(f'"{path.as_posix()}"' for path in self._queues)
-        return f"call bf.wait(bf.load_jobs({paths if len(self._queues) == 1 else f'[{paths}]'}))"
+        paths = dict.fromkeys(
+            job.path.with_name(set_name(job.path)[0] + ".jsonl") for job in self._listed
+        )
+        names = ", ".join(f'"{path.as_posix()}"' for path in paths)
+        return f"call bf.wait(bf.load_jobs({names if len(paths) == 1 else f'[{names}]'}))"
 
     def run(self) -> list[Job]:
         """Poll all batches, with pauses in between, until they have ended or time is up."""
         pause = self._first_pause
         while True:
-            for queue in self._queues.values():
-                self._poll_queue(queue)
+            for job in list(self._jobs.values()):
+                self._jobs[job.key] = self._polled(job)
+            self._learn_room()
+            self._send()
             self._show()
-            if all(job.has_ended for job in self._jobs()):
-                return [self._job_of(path) for path in self._paths]
+            if all(job.has_ended for job in self._jobs.values()):
+                return [replace(self._jobs[job.key], path=job.path) for job in self._listed]
             self._sleep(pause)
             if self._poll is None:
                 pause = min(pause * POLL_GROWTH, LONGEST_POLL)
 
-    def _job_of(self, path: Path) -> Job:
-        ledger = self._queues[ledger_path(path)].ledger
-        job = ledger.job_of(path.name)
-        if job is None:
-            raise BatchFramesError(
-                f"'{path}' is not in the ledger '{ledger.path}'", hint="submit it first"
-            )
-        return replace(job, path=path, **self._news_of(job))
-
-    def _news_of(self, job: Job) -> dict[str, Any]:
-        news = self._reported.get(job.token, {})
+    def _polled(self, job: Job) -> Job:
+        """Ask for a batch that is still running, and note what is new."""
+        if job.has_ended and not job.lacks_files:
+            return job
+        record = self._records.of(job.path)
         # Another process may have seen it end, cancelled it, or created another batch.
-        is_over = job.has_ended and not job.lacks_files
-        return {} if is_over or news.get("batch_id") != job.batch_id else news
+        known = record.job(job.sha256, job.path)
+        if known is None:
+            problem = f"'{job.path}' is not in the record '{record.folder / RECORD}'"
+            raise BatchFramesError(problem, hint="submit it first")
+        if not (known.in_flight or known.lacks_files):
+            return known
+        # There is no last try: the service may be away for a part of the day.
+        first = min(self._first_pause, 1.0)
+        facts = retrieve(self._service, known, tries=None, first=first, pause=self._hold)
+        # Counts alone are not noted: they change at every poll, for a day.
+        if any(getattr(known, name) != facts[name] for name in NOTED):
+            with suppress(InUseError), record.locked(known) as current:
+                if current.batch_id == known.batch_id and not current.has_ended:
+                    record.note(current, "status", **facts)
+        return replace(known, **facts)
 
-    def _jobs(self, queue: Queue | None = None) -> list[Job]:
-        """Return the current jobs, each batch once, of one queue or of all."""
-        queues = self._queues.values() if queue is None else [queue]
-        paths = ([one.ledger.path.with_name(shard) for shard in one.shards] for one in queues)
-        return [job for listed in paths for job in distinct(map(self._job_of, listed))]
-
-    def _enqueued(self, queue: Queue) -> int:
-        """Return how many tokens of a queue the service has."""
-        return sum(job.estimated_tokens for job in self._jobs(queue) if job.in_flight)
-
-    def _poll_queue(self, queue: Queue) -> None:
-        """Ask for each batch that is still running; note what is new, and send what is queued."""
-        queue.ledger.reload()
-        for job in self._jobs(queue):
-            if job.in_flight or job.lacks_files:
-                # There is no last try: the service may be away for a part of the day.
-                first = min(self._first_pause, 1.0)
-                facts = retrieve(self._service, job, tries=None, first=first, pause=self._hold)
-                self._reported[job.token] = facts
-                # Counts alone are not noted: they change at every poll, for a day.
-                if any(getattr(job, name) != facts[name] for name in NOTED):
-                    queue.unnoted.add(job.token)
-        self._learn_room(queue)
-        if queue.unnoted or any(job.is_unsent or job.is_refused for job in self._jobs(queue)):
-            with ExitStack() as stack:
-                try:
-                    stack.enter_context(queue.ledger.locked(patience=0))
-                except BatchFramesError:
-                    return
-                self._note(queue)
-                self._send(queue)
-
-    def _learn_room(self, queue: Queue) -> None:
+    def _learn_room(self) -> None:
         """Take what the service had when it refused more as the most that it takes."""
-        jobs, enqueued = self._jobs(queue), self._enqueued(queue)
-        refused = {job.token for job in jobs if job.is_refused}
+        queue, jobs = self._queue, list(self._jobs.values())
+        enqueued = enqueued_tokens(jobs)
+        refused = {job.batch_id for job in jobs if job.is_refused}
         ended = sum(job.has_ended for job in jobs)
         if ended != queue.ended:
             queue.ended, queue.refusals = ended, 0
@@ -210,43 +180,42 @@ class Waiter:
                 # Other batches of the account take the room: nothing tells when they end.
                 queue.not_before = time.monotonic() + queue.pause
                 queue.pause = min(REFUSED_GROWTH * queue.pause, LONGEST_REFUSED)
-            any_runs = any(job.in_flight for job in self._jobs())
-            queue.refusals = 0 if any_runs else queue.refusals + 1
+            queue.refusals = 0 if enqueued else queue.refusals + 1
         elif queue.room is not None and all(job.status != "validating" for job in jobs):
             queue.room = max(queue.room, enqueued)
             if enqueued:
                 queue.pause, queue.refusals = self._first_pause, 0
 
-    def _note(self, queue: Queue) -> None:
-        for job in queue.ledger.jobs:
-            if job.token in queue.unnoted and (news := self._news_of(job)):
-                queue.ledger.note("status", job, **news)
-        queue.unnoted.clear()
-
-    def _send(self, queue: Queue) -> None:
-        jobs = queue.ledger.jobs_of(queue.shards)
-        # The smallest first, so that one that is never taken does not block the others.
-        refused = sorted((j for j in jobs if j.is_refused), key=lambda job: job.estimated_tokens)
-        if refused and queue.refusals >= REFUSALS:
-            raise _refused_error(refused, queue.refusals)
-        if time.monotonic() < queue.not_before:
+    def _send(self) -> None:
+        """Send what is waiting and, the smallest first, what was refused and fits by now."""
+        # One that is never taken does not block the others.
+        refused = [job for job in self._jobs.values() if job.is_refused]
+        refused.sort(key=lambda job: job.estimated_tokens)
+        if refused and self._queue.refusals >= REFUSALS:
+            raise _refused_error(refused, self._queue.refusals)
+        if time.monotonic() < self._queue.not_before:
             return
-        try:
-            self._send_unsent(queue)
-            for job in refused:
-                enqueued = self._enqueued(queue)
-                fits = queue.room is None or enqueued + job.estimated_tokens <= queue.room
-                if fits or not enqueued:
-                    send_again(queue.ledger, job)
-                    self._send_unsent(queue)
-        except Exception as error:
-            # The next poll tries again.
-            if self._service.retry_pause(error) is None:
-                raise
+        self._send_waiting()
+        for job in refused:
+            enqueued, room = enqueued_tokens(self._jobs.values()), self._queue.room
+            if not enqueued or room is None or enqueued + job.estimated_tokens <= room:
+                record = self._records.of(job.path)
+                with suppress(InUseError), record.locked(job) as current:
+                    if current.is_refused:
+                        self._jobs[job.key] = send_again(record, current)
+                self._send_waiting()
 
-    def _send_unsent(self, queue: Queue) -> None:
-        enqueued = self._enqueued(queue)
-        send_waiting(self._service, queue.ledger, queue.shards, enqueued, room=queue.room)
+    def _send_waiting(self) -> None:
+        jobs = list(self._jobs.values())
+        for job in send_waiting(
+            self._sender, self._records, jobs, failed=self._failed, room=self._queue.room
+        ):
+            self._jobs[job.key] = job
+
+    def _failed(self, job: Job, error: Exception) -> None:
+        """Leave it to the next poll to try again, if that may help."""
+        if self._service.retry_pause(error) is None:
+            raise error
 
     def _hold(self, seconds: float, error: Exception) -> None:
         self._show(f"asking again after: {error}")
@@ -260,7 +229,7 @@ class Waiter:
         time.sleep(min(seconds, left))
 
     def _timed_out(self) -> WaitTimeout:
-        jobs = [self._job_of(path) for path in self._paths]
+        jobs = [replace(self._jobs[job.key], path=job.path) for job in self._listed]
         pending = [job for job in jobs if not job.has_ended]
         first = pending[0] if pending else jobs[0]
         batches = counted(len(jobs), "batch", "batches")
@@ -274,7 +243,7 @@ class Waiter:
 
     def _show(self, note: str = "") -> None:
         """Show the number of answered requests, the statuses, and what holds the batches up."""
-        jobs, bar = self._jobs(), self._bar
+        jobs, bar = list(self._jobs.values()), self._bar
         states = Counter(job.state for job in jobs)
         text = ", ".join(f"{count:,} {status}" for status, count in states.items())
         bar.n = min(sum((job.completed or 0) + (job.failed or 0) for job in jobs), bar.total)
@@ -284,7 +253,8 @@ class Waiter:
 
 
 def _refused_error(refused: list[Job], refusals: int) -> JobError:
-    errors = [error for job in refused for error in failures(job)]
+    places = Places()
+    errors = [error for job in refused for error in failures(job, places)]
     return JobError(
         f"refused {refusals:,} times with none of these batches running: "
         f"{failures_text(errors[:1])}",

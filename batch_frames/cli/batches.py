@@ -24,7 +24,7 @@ from batch_frames.display import size_text
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from batch_frames.batches import Job
+    from batch_frames.files import Job
 
 __all__ = ["COMMANDS"]
 
@@ -89,7 +89,7 @@ def submit(
 ) -> None:
     """Upload request files (PATHS) and create exactly one batch per file.
 
-    Progress is kept in files next to them; run again, nothing is sent twice.
+    What was sent is noted in .batch_frames next to them; run again, nothing is sent twice.
 
     \b
     Example:
@@ -109,11 +109,13 @@ def submit(
 @timeout_option
 @poll_option
 def wait(paths: Paths, **options: Any) -> None:
-    """Wait for the batches of PATHS to finish: request files, or ledgers (*.jobs.jsonl).
+    """Wait for the batches of PATHS to finish.
+
+    PATHS are request files, the name that they were saved to, or folders.
 
     \b
     Example:
-      batch-frames wait out/reviews.jobs.jsonl --timeout 3600
+      batch-frames wait out/reviews.jsonl --timeout 3600
     """
     import batch_frames.batches as batches
 
@@ -127,18 +129,21 @@ def wait(paths: Paths, **options: Any) -> None:
 @click.option("--watch", is_flag=True, help="Refresh the table until all batches have ended.")
 @click.option("--poll", type=float, default=10, show_default=True, help="Seconds between polls.")
 def status(paths: Paths, client: Any, watch: bool, poll: float) -> None:
-    """Show the status of the batches of PATHS: request files, or ledgers (*.jobs.jsonl).
+    """Show the status of the batches of PATHS.
+
+    PATHS are request files, the name that they were saved to, or folders.
 
     \b
     Example:
-      batch-frames status out/reviews.jobs.jsonl --watch
+      batch-frames status out/reviews.jsonl --watch
     """
     import batch_frames.batches as batches
+    from batch_frames.files import ENDED
 
     jobs = batches.load_jobs(paths)
     rows = batches.job_rows(jobs, client=client)
     _print_status(rows, clear=watch)
-    while watch and not all(row["status"] in batches.ENDED for row in rows):
+    while watch and not all(row["status"] in ENDED for row in rows):
         time.sleep(poll)
         rows = batches.job_rows(jobs, client=client)
         _print_status(rows, clear=True)
@@ -148,11 +153,13 @@ def status(paths: Paths, client: Any, watch: bool, poll: float) -> None:
 @click.command()
 @_with_client
 def download(paths: Paths, client: Any) -> None:
-    """Download the result files of PATHS, request files or ledgers, into the same folders.
+    """Download the result files of the batches of PATHS next to their request files.
+
+    PATHS are request files, the name that they were saved to, or folders.
 
     \b
     Example:
-      batch-frames download out/reviews.jobs.jsonl
+      batch-frames download out/reviews.jsonl
     """
     import batch_frames.batches as batches
 
@@ -163,11 +170,13 @@ def download(paths: Paths, client: Any) -> None:
 @click.command()
 @_with_client
 def cancel(paths: Paths, client: Any) -> None:
-    """Cancel the batches of PATHS that are still running, request files or ledgers.
+    """Cancel the batches of PATHS that are still running.
+
+    PATHS are request files, the name that they were saved to, or folders.
 
     \b
     Example:
-      batch-frames cancel out/reviews.jobs.jsonl
+      batch-frames cancel out/reviews.jsonl
     """
     import batch_frames.batches as batches
 

@@ -83,12 +83,12 @@ def read(files: tuple[str, ...], output: Path | None, **options: Any) -> None:
 
 
 def _kinds(files: tuple[str, ...]) -> dict[Path, bool | None]:
-    """Find out which files hold requests; ledgers, which a glob catches too, are left out."""
+    """Find out which files hold requests; old ledgers, which a glob catches too, are left out."""
     from batch_frames.files import ENDINGS, LEDGER, find_files, holds_requests
 
     named = [name for name in files if not name.endswith(LEDGER)]
     if not named:
-        problem = "is a ledger of batches; name request files, or output and error files"
+        problem = "is an old ledger of batches; name request files, or output and error files"
         raise click.ClickException(f"'{files[0]}' {problem}")
     return {path: holds_requests(path) for path in find_files(named, ENDINGS)}
 

@@ -62,7 +62,11 @@ __all__ = ["write"]
     "--max-bytes", type=click.IntRange(1), default=200_000_000, show_default=True,
     help="Maximum size of one file.",
 )  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Replace files whose batches are still running.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace files whose batches are still running, or that were not written by this command.",
+)
 def write(
     source: str, target: str, max_requests: int, max_bytes: int, overwrite: bool, **options: Any
 ) -> None:

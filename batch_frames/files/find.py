@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from batch_frames.errors import LineError
+from batch_frames.files.documents import RECORD
 from batch_frames.files.jsonl import is_request, load_line, load_request, open_lines
+from batch_frames.files.sets import finish_commits
 
 __all__ = [
     "ENDINGS",
@@ -23,7 +25,7 @@ __all__ = [
     "find_files",
     "find_shards",
     "holds_requests",
-    "ledger_path",
+    "recorded_folders",
     "request_files",
     "result_files",
     "set_name",
@@ -33,6 +35,7 @@ __all__ = [
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 LEDGER = ".jobs.jsonl"
+"""How the ledgers of versions before 0.2 end."""
 
 
 def find_files(paths: Paths, endings: Sequence[str]) -> list[Path]:
@@ -103,11 +106,6 @@ def set_name(shard: Path) -> tuple[str, int | None]:
     return (found[1], int(found[2])) if found else (stem, None)
 
 
-def ledger_path(shard: Path) -> Path:
-    """Name the ledger of a shard: one for all that were saved under one name."""
-    return shard.with_name(set_name(shard)[0] + LEDGER)
-
-
 ENDINGS = (".jsonl", ".jsonl.gz")
 
 
@@ -159,7 +157,12 @@ def find_shards(shards: Paths) -> list[Path]:
     found: dict[Path, Path] = {}
     for given in listed:
         by_name = isinstance(given, (str, os.PathLike)) and Path(given).is_file()
-        for path in find_files([given], [".jsonl"]):
+        if isinstance(given, (str, os.PathLike)):
+            # The first save under a name may be unfinished: then nothing is there yet.
+            finish_commits(Path(given) if Path(given).is_dir() else Path(given).parent)
+        files = find_files([given], [".jsonl"])
+        files = find_files([given], [".jsonl"]) if _finished(files) else files
+        for path in files:
             if by_name and not path.name.endswith((LEDGER, *RESULT_ENDINGS)):
                 endpoint_of(path)
             elif not holds_requests(path):
@@ -169,6 +172,19 @@ def find_shards(shards: Paths) -> list[Path]:
         names = ", ".join(f"'{os.fspath(given)}'" for given in listed)
         raise FileNotFoundError(f"no request files in {names or 'an empty list'}; check the path")
     return list(found.values())
+
+
+def recorded_folders(folder: Path) -> list[Path]:
+    """List a folder and those below it in which something was submitted."""
+    records = (path.parent for path in folder.rglob(RECORD) if path.is_dir())
+    ledgers = (path.parent for path in folder.rglob(f"*{LEDGER}"))
+    return sorted({*records, *ledgers})
+
+
+def _finished(paths: list[Path]) -> bool:
+    """Finish the commits of killed processes next to some files; return whether there were any."""
+    finished = [finish_commits(folder) for folder in dict.fromkeys(p.parent for p in paths)]
+    return any(finished)
 
 
 def _iterable(shards: Any) -> Iterable[Any]:

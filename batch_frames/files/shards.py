@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, SupportsIndex
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from batch_frames.arrow import bytes_of, offsets_of
 from batch_frames.errors import RequestError
+from batch_frames.files.documents import naming
 from batch_frames.files.find import endpoint_of
 from batch_frames.files.stores import FolderStore
 
-__all__ = ["Limits", "RequestFile", "Shard", "ShardWriter", "file_hash", "read_shard"]
+__all__ = [
+    "Limits",
+    "RequestFile",
+    "Shard",
+    "ShardWriter",
+    "file_hash",
+    "line_hashes",
+    "read_shard",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +60,6 @@ class Limits:
                 raise ValueError(f"limits: {name} must be a whole number from 1, not {value!r}")
 
 
-BLOCK = 1 << 20
-
-
 @dataclass(frozen=True)
 class RequestFile:
     """A request file with its size and hash.
@@ -62,6 +70,7 @@ class RequestFile:
         nbytes: Its size.
         sha256: Its hash.
         endpoint: The ``url`` of its first line.
+        lines: Hashes of its lines, without their line ends and without blank lines.
     """
 
     path: Path
@@ -69,25 +78,46 @@ class RequestFile:
     nbytes: int
     sha256: str
     endpoint: str
+    lines: npt.NDArray[np.uint64] = field(compare=False)
 
 
 def read_shard(path: Path) -> RequestFile:
-    """Read a request file once, from end to end, in little memory.
+    """Read a request file once, from end to end, a line at a time.
 
     Raises:
         LineError: If it is not a request file.
         OSError: If it cannot be read.
     """
     endpoint = endpoint_of(path)
-    digest, newlines, nbytes, last = hashlib.sha256(), 0, 0, b"\n"
+    digest, nbytes = hashlib.sha256(), 0
+    hashes = bytearray()
     with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-            newlines += block.count(b"\n")
-            nbytes += len(block)
-            last = block[-1:]
-    requests = newlines + (last != b"\n")
-    return RequestFile(path, requests, nbytes, digest.hexdigest(), endpoint)
+        for line in file:
+            digest.update(line)
+            nbytes += len(line)
+            if content := line.rstrip():
+                hashes += hashlib.blake2b(content, digest_size=8).digest()
+    lines = _numbers(hashes)
+    return RequestFile(path, len(lines), nbytes, digest.hexdigest(), endpoint, lines)
+
+
+def line_hashes(lines: pa.Array) -> npt.NDArray[np.uint64]:
+    """Return the hashes of lines as ``RequestFile.lines`` has them.
+
+    Args:
+        lines: ``large_string``, none of them blank.
+    """
+    data, offsets = bytes_of(lines), offsets_of(lines)
+    edges = (offsets - offsets[0]).tolist()
+    hashes = bytearray()
+    for start, stop in itertools.pairwise(edges):
+        content = data[start:stop].tobytes().rstrip()
+        hashes += hashlib.blake2b(content, digest_size=8).digest()
+    return _numbers(hashes)
+
+
+def _numbers(hashes: bytearray) -> npt.NDArray[np.uint64]:
+    return np.frombuffer(bytes(hashes), "<u8").astype(np.uint64)
 
 
 def file_hash(path: Path) -> str:
@@ -104,11 +134,13 @@ class Shard:
         path: The file.
         requests: How many lines it has.
         nbytes: Its size.
+        save_id: What identifies the save that wrote it; empty if that is not known.
     """
 
     path: Path
     requests: int
     nbytes: int
+    save_id: str = field(default="", compare=False, repr=False)
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -172,8 +204,8 @@ class ShardWriter:
         if not self._sizes:
             self._next()
         self._close()
-        paths = self._store.commit(len(self._sizes))
-        return [Shard(path, *size) for path, size in zip(paths, self._sizes, strict=True)]
+        paths, save_id = self._store.commit([requests for requests, _ in self._sizes])
+        return [Shard(path, *size, save_id) for path, size in zip(paths, self._sizes, strict=True)]
 
     def changes(self) -> dict[Path, Path | None]:
         """Map each file that a commit would change to the new one; None where it is removed."""
@@ -189,7 +221,8 @@ class ShardWriter:
         if self._file is None:
             self._next()
         assert self._file is not None
-        self._file.write(data)
+        with naming(Path(self._file.name)):
+            self._file.write(data)
         before = self._sizes[-1]
         self._sizes[-1] = (before[0] + requests, before[1] + len(data))
 
@@ -199,9 +232,10 @@ class ShardWriter:
         self._file = self._store.create(len(self._sizes))
 
     def _close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-        self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            with naming(Path(file.name)):
+                file.close()
 
     def _too_large(self, nbytes: int) -> str:
         return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import secrets
 import shutil
 import sys
 import tempfile
@@ -14,13 +15,11 @@ from pathlib import Path
 from typing import IO
 
 from batch_frames.errors import BatchFramesError
-from batch_frames.files.find import holds_requests
+from batch_frames.files.documents import temporary_path
 from batch_frames.files.locks import locked
+from batch_frames.files.sets import Sets
 
 __all__ = ["FolderStore", "PipeStore", "open_store", "whole"]
-
-
-OUR_LINES = b'{"custom_id":"'
 
 
 @contextmanager
@@ -31,26 +30,34 @@ def whole(path: Path, *, sync: bool = False) -> Iterator[IO[bytes]]:
         path: The final name; a file that has it is replaced.
         sync: Whether its bytes must be on the disk before it has its name.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("w+b") as file:
+    temporary = temporary_path(path)
+    with temporary.open("x+b") as file:
+        try:
             yield file
             if sync:
                 file.flush()
                 os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+            file.close()
+            temporary.replace(path)
+        finally:
+            file.close()
+            temporary.unlink(missing_ok=True)
 
 
 def open_store(
-    target: str | os.PathLike[str] | IO[bytes], sources: Sequence[Path] = ()
+    target: str | os.PathLike[str] | IO[bytes],
+    sources: Sequence[Path] = (),
+    *,
+    overwrite: bool = False,
+    again: bool = False,
 ) -> FolderStore:
     """Return a store that writes files in a folder, or one that writes through a pipe.
 
     Args:
         target: Where the requests go; ``-`` is standard output.
         sources: Files that are being read, and must not be replaced.
+        overwrite: Whether to replace files that were not saved by this package, too.
+        again: Whether the requests are to be asked once more, if they were asked before.
 
     Raises:
         BatchFramesError: If a file would replace a source, or someone else is writing there.
@@ -65,16 +72,13 @@ def open_store(
         if path.suffix == ".gz":
             raise BatchFramesError(f"'{path}' would not be compressed", hint="name a .jsonl file")
         is_device = path.is_absolute() and path.parts[1] in ("dev", "proc")
+        is_device = is_device and path.parts[2:3] != ("shm",)
         if is_device or (path.exists() and not path.is_file()):
             return PipeStore(path.open("wb"), path, owned=True)
         # What a link points to is replaced, not the link.
         path = path.resolve() if path.is_symlink() else path
         _refuse_source(path, sources)
-        is_empty = not path.exists() or not path.stat().st_size
-        if path.suffix != ".jsonl" and not is_empty and not holds_requests(path):
-            problem = f"'{path}' already exists and holds no requests"
-            raise BatchFramesError(problem, hint="name a .jsonl file")
-        return FolderStore(path)
+        return FolderStore(path, overwrite=overwrite, again=again)
     if not callable(getattr(target, "write", None)) or isinstance(target, io.TextIOBase):
         raise TypeError(f"path must be a path or a binary file, not {type(target).__name__}")
     return PipeStore(target, Path(str(getattr(target, "name", "-"))))
@@ -96,99 +100,101 @@ def _refuse_source(path: Path, sources: Sequence[Path]) -> None:
 
 
 class FolderStore:
-    """Files of one run, counted from 1: written under names that begin with a dot, then renamed.
+    """Write next to the final names, under names that begin with a dot; the commit is renames.
 
-    A run that is killed before the commit leaves the files of the run before as they were. If it is
-    killed during the commit, each file under a final name is whole, old or new, and the next run
-    completes the set. That holds for a process that dies, not for a computer that loses its power.
+    What the commit will rename is written down first. Killed at any moment before that, a run
+    leaves the files of the one before as they were; killed later, whoever comes next finishes it.
+    That holds for a process that dies, not for a computer that loses its power.
 
     Args:
         path: The final name of a single file; several get its stem with a number.
+        overwrite: Whether to replace files that were not saved under this name before.
+        again: As for ``open_store``.
 
     Raises:
-        BatchFramesError: If another process is writing to the same path.
+        BatchFramesError: If another process is writing to the same path, or a file is in the way.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, overwrite: bool = False, again: bool = False) -> None:
         self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._overwrite, self._again = overwrite, again
+        self._sets = Sets(path.parent)
+        self._token = secrets.token_hex(4)
         self._lock = ExitStack()
-        self._lock.enter_context(locked(path, f"{{owner}} is writing '{path}'"))
-        self._clear()
+        lock_path = self._sets.lock_path(path.name)
+        self._lock.enter_context(locked(lock_path, f"{{owner}} is writing '{path}'"))
+        try:
+            self._sets.finish(path.name, give_up=True)
+            self._clear()
+            self._earlier = self._sets.get(path.name)
+            if path.exists():
+                self._refuse_foreign(path)
+        except BaseException:
+            self._lock.close()
+            raise
 
     def create(self, number: int) -> IO[bytes]:
         """Open a new temporary file for writing."""
-        return self._temporary(number).open("wb")
+        return self._temporary(number).open("xb")
 
     def reopen(self, number: int) -> IO[bytes]:
         """Open a temporary file for reading."""
         return self._temporary(number).open("rb")
 
     def changes(self, count: int) -> dict[Path, Path | None]:
-        """Map each file that a commit would change to the new one; None where it is removed."""
-        new = {path: self._temporary(n) for n, path in enumerate(self._finals(count), 1)}
-        return {path: new.get(path) for path in [*new, *self._earlier()]}
+        """Return what a commit would put in place of which files; None removes one."""
+        coming = {path: self._temporary(n) for n, path in enumerate(self._finals(count), 1)}
+        return {path: coming.get(path) for path in [*coming, *self._own()]}
 
-    def commit(self, count: int) -> list[Path]:
-        """Give the first ``count`` files their final names, and remove others of an earlier run."""
-        finals = self._finals(count)
-        earlier = [path for path in self._earlier() if path not in finals]
+    def commit(self, requests: Sequence[int]) -> tuple[list[Path], str]:
+        """Rename, then remove what an earlier save left under names that this one does not use."""
+        finals = self._finals(len(requests))
         for final in finals:
-            if final.is_dir():
-                raise IsADirectoryError(f"'{final}' is a folder; move it away")
-        for number, final in enumerate(finals, 1):
-            self._temporary(number).replace(final)
-        # From the last number down, so that a kill between two leaves no gap in the numbers.
-        for path in reversed(earlier):
-            path.unlink(missing_ok=True)
-        return finals
+            if final.exists():
+                self._refuse_foreign(final)
+        removed = [path for path in self._own() if path not in finals]
+        renames = {self._temporary(n): final for n, final in enumerate(finals, 1)}
+        return finals, self._sets.commit(
+            self._path.name, renames, removed, requests, again=self._again
+        )
 
     def close(self) -> None:
         """Remove all that is still temporary."""
-        self._clear()
+        # An unfinished commit still needs them.
+        if not self._sets.has_commit(self._path.name):
+            self._clear()
         self._lock.close()
+
+    def _refuse_foreign(self, path: Path) -> None:
+        if path.is_dir():
+            raise IsADirectoryError(f"'{path}' is a folder; move it away")
+        is_empty = path.is_file() and not path.stat().st_size
+        if not (self._overwrite or is_empty or self._earlier.owns(path)):
+            raise BatchFramesError(
+                f"'{path}' was not saved by an earlier call",
+                hint="move it away, save under another name, or pass overwrite=True",
+            )
+
+    def _own(self) -> list[Path]:
+        """List the files of the last save that are as it left them."""
+        paths = [self._path.with_name(name) for name in self._earlier.sizes]
+        return [path for path in paths if self._earlier.owns(path)]
 
     def _finals(self, count: int) -> list[Path]:
         return [self._path] if count == 1 else [self._numbered(n + 1) for n in range(count)]
 
     def _temporary(self, number: int) -> Path:
-        return self._path.with_name(f".{self._path.name}.{number:05}.tmp")
+        return self._path.with_name(f".{self._path.name}.{self._token}.{number:05}.tmp")
 
     def _numbered(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.stem}-{number:05}{self._path.suffix}")
 
-    def _earlier(self) -> Iterator[Path]:
-        """List an earlier run's files: those without a gap in their numbers, and those behind one.
-
-        Behind a gap, only what has five digits and begins as our lines do is ours.
-        """
-        if self._path.exists():
-            yield self._path
-        number = 1
-        while self._numbered(number).exists():
-            yield self._numbered(number)
-            number += 1
-        digits = re.compile(
-            rf"{re.escape(self._path.stem)}-([0-9]{{5}}){re.escape(self._path.suffix)}"
-        )
-        for path in sorted(self._path.parent.iterdir()):
-            found = digits.fullmatch(path.name)
-            if found and int(found[1]) > number and _is_ours(path):
-                yield path
-
     def _clear(self) -> None:
-        prefix = f".{self._path.name}."
+        """Remove temporary files; those of others are of dead processes, as we have the lock."""
+        own = re.compile(rf"\.{re.escape(self._path.name)}\.[0-9a-f]{{8}}\.[0-9]+\.tmp")
         for path in self._path.parent.iterdir():
-            digits = path.name.removeprefix(prefix).removesuffix(".tmp")
-            if path.name == f"{prefix}{digits}.tmp" and digits.isdigit():
+            if own.fullmatch(path.name):
                 path.unlink(missing_ok=True)
-
-
-def _is_ours(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(len(OUR_LINES)) == OUR_LINES
 
 
 class PipeStore(FolderStore):
@@ -211,12 +217,12 @@ class PipeStore(FolderStore):
         """Return nothing, as no file is replaced."""
         return {}
 
-    def commit(self, count: int) -> list[Path]:
+    def commit(self, requests: Sequence[int]) -> tuple[list[Path], str]:
         """Copy the file into the pipe."""
         with self.reopen(1) as file:
             shutil.copyfileobj(file, self._pipe)
         self._pipe.flush()
-        return [self._name]
+        return [self._name], ""
 
     def close(self) -> None:
         """Remove the temporary file, and close the pipe if it was opened here."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 from batch_frames.arrow import TEXT, bytes_of
 from batch_frames.display import card_html, size_text
 from batch_frames.errors import BatchFramesError, RequestError, TemplateError
-from batch_frames.files import Limits, Shard
+from batch_frames.files import Limits, Shard, refuse_in_flight
 from batch_frames.frames import Chunk, Position
 from batch_frames.requests.columns import Fmt, Value
 from batch_frames.requests.endpoints import CHAT, EFFORT, MODEL, SEED, build_template, find_body
@@ -141,8 +141,8 @@ class BatchCreator:
                 output and binary file objects take only what fits in one file.
             limits: The largest file. If the requests exceed it, ``reviews.jsonl`` becomes
                 ``reviews-00001.jsonl``, ``reviews-00002.jsonl``, …, each as full as possible.
-            overwrite: Whether to replace files whose batches are still running. The same content
-                may always be written again.
+            overwrite: Whether to replace files whose batches are still running, and files that were
+                not saved under this name before. The same requests may always be saved again.
             progress: Whether to show a progress bar; None shows it after two seconds.
 
         Returns:
@@ -156,8 +156,6 @@ class BatchCreator:
                 would need more than one file, or a stream has already been read.
         """
         # Not at the top: importing the public names stays quick.
-        from batch_frames.batches import refuse_in_flight
-
         return save_requests(
             self._blocks(),
             file_path,
@@ -166,6 +164,7 @@ class BatchCreator:
             limits=limits,
             progress=progress,
             check=None if overwrite else refuse_in_flight,
+            overwrite=overwrite,
         )
 
     def clear_entries(self) -> None:

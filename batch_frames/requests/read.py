@@ -196,10 +196,14 @@ class Asked:
     Attributes:
         ids: The ``custom_id``s, each once, in the order of their first lines.
         schema: The JSON schema of all answers, or None where requests have none or several.
+        files: The request files.
+        count: The number of their requests.
     """
 
     ids: pa.Array
     schema: dict[str, Any] | None
+    files: list[Path]
+    count: int
 
 
 def read_asked(paths: Paths) -> Asked:
@@ -211,7 +215,8 @@ def read_asked(paths: Paths) -> Asked:
     """
     ids: list[pa.Array] = []
     schemas: set[str | None] = set()
-    for _, found in in_threads(_found, _pieces(request_files(paths))):
+    files = request_files(paths)
+    for _, found in in_threads(_found, _pieces(files)):
         ids.append(found[ID])
         of_lines = pc.coalesce(*(found[path] for path in SCHEMAS))
         schemas |= set(of_lines.unique().to_pylist())
@@ -220,7 +225,8 @@ def read_asked(paths: Paths) -> Asked:
         warn(problem, hint="pass json_schema= for typed answers")
     text = schemas.pop() if len(schemas) == 1 else None
     schema = None if text is None else json.loads(text)
-    return Asked(pa.chunked_array(ids, TEXT).unique(), schema)
+    every = pa.chunked_array(ids, TEXT)
+    return Asked(every.unique(), schema, files, len(every))
 
 
 def lines_with_ids(files: Iterable[Path]) -> Iterator[tuple[Lines, pa.Array]]:

@@ -109,6 +109,7 @@ def save_requests(
     limits: Limits = LIMITS,
     progress: bool | None = None,
     check: Callable[[Mapping[Path, Path | None]], None] | None = None,
+    overwrite: bool = False,
 ) -> list[Shard]:
     """Save requests as complete files under the limits, and warn if rows were skipped.
 
@@ -120,6 +121,7 @@ def save_requests(
         limits: The largest file.
         progress: Whether to show a progress bar; None shows it after two seconds.
         check: Called before files are replaced, with the new file for each; it may raise.
+        overwrite: Whether to replace files that were not saved by this package, too.
 
     Raises:
         RequestError: If a row cannot become a request, or a ``custom_id`` is not unique.
@@ -133,7 +135,7 @@ def save_requests(
     bar = progress_bar(str(getattr(target, "name", target)), rows, progress)
     ids, skipped = IdCheck(), 0
     places: list[str] = []
-    with ShardWriter(open_store(target, sources), limits) as writer, bar:
+    with ShardWriter(open_store(target, sources, overwrite=overwrite), limits) as writer, bar:
         for block in blocks:
             writer.write(block.lines, block.chunk.error)
             ids.add(block.ids, block.chunk.position)

@@ -9,6 +9,7 @@ from batch_frames.results.join import (
     result_ids,
     result_ranks,
 )
+from batch_frames.results.known import KnownResults
 from batch_frames.results.read import empty_piece, read_pieces, read_results, result_columns
 from batch_frames.results.summary import summarize, summary_line
 
@@ -17,6 +18,7 @@ __all__ = [
     "RANKS",
     "STATUSES",
     "UNANSWERED",
+    "KnownResults",
     "best_rows",
     "empty_piece",
     "join_results",

@@ -53,13 +53,22 @@ def best_rows(positions: Places, ranks: npt.NDArray[np.int8], requests: int) -> 
     return best
 
 
-def match(results: pa.Table, requests: pa.Array) -> pa.Table:
+def match(
+    results: pa.Table,
+    requests: pa.Array,
+    others: npt.NDArray[np.bool_] | None = None,
+    *,
+    is_given: bool = True,
+) -> pa.Table:
     """Find the result of each request, and warn of all results that are dropped.
 
     Args:
         results: The results, with at least ``custom_id``, ``status`` (its rank), ``file`` and
             ``line``.
         requests: The ``custom_id``s asked for, each once.
+        others: Which results answer another request with the same ``custom_id``.
+        is_given: Whether a user has named the files; otherwise it is no news that requests have
+            several results.
 
     Returns:
         The same columns with a row for each request, in their order; those without a result are
@@ -68,12 +77,17 @@ def match(results: pa.Table, requests: pa.Array) -> pa.Table:
     ids, ranks = results["custom_id"], results["status"].to_numpy().astype(np.int8)
     index = pc.index_in(ids, value_set=requests, skip_nulls=True).fill_null(NOWHERE)
     positions = np.asarray(index).astype(np.int64)
+    if others is not None:
+        _warn(results, others, "that answer an earlier request with the same custom_id")
+        positions[others] = NOWHERE
     malformed = ranks == RANKS["malformed"]
     _warn(results, malformed, "that are malformed")
-    _warn(results, (positions == NOWHERE) & ~malformed, "without a request")
+    strangers = (positions == NOWHERE) & ~malformed
+    _warn(results, strangers if others is None else strangers & ~others, "without a request")
     best = best_rows(positions, ranks, len(requests))
     second = positions != NOWHERE
     second[best[best != NOWHERE]] = False
+    second &= is_given
     _warn(results, second, "superseded by a better or later one with the same custom_id")
     matched = results.take(pa.array(best, mask=best == NOWHERE))
     columns = {name: matched[name] for name in matched.column_names}

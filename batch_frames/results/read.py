@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_frames.arrow import NULL, constant, in_threads
-from batch_frames.files import Lines, Paths, find_files, read_lines
+from batch_frames.files import Lines, Paths, read_lines, result_files
 from batch_frames.frames import to_dataframe
 from batch_frames.progress import warn
 from batch_frames.requests import read_asked
 from batch_frames.results.fields import FIELDS, RANKS, names_of, status_array
 from batch_frames.results.join import match
+from batch_frames.results.known import KnownResults
 from batch_frames.results.parse import read_outcomes
 from batch_frames.schemas import Answers, answer_schema
 
@@ -64,7 +65,7 @@ def answer_field(name: str) -> str:
 
 def _lines(paths: Paths) -> Iterator[Lines]:
     read: set[Path] = set()
-    for path in find_files(paths, [".jsonl", ".jsonl.gz"]):
+    for path in result_files(paths):
         if path.resolve() not in read:
             read.add(path.resolve())
             yield from read_lines(path)
@@ -92,7 +93,7 @@ def _with_answers(table: pa.Table, answers: Answers) -> pa.Table:
 
 
 def read_results(
-    paths: Paths,
+    paths: Paths | None = None,
     *,
     requests: Paths | None = None,
     json_schema: Any = None,
@@ -104,12 +105,14 @@ def read_results(
 
     Without ``requests`` every line has its row, in the order of the files. With them, every request
     has its row, in their order, whatever came back: of several results the better status wins, then
-    the later one, and results without a request are dropped with a warning.
+    the later one, and results without a request are dropped with a warning. Results of files that
+    the record next to them knows count only for a request with the very line that they answer.
 
     Args:
         paths: A path, a list of them, a glob or a folder; ``.jsonl``, also ``.jsonl.gz``. Output
             and error files may come in any order: what a line is, it says itself. Of a file with
-            no results in several lines there is a warning.
+            no results in several lines there is a warning. None reads all results of ``requests``
+            that the record knows: of batches, of retries and of ``run_local``.
         requests: The request files that were sent, given likewise; results that a glob catches
             are passed over.
         json_schema: The schema that answers follow, as given when writing: a pydantic model class
@@ -132,6 +135,7 @@ def read_results(
         ``category_scores`` (JSON), and ``body`` (JSON, of endpoints that are not known).
 
     Raises:
+        TypeError: If there are neither paths nor requests.
         FileNotFoundError: If there is no such file.
         LineError: If a file holds requests, or results in another service's own format.
         TemplateError: If ``json_schema`` is none.
@@ -144,15 +148,20 @@ def read_results(
         >>> read_results(path)[["custom_id", "status", "error_code"]].to_numpy().tolist()
         [['r7', 'expired', 'batch_expired']]
     """
+    if paths is None and requests is None:
+        raise TypeError("read_results takes paths, or requests= whose results are known")
     schema = None if json_schema is None else answer_schema(json_schema)
     asked = None if requests is None else read_asked(requests)
     if asked and schema is None:
         schema = asked.schema
     answers = None if schema is None else Answers(schema)
-    pieces = read_pieces(paths, answers, raw=raw)
+    given = [] if paths is None else result_files(paths)
+    known = None if asked is None else KnownResults(asked, given)
+    found = known.files() if known and paths is None else given
+    pieces = read_pieces(found, answers, raw=raw) if found else ()
     table = pa.concat_tables([empty_piece(answers), *pieces])
-    if asked:
-        table = match(table, asked.ids)
+    if known is not None and asked:
+        table = match(table, asked.ids, known.others(table), is_given=paths is not None)
     else:
         _warn_of_other_files(table)
     names = () if answers is None else answers.names

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from batch_frames.batches import client as finding
 from batch_frames.batches import client as service
+from batch_frames.batches import send as finding
 
 
 @pytest.fixture

@@ -19,6 +19,9 @@ from tests.support.jobs import ids, names, save, wait
 pytestmark = pytest.mark.usefixtures("folder")
 
 
+# What the service does
+
+
 @pytest.mark.parametrize("ending", ["expired", "cancelled"])
 def test_what_finished_before_the_end_is_kept(server: BatchServer, ending: str) -> None:
     """Of a batch that expired or was cancelled, the finished part is downloaded."""
@@ -45,6 +48,9 @@ def test_no_file_where_there_are_no_lines(server: BatchServer) -> None:
     jobs = wait(bf.submit(bad, client=server.client()), server)
     assert [job.status for job in jobs] == ["completed"]
     assert names(bf.download(jobs, client=server.client())) == ["bad.errors.jsonl"]
+
+
+# Downloads
 
 
 def test_a_download_goes_on_where_it_broke_off(
@@ -93,7 +99,7 @@ def test_the_size_that_the_service_tells_is_checked(server: BatchServer) -> None
     assert str(caught.value) == (
         f"'reviews.output.jsonl': received {size - 10:,} of {size:,} bytes; download it again"
     )
-    assert names(sorted(Path().iterdir())) == ["reviews.jobs.jsonl", "reviews.jsonl"]
+    assert names(sorted(Path().iterdir())) == [".batch_frames", "reviews.jsonl"]
 
 
 def test_a_service_that_does_not_tell_sizes(server: BatchServer) -> None:
@@ -103,24 +109,28 @@ def test_a_service_that_does_not_tell_sizes(server: BatchServer) -> None:
     assert ids(bf.download(jobs, client=server.client())) == Counter(f"r{n}" for n in range(6))
 
 
-def test_a_download_that_is_refused(server: BatchServer) -> None:
+# Rarer turns
+
+
+def test_a_download_that_is_refused(server: BatchServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the service says to a file's name or content comes through as it is."""
+    monkeypatch.setattr(sys.modules["batch_frames.batches.download"], "YOUNG", 0.0)
     jobs = wait(bf.submit(save(per_shard=6), client=server.client()), server)
     for route in ("GET /files/{id}", "GET /files/{id}/content"):
         server.when(route, "asked", reply(403))
         with pytest.raises(openai.PermissionDeniedError):
             bf.download(jobs, client=server.client())
-    assert names(sorted(Path().iterdir())) == ["reviews.jobs.jsonl", "reviews.jsonl"]
+    assert names(sorted(Path().iterdir())) == [".batch_frames", "reviews.jsonl"]
 
 
 def test_an_empty_error_file(server: BatchServer) -> None:
     """A service that always gives an error file, with nothing in it, is read like any other."""
     [job] = wait(bf.submit(save(per_shard=6), client=server.client()), server)
     server.batches[0].error_file_id = server.generate(b"x", 0)
-    ledger = Path("reviews.jobs.jsonl")
-    lines = ledger.read_text("utf-8").splitlines()
-    last = {**json.loads(lines[-1]), "error_file_id": server.batches[0].error_file_id}
-    ledger.write_text("\n".join([*lines[:-1], json.dumps(last), ""]), "utf-8")
+    [document] = Path(".batch_frames/jobs").glob("*.json")
+    noted = json.loads(document.read_bytes())
+    noted["error_file_id"] = server.batches[0].error_file_id
+    document.write_text(json.dumps(noted), "utf-8")
     paths = bf.download(job, client=server.client())
     assert names(paths) == ["reviews.output.jsonl", "reviews.errors.jsonl"]
     assert [path.stat().st_size > 0 for path in paths] == [True, False]
@@ -194,7 +204,7 @@ def test_a_body_of_unknown_size_is_looked_at(
     with pytest.raises(bf.JobError) as caught:
         bf.download(jobs, client=server.client())
     assert str(caught.value) == f"'reviews.output.jsonl': {problem}"
-    assert names(sorted(Path().iterdir())) == ["reviews.jobs.jsonl", "reviews.jsonl"]
+    assert names(sorted(Path().iterdir())) == [".batch_frames", "reviews.jsonl"]
     path.write_bytes(whole)
     stored.content = OnDisk(path, len(whole))
     assert bf.download(jobs, client=server.client())[0].read_bytes() == whole

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import batch_frames as bf
-from batch_frames.batches.job import Jobs
+from batch_frames.files.job import Jobs
 from tests.service.server import BatchServer
-from tests.support.jobs import names, save, wait
+from tests.support.jobs import names, record, save, wait
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -21,14 +21,14 @@ def test_all_verbs_may_be_called_again(server: BatchServer) -> None:
     shards = save()
     jobs = wait(bf.submit(shards, client=server.client()), server)
     paths = bf.download(jobs, client=server.client())
-    ledger, log = Path("reviews.jobs.jsonl").read_bytes(), list(server.requests_log)
+    noted, log = record(), list(server.requests_log)
     assert bf.submit(shards) == jobs
     assert bf.wait(jobs) == jobs
     assert bf.download(bf.load_jobs("reviews.jsonl")) == paths
     assert list(bf.status(jobs)["status"]) == ["completed"] * 3
     assert bf.cancel(jobs) == jobs
     assert server.requests_log == log
-    assert Path("reviews.jobs.jsonl").read_bytes() == ledger
+    assert record() == noted
 
 
 @pytest.mark.parametrize("verb", [bf.wait, bf.status, bf.download, bf.cancel])
@@ -49,13 +49,18 @@ def test_one_job_will_do(server: BatchServer) -> None:
     assert list(bf.status(second, client=server.client())["shard"]) == ["reviews-00002.jsonl"]
 
 
-def test_several_names_have_several_ledgers(server: BatchServer) -> None:
-    """Shards of two names in one call go by their own ledgers, and come back in order."""
-    shards = save("b.jsonl") + save("a.jsonl")
+def test_the_jobs_of_several_sets_are_told_apart(server: BatchServer) -> None:
+    """Shards of two names in one call come back in order, and each set's jobs by its name."""
+    shards = save("b.jsonl") + save("a.jsonl", text="Sing {}.")
     jobs = wait(bf.submit(shards, client=server.client()), server)
     assert [job.path for job in jobs] == [shard.path for shard in shards]
     assert len(bf.load_jobs("a.jsonl")) == len(bf.load_jobs("b.jsonl")) == 3
-    assert len(server.batches) == 6, "the same content in another ledger is another matter"
+    assert len(server.batches) == 6
+    copies = save("c.jsonl")
+    assert bf.submit(copies) == [
+        replace(j, path=s.path) for j, s in zip(jobs, copies, strict=False)
+    ]
+    assert len(server.batches) == 6, "the same content under another name is the same batch"
 
 
 def test_what_a_job_and_a_list_of_them_show(server: BatchServer) -> None:

@@ -21,8 +21,8 @@ from typing import Any, NoReturn
 import pytest
 
 import batch_frames as bf
-from batch_frames.batches import client as finding
 from batch_frames.batches import client as service
+from batch_frames.batches import send as finding
 from tests.service.server import BatchServer, drop
 from tests.support.marks import slow
 
@@ -205,7 +205,7 @@ def check_paid_once(submitter: Submitter) -> None:
     names = [
         f"{shard}.{end}" for shard in shards for end in ("jsonl", "output.jsonl", "errors.jsonl")
     ]
-    assert sorted(p.name for p in folder.iterdir()) == sorted([*names, "reviews.jobs.jsonl"])
+    assert sorted(p.name for p in folder.iterdir()) == sorted([".batch_frames", *names])
 
 
 @pytest.mark.parametrize(("route", "moment", "after"), one_of_each(MOMENTS))

@@ -59,7 +59,9 @@ def test_results_are_those_of_a_batch(server: BatchServer) -> None:
     """The same requests give the same answers live and in a batch, and read alike."""
     shards = save(40, 15)
     paths = bf.run_local(shards, client=server.client())
-    assert [path.name for path in paths] == [f"reviews-0000{n}.output.jsonl" for n in (1, 2, 3)]
+    assert [path.name for path in paths] == [
+        f"reviews-0000{n}.local.output.jsonl" for n in (1, 2, 3)
+    ]
     live = bf.read_results(paths, requests=shards)
     jobs = bf.wait(bf.submit(shards, client=server.client()), client=server.client(), poll=0.005)
     batch = bf.read_results(bf.download(jobs, client=server.client()), requests=shards)
@@ -76,7 +78,7 @@ def test_the_request_is_sent_as_it_stands(server: BatchServer) -> None:
     bf.run_local("e.jsonl", base_url=server.url)
     assert server.requests_log == ["POST /embeddings"]
     assert server.bodies == [body]
-    [row] = rows("e.output.jsonl")
+    [row] = rows("e.local.output.jsonl")
     assert row.keys() == {"id", "custom_id", "response", "error"}
     assert row["custom_id"] == "e1"
     assert row["error"] is None
@@ -114,9 +116,12 @@ def test_failures_have_lines_of_their_own(server: BatchServer) -> None:
         else (200, {"choices": []})
     )
     paths = bf.run_local(save(4), client=server.client())
-    assert [path.name for path in paths] == ["reviews.output.jsonl", "reviews.errors.jsonl"]
+    assert [path.name for path in paths] == [
+        "reviews.local.output.jsonl",
+        "reviews.local.errors.jsonl",
+    ]
     assert ids(paths[0]) == Counter(["r0", "r1", "r3"])
-    [row] = rows("reviews.errors.jsonl")
+    [row] = rows("reviews.local.errors.jsonl")
     assert (row["custom_id"], row["error"]) == ("r2", None)
     assert row["response"]["status_code"] == 400
     assert row["response"]["body"]["error"]["message"] == "No."
@@ -132,8 +137,8 @@ def test_errors_behind_the_limit_are_kept(server: BatchServer) -> None:
     bf.run_local(save(4), client=server.client())
     server.settings.answer = None
     bf.run_local("reviews.jsonl", client=server.client(), limit=2)
-    assert ids(Path("reviews.output.jsonl")) == Counter(["r0", "r1"])
-    assert ids(Path("reviews.errors.jsonl")) == Counter(["r2", "r3"])
+    assert ids(Path("reviews.local.output.jsonl")) == Counter(["r0", "r1"])
+    assert ids(Path("reviews.local.errors.jsonl")) == Counter(["r2", "r3"])
 
 
 @pytest.mark.parametrize(
@@ -184,7 +189,7 @@ def test_an_endpoint_that_is_not_there() -> None:
         f"{url} cannot be reached (Connection error.), 0 requests answered so far; start it, "
         "or correct base_url, and run again"
     )
-    assert [path.name for path in Path().iterdir()] == ["reviews.jsonl"]
+    assert [path.name for path in Path().glob("[!.]*")] == ["reviews.jsonl"]
 
 
 def test_an_endpoint_that_goes_away(server: BatchServer) -> None:
@@ -192,8 +197,8 @@ def test_an_endpoint_that_goes_away(server: BatchServer) -> None:
     server.when(CHAT, "asked", drop, times=None, after=20)
     with pytest.raises(bf.JobError, match=r"cannot be reached .*, 20 requests answered so far"):
         bf.run_local(save(500), client=server.client(), concurrency=2)
-    assert sum(ids(Path("reviews.output.jsonl")).values()) == 20
-    assert not Path("reviews.errors.jsonl").exists()
+    assert sum(ids(Path("reviews.local.output.jsonl")).values()) == 20
+    assert not Path("reviews.local.errors.jsonl").exists()
     assert len(server.requests_log) < 60
 
 
@@ -217,7 +222,7 @@ def test_a_kill_loses_nothing_that_was_answered(server: BatchServer) -> None:
     with subprocess.Popen([sys.executable, "-c", script, server.url]) as process:
         server.when(CHAT, "asked", lambda: os.kill(process.pid, signal.SIGKILL), after=30)
     assert process.returncode == -signal.SIGKILL
-    output = Path("reviews.output.jsonl")
+    output = Path("reviews.local.output.jsonl")
     assert ids(output) == Counter(f"r{n}" for n in range(30))
     asked = len(server.bodies)
     bf.run_local("reviews.jsonl", client=server.client())
@@ -252,8 +257,8 @@ def test_a_shard_with_a_batch_is_refused(server: BatchServer) -> None:
     with pytest.raises(bf.BatchFramesError) as caught:
         bf.run_local("reviews.jsonl", client=server.client())
     assert str(caught.value) == (
-        f"'reviews.jsonl' was submitted as {job.batch_id}, whose results would be mixed with "
-        "others; save the requests under another name"
+        f"6 of 6 requests of 'reviews.jsonl' may still be answered in "
+        f"'reviews.jsonl' ({job.batch_id}); wait for it and download it, or cancel it"
     )
 
 
@@ -290,7 +295,7 @@ def test_a_line_that_is_no_request(server: BatchServer, line: str, text: str) ->
     with pytest.raises(bf.LineError) as caught:
         bf.run_local(shard, client=server.client())
     assert str(caught.value) == text
-    assert ids(Path("reviews.output.jsonl")) == Counter(["r0"])
+    assert ids(Path("reviews.local.output.jsonl")) == Counter(["r0"])
 
 
 @pytest.mark.parametrize(
@@ -333,7 +338,8 @@ def test_lines_without_an_id_stay_where_they_are(server: BatchServer) -> None:
     [shard] = save(2)
     with shard.path.open("a") as file:
         file.write("\n")
-    Path("reviews.errors.jsonl").write_text('null\n{"custom_id":"r1"}\n')
+    mine = '{"id":"local-0","custom_id":"r1"}\n'
+    Path("reviews.local.errors.jsonl").write_text(f"{mine}null\n")
     [output, errors] = bf.run_local(shard, client=server.client())
     assert ids(output) == Counter(["r0", "r1"])
     assert errors.read_text() == "null\n"
@@ -350,14 +356,16 @@ def test_an_answer_to_another_prompt_is_not_kept(server: BatchServer) -> None:
     bf.run_local("reviews.jsonl", base_url=server.url, limit=2)
     asked = [body["messages"][0]["content"] for body in server.bodies[5:]]
     assert asked == ["Say again 1."]
-    said = {row["custom_id"]: row for row in rows("reviews.output.jsonl")}
+    said = {row["custom_id"]: row for row in rows("reviews.local.output.jsonl")}
     assert sorted(said) == ["r0", "r1", "r2", "r4"]
     contents = [
         row["response"]["body"]["choices"][0]["message"]["content"] for row in said.values()
     ]
     assert sorted(contents) == [f"You said: Say {text}." for text in ("0", "2", "4", "again 1")]
-    assert bf.run_local("reviews.jsonl", base_url=server.url) == [Path("reviews.output.jsonl")]
-    results = bf.read_results("reviews.output.jsonl", requests="reviews.jsonl")
+    assert bf.run_local("reviews.jsonl", base_url=server.url) == [
+        Path("reviews.local.output.jsonl")
+    ]
+    results = bf.read_results("reviews.local.output.jsonl", requests="reviews.jsonl")
     assert list(results["content"]) == [
         f"You said: Say {'again ' * (number % 2)}{number}." for number in range(6)
     ]
@@ -399,12 +407,16 @@ def test_an_error_with_status_200_is_no_answer(server: BatchServer) -> None:
     save(1)
     said = {"error": {"message": "Overloaded."}}
     server.settings.answer = lambda body: (200, said)
-    assert bf.run_local("reviews.jsonl", base_url=server.url) == [Path("reviews.errors.jsonl")]
-    [row] = rows("reviews.errors.jsonl")
+    assert bf.run_local("reviews.jsonl", base_url=server.url) == [
+        Path("reviews.local.errors.jsonl")
+    ]
+    [row] = rows("reviews.local.errors.jsonl")
     assert row["response"]["status_code"] == 200
     assert row["response"]["body"] == said
     server.settings.answer = None
-    assert bf.run_local("reviews.jsonl", base_url=server.url) == [Path("reviews.output.jsonl")]
+    assert bf.run_local("reviews.jsonl", base_url=server.url) == [
+        Path("reviews.local.output.jsonl")
+    ]
     assert len(server.bodies) == 2
 
 
@@ -430,7 +442,7 @@ def test_what_is_no_object_is_no_answer(said: bytes) -> None:
             found = bf.run_local("reviews.jsonl", base_url=f"http://127.0.0.1:{page.server_port}")
         finally:
             page.shutdown()
-    assert found == [Path("reviews.errors.jsonl")]
+    assert found == [Path("reviews.local.errors.jsonl")]
 
 
 def interrupt() -> None:
@@ -474,7 +486,7 @@ def test_ctrl_c_keeps_what_is_on_the_way(
     server.when(CHAT, "asked", hold, times=None)
     with pytest.raises(KeyboardInterrupt):
         bf.run_local(save(40), client=server.client(), concurrency=4)
-    assert ids(Path("reviews.output.jsonl")) == Counter(["r0", "r1", "r2", "r3"])
+    assert ids(Path("reviews.local.output.jsonl")) == Counter(["r0", "r1", "r2", "r3"])
     assert len(server.requests_log) == 4
 
 
@@ -496,7 +508,7 @@ def test_ctrl_c_twice_does_not_wait(server: BatchServer, monkeypatch: pytest.Mon
             bf.run_local(save(40), client=server.client(), concurrency=2)
     finally:
         over.set()
-    assert sum(ids(Path("reviews.output.jsonl")).values()) == 6
+    assert sum(ids(Path("reviews.local.output.jsonl")).values()) == 6
 
 
 def test_ctrl_c_while_a_request_is_begun(
@@ -521,7 +533,7 @@ def test_ctrl_c_while_a_request_is_begun(
     when_stopped(monkeypatch, come_and_interrupt)
     with pytest.raises(KeyboardInterrupt):
         bf.run_local(save(40), client=server.client())
-    assert ids(Path("reviews.output.jsonl")) == Counter(["r0", "r1", "r2"])
+    assert ids(Path("reviews.local.output.jsonl")) == Counter(["r0", "r1", "r2"])
 
 
 @pytest.mark.usefixtures("waits")
@@ -540,7 +552,7 @@ def test_ctrl_c_ends_the_asking_again(server: BatchServer, monkeypatch: pytest.M
     with pytest.raises(KeyboardInterrupt):
         bf.run_local(save(40), client=server.client(), concurrency=4)
     assert len(server.requests_log) == 4
-    assert [path.name for path in Path().iterdir()] == ["reviews.jsonl"]
+    assert [path.name for path in Path().glob("[!.]*")] == ["reviews.jsonl"]
 
 
 def test_an_end_with_an_error_keeps_what_is_on_the_way(
@@ -561,8 +573,8 @@ def test_an_end_with_an_error_keeps_what_is_on_the_way(
     server.settings.answer = answer
     with pytest.raises(openai.AuthenticationError):
         bf.run_local(save(40), client=server.client(), concurrency=4)
-    assert ids(Path("reviews.output.jsonl")) == Counter(["r0", "r1", "r3"])
-    assert not Path("reviews.errors.jsonl").exists()
+    assert ids(Path("reviews.local.output.jsonl")) == Counter(["r0", "r1", "r3"])
+    assert not Path("reviews.local.errors.jsonl").exists()
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -575,14 +587,14 @@ def test_an_endpoint_that_has_no_time_for_anything(server: BatchServer, status: 
         f"{server.url} keeps answering {status}, 3 requests answered so far; "
         "wait, or lower concurrency, and run again"
     )
-    assert ids(Path("reviews.output.jsonl")) == Counter(["r0", "r1", "r2"])
+    assert ids(Path("reviews.local.output.jsonl")) == Counter(["r0", "r1", "r2"])
     assert len(server.requests_log) == 3 + 4 * 6
 
 
 def test_a_trial_of_another_prompt_costs_no_answer(server: BatchServer) -> None:
     """Answers to the first prompt are put aside, stand in no result, and need not be paid again."""
     first = save(20)[0].path.read_text("utf-8")
-    output, old = Path("reviews.output.jsonl"), Path(".reviews.output.jsonl.old")
+    output, old = Path("reviews.local.output.jsonl"), Path(".reviews.local.output.jsonl.old")
     bf.run_local("reviews.jsonl", client=server.client())
     paid = Counter(output.read_bytes().splitlines())
     second = first.replace("Say", "Sing")
@@ -590,7 +602,7 @@ def test_a_trial_of_another_prompt_costs_no_answer(server: BatchServer) -> None:
         Path("reviews.jsonl").write_text(second, encoding="utf-8")
         bf.run_local("reviews.jsonl", client=server.client(), limit=5)
         assert ids(output) == Counter(f"r{n}" for n in range(5))
-        results = bf.read_results("reviews.o*", requests="reviews.jsonl")
+        results = bf.read_results("reviews.local.o*", requests="reviews.jsonl")
         assert list(results["content"][:5]) == [f"You said: Sing {n}." for n in range(5)]
         assert list(results["status"][5:]) == ["missing"] * 15
         Path("reviews.jsonl").write_text(first, encoding="utf-8")
@@ -607,7 +619,7 @@ def test_an_answer_that_is_back_replaces_the_error(server: BatchServer) -> None:
     Path("reviews.jsonl").write_text(first.replace("Say", "Sing"), encoding="utf-8")
     server.settings.answer = lambda body: (400, {"error": {"message": "No."}})
     [errors] = bf.run_local("reviews.jsonl", client=server.client())
-    assert errors == Path("reviews.errors.jsonl")
+    assert errors == Path("reviews.local.errors.jsonl")
     Path("reviews.jsonl").write_text(first, encoding="utf-8")
     [output] = bf.run_local("reviews.jsonl", client=server.client(), limit=0)
     assert ids(output) == Counter(["r0", "r1"])

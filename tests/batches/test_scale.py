@@ -63,11 +63,11 @@ def test_a_large_file_is_downloaded_in_little_memory(tmp_path: Path, nbytes: int
         bf.wait(jobs, client=server.client(), poll=0.005)
         made = server.generate(line, nbytes // len(line))
         server.batches[0].output_file_id = made
-        ledger = tmp_path / "large.jobs.jsonl"
-        entries = ledger.read_text("utf-8").splitlines(keepends=True)
-        last = {**json.loads(entries[-1]), "output_file_id": made}
-        ledger.write_text("".join([*entries[:-1], json.dumps(last) + "\n"]), "utf-8")
-        work = f"bf.download(bf.load_jobs({str(ledger)!r}), client=client, progress=False)"
+        [document] = (tmp_path / ".batch_frames" / "jobs").glob("*.json")
+        noted = {**json.loads(document.read_bytes()), "output_file_id": made}
+        document.write_text(json.dumps(noted), "utf-8")
+        path = str(shard.path)
+        work = f"bf.download(bf.load_jobs({path!r}), client=client, progress=False)"
         assert grown(server, work) < MOST
     output = tmp_path / "large.output.jsonl"
     assert output.stat().st_size == nbytes // len(line) * len(line)

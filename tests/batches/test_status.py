@@ -11,8 +11,8 @@ import pytest
 
 import batch_frames as bf
 from batch_frames.batches import job_rows
-from tests.service.server import BatchServer, reply
-from tests.support.jobs import events, save, wait
+from tests.service.server import BatchServer, drop, reply
+from tests.support.jobs import save, steps, wait
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -24,7 +24,7 @@ def test_jobs_are_loaded_in_any_process(server: BatchServer) -> None:
     bf.download(wait(jobs, server), client=server.client())
     jobs = bf.load_jobs("out/reviews.jobs.jsonl")
     assert [job.batch_id for job in jobs] == [batch.id for batch in server.batches]
-    ways: list[Any] = ["out/reviews.jsonl", "out", "out/*.jsonl", "out/*.jobs.jsonl"]
+    ways: list[Any] = ["out/reviews.jsonl", "out", "out/*.jsonl"]
     ways += [shards, sorted(Path("out").glob("*.jsonl")), [Path("out"), "out/reviews.jsonl"]]
     assert [bf.load_jobs(way) for way in ways] == [jobs] * len(ways)
     assert bf.load_jobs(shards[1]) == jobs[1:2]
@@ -34,7 +34,11 @@ def test_jobs_are_loaded_in_any_process(server: BatchServer) -> None:
 @pytest.mark.parametrize(
     ("path", "kind", "text"),
     [
-        ("nowhere.jsonl", FileNotFoundError, "no file 'nowhere.jsonl'; check the path"),
+        (
+            "nowhere.jsonl",
+            FileNotFoundError,
+            "no jobs in 'nowhere.jsonl'; submit the request files first",
+        ),
         (
             "reviews.jsonl",
             bf.BatchFramesError,
@@ -75,7 +79,7 @@ def test_status_is_a_table(server: BatchServer) -> None:
     assert [list(row) for row in rows] == [list(table)] * 3
     assert (rows[1]["total"], rows[1]["age"], rows[1]["expires"]) == (None, None, None)
     assert rows[0]["expires"] == table["expires"].iloc[0]
-    assert events() == ["intent"] * 3 + ["uploaded", "creating", "created"], "nothing is noted"
+    assert steps() == ["begun"] * 3 + ["uploaded", "creating", "created"], "nothing is noted"
 
 
 def test_cancel_takes_what_waits_from_the_queue(server: BatchServer) -> None:
@@ -104,8 +108,9 @@ def test_cancel_finds_out_what_an_interrupted_submit_did(
 ) -> None:
     """Where nobody knows whether there is a batch, it is looked for, and cancelled if there."""
     [shard] = save(per_shard=6)
-    server.when("POST /batches", "done" if was_made else "asked", reply(400))
-    with pytest.raises(openai.BadRequestError):
+    server.when("POST /batches", "done" if was_made else "asked", drop)
+    server.when("GET /batches", "asked", reply(401))
+    with pytest.raises(openai.AuthenticationError):
         bf.submit(shard, client=server.client())
     [job] = bf.cancel(bf.load_jobs("."), client=server.client())
     assert len(server.batches) == was_made

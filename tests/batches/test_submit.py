@@ -70,11 +70,13 @@ def test_what_stands_beside_request_files_is_passed_over(server: BatchServer) ->
     jobs = wait(bf.submit(save(), client=server.client()), server)
     bf.download(jobs, client=server.client())
     Path("reviews-00009.errors.jsonl").touch()
+    Path("old.jobs.jsonl").touch()
     Path("old.jsonl").write_text('{"custom_id":"a","response":{"status_code":200}}\n')
     assert bf.submit("*.jsonl") == jobs
     assert bf.submit(".") == jobs
     assert (
-        bf.submit([path for path in sorted(Path().iterdir()) if path.name != "old.jsonl"]) == jobs
+        bf.submit([path for path in sorted(Path().glob("[!.]*")) if path.name != "old.jsonl"])
+        == jobs
     )
 
 
@@ -135,28 +137,22 @@ def test_a_glob_without_request_files(server: BatchServer) -> None:
     assert str(caught.value) == "no request files in '*.jsonl'; check the path"
 
 
-def test_a_shard_that_changed_is_an_error_that_names_it(server: BatchServer) -> None:
-    """Other content under a submitted name is refused, and nothing of the set is sent."""
+def test_a_shard_is_its_bytes_whatever_its_name_held_before(server: BatchServer) -> None:
+    """Other content under a submitted name is another batch; what it held before is not resent."""
     jobs = wait(bf.submit(save(), client=server.client()), server)
-    with pytest.warns(UserWarning, match="save under another name"):
-        shards = save(text="Sing {}.")
-    with pytest.raises(bf.BatchFramesError) as caught:
-        bf.submit(shards, client=server.client())
-    assert str(caught.value) == (
-        f"'reviews-00001.jsonl' has changed since it was submitted as {jobs[0].batch_id}; save it "
-        "under another name (bf.download(bf.load_jobs('reviews.jobs.jsonl')) fetches the answers "
-        "so far)"
-    )
-    assert len(server.batches) == 3
-    Path("reviews.jobs.jsonl").rename("old.jobs.jsonl")
-    assert len(bf.submit(shards, client=server.client())) == 3
+    again = wait(bf.submit(save(text="Sing {}."), client=server.client()), server)
     assert len(server.batches) == 6
+    assert bf.submit(save(), client=server.client()) == jobs
+    assert len(server.batches) == 6
+    paths = [names(bf.download(j, client=server.client())) for j in (jobs, again)]
+    assert paths[0] == [f"reviews-0000{n}.output.jsonl" for n in (1, 2, 3)]
+    assert paths[1] == [f"reviews-0000{n}.2.output.jsonl" for n in (1, 2, 3)]
 
 
 def test_saving_over_requests_in_flight_is_refused(server: BatchServer) -> None:
     """As long as a batch runs, its requests stay what they are, unless a user insists."""
     jobs = bf.submit(save(), client=server.client())
-    before = {path: path.read_bytes() for path in Path().iterdir()}
+    before = {path: path.read_bytes() for path in Path().glob("*.jsonl")}
     for change in ({"text": "Sing {}."}, {"count": 2}, {"per_shard": 6}):
         with pytest.raises(bf.BatchFramesError) as caught:
             save(**change)
@@ -166,7 +162,7 @@ def test_saving_over_requests_in_flight_is_refused(server: BatchServer) -> None:
             f"'{shard}' was submitted as {jobs[number - 1].batch_id} and is still running; wait "
             "for it, save under another name, or pass overwrite=True"
         ), change
-        assert {path: path.read_bytes() for path in Path().iterdir()} == before
+        assert {path: path.read_bytes() for path in Path().glob("*.jsonl")} == before
     creator = bf.BatchCreator("m", None, system_prompt=None)
     creator.add_entry("a", "b")
     creator.save_to_file("reviews.jsonl", overwrite=True)
@@ -175,22 +171,10 @@ def test_saving_over_requests_in_flight_is_refused(server: BatchServer) -> None:
 
 
 def test_saving_is_free_once_the_batches_have_ended(server: BatchServer) -> None:
-    """What has ended no longer holds its request file, but its results stay with other requests."""
+    """What has ended no longer holds its request file, and its results are there to download."""
     jobs = wait(bf.submit(save(), client=server.client()), server)
-    with pytest.warns(UserWarning, match="save under another name") as caught:
-        assert len(save(text="Sing {}.")) == 3
-    assert [str(one.message) for one in caught] == [
-        f"'reviews-0000{n}.jsonl' was submitted as {job.batch_id} with different requests, and "
-        "the results next to it belong to those; save under another name"
-        for n, job in enumerate(jobs, 1)
-    ]
-    with pytest.warns(UserWarning, match="has changed") as caught:
-        bf.download(jobs, client=server.client())
-    assert [str(one.message) for one in caught] == [
-        f"'reviews-0000{n}.jsonl' has changed since it was submitted as {job.batch_id}; the "
-        "results belong to its earlier requests"
-        for n, job in enumerate(jobs, 1)
-    ]
+    assert len(save(text="Sing {}.")) == 3
+    assert len(bf.download(jobs, client=server.client())) == 3
 
 
 def test_saving_more_keeps_what_is_in_flight(server: BatchServer) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 
 import openai
@@ -16,10 +18,10 @@ import pytest
 
 import batch_frames as bf
 from batch_frames.batches.client import batch_facts
-from batch_frames.batches.job import Jobs
-from batch_frames.batches.ledger import Ledger
+from batch_frames.files.job import Jobs
+from batch_frames.files.record import Record
 from tests.service.server import BatchServer, reply
-from tests.support.jobs import events, ids, save, save_lines, wait
+from tests.support.jobs import ids, save, save_lines, steps, wait
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -99,7 +101,7 @@ def test_a_wait_that_takes_too_long(server: BatchServer) -> None:
         wait(jobs, server, timeout=0.3)
     assert str(caught.value) == (
         "1 of 3 batches still running after 0.3 seconds, 'reviews-00002.jsonl' is 'in_progress'; "
-        'to keep waiting, call bf.wait(bf.load_jobs("reviews.jobs.jsonl"))'
+        'to keep waiting, call bf.wait(bf.load_jobs("reviews.jsonl"))'
     )
     assert caught.value.batch_id == jobs[1].batch_id
     assert isinstance(caught.value, TimeoutError)
@@ -117,14 +119,14 @@ def test_a_wait_that_takes_too_long(server: BatchServer) -> None:
 
 
 def test_waiting_needs_no_lock(server: BatchServer) -> None:
-    """While another process has the ledger, the batches are followed to their end."""
-    from batch_frames.batches.ledger import Ledger
-
+    """While another process has the jobs, the batches are followed to their end."""
     jobs = bf.submit(save(), client=server.client())
-    before = events()
-    with Ledger(Path("reviews.jobs.jsonl")).locked():
+    before = steps()
+    with ExitStack() as stack:
+        for job in jobs:
+            stack.enter_context(Record(Path()).locked(job))
         assert [job.status for job in wait(jobs, server)] == ["completed"] * 3
-        assert events() == before
+        assert steps() == before
     assert len(bf.download(jobs, client=server.client())) == 3
 
 
@@ -143,7 +145,7 @@ with openai.OpenAI(base_url=sys.argv[1], api_key="test") as client:
         (
             "GET /batches/{id}",
             "interrupted: the batches are still running; to keep waiting, call "
-            'bf.wait(bf.load_jobs("reviews.jobs.jsonl"))',
+            'bf.wait(bf.load_jobs("reviews.jsonl"))',
         ),
         ("POST /batches", "interrupted: what was sent is noted; to continue, submit again"),
     ],
@@ -172,17 +174,17 @@ def test_progress_shows_requests_and_statuses(
     shown = capfd.readouterr().err
     for text in ("submit: 100%", "wait: 100%", "6/6", "3 completed", "asking again", "download:"):
         assert text in shown
-    bf.submit(save("b.jsonl"), client=server.client(), progress=False)
+    bf.submit(save("b.jsonl", text="Sing {}."), client=server.client(), progress=False)
     assert capfd.readouterr().err == ""
 
 
-def test_counts_alone_do_not_fill_the_ledger(server: BatchServer) -> None:
+def test_counts_alone_do_not_fill_the_record(server: BatchServer) -> None:
     """A batch that runs for a day is noted when its status changes, not at every look."""
     server.settings.polls = 25
     [job] = wait(bf.submit(save(per_shard=6), client=server.client()), server)
     assert (job.status, job.completed) == ("completed", 6)
     assert server.requests_log.count("GET /batches/{id}") == 75
-    assert events() == ["intent", "uploaded", "creating", "created", *["status"] * 3]
+    assert steps() == ["begun", "uploaded", "creating", "created", *["status"] * 3]
     assert bf.load_jobs("reviews.jsonl") == [job]
 
 
@@ -199,7 +201,8 @@ def test_a_shard_that_cannot_be_sent_meanwhile_is_sent_later(server: BatchServer
     jobs = bf.submit(save(), client=server.client(), max_enqueued_tokens=1)
     server.when("POST /files", "asked", reply(503), times=8)
     assert [job.status for job in wait(jobs, server, timeout=60)] == ["completed"] * 3
-    jobs = bf.submit(save("b.jsonl"), client=server.client(), max_enqueued_tokens=1)
+    shards = save("b.jsonl", text="Sing {}.")
+    jobs = bf.submit(shards, client=server.client(), max_enqueued_tokens=1)
     server.when("POST /files", "asked", reply(403))
     with pytest.raises(openai.PermissionDeniedError):
         wait(jobs, server)
@@ -218,14 +221,14 @@ def test_a_waiting_shard_that_changes_is_not_sent(server: BatchServer) -> None:
     assert ids(bf.download(jobs, client=server.client())) == Counter(["r0", "r1", "r2", "r3", "x"])
 
 
-def test_a_ledger_that_is_gone(server: BatchServer) -> None:
-    """Jobs without their ledger cannot be followed."""
+def test_a_record_that_is_gone(server: BatchServer) -> None:
+    """Jobs without their record cannot be followed."""
     jobs = bf.submit(save(), client=server.client())
-    Path("reviews.jobs.jsonl").unlink()
+    shutil.rmtree(".batch_frames")
     with pytest.raises(bf.BatchFramesError) as caught:
         wait(jobs, server)
     assert str(caught.value) == (
-        "'reviews-00001.jsonl' is not in the ledger 'reviews.jobs.jsonl'; submit it first"
+        "'reviews-00001.jsonl' is not in the record '.batch_frames'; submit it first"
     )
 
 
@@ -259,9 +262,10 @@ def test_old_news_do_not_undo_what_another_process_noted(server: BatchServer) ->
 
     def cancel() -> None:
         facts = batch_facts(client.batches.retrieve(server.batches[0].id))
-        with Ledger(Path("reviews.jobs.jsonl")).locked() as ledger:
-            noted = ledger.note("status", job, **facts)
-            ledger.note("status", noted, status="cancelled", batch_id=None, errors=[])
+        record = Record(Path())
+        with record.locked(job) as known:
+            noted = record.note(known, "status", **facts)
+            record.note(noted, "withdrawn", status="cancelled", batch_id=None, errors=())
 
     server.when("GET /batches/{id}", "done", cancel)
     [found] = wait(job, server, timeout=60)

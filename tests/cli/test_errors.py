@@ -109,7 +109,8 @@ FIRST = len(CHATS.encode().split(b"\n")[0]) + 1
         ),
         (
             ("read", "a.jobs.jsonl"),
-            "'a.jobs.jsonl' is a ledger of batches; name request files, or output and error files",
+            "'a.jobs.jsonl' is an old ledger of batches; "
+            "name request files, or output and error files",
         ),
         (("read", "reviews.csv"), "reviews.csv, line 1: not JSON: Expecting value at character 0"),
         (
@@ -211,7 +212,8 @@ FIRST = len(CHATS.encode().split(b"\n")[0]) + 1
         ((*RETRY, "one.jsonl"), "these are request files; name the output and error files"),
         (
             (*RETRY, "a.jobs.jsonl"),
-            "'a.jobs.jsonl' is a ledger of batches; name request files, or output and error files",
+            "'a.jobs.jsonl' is an old ledger of batches; "
+            "name request files, or output and error files",
         ),
         (
             (*RETRY, "anthropic.jsonl"),
@@ -230,9 +232,9 @@ FIRST = len(CHATS.encode().split(b"\n")[0]) + 1
 def test_errors_are_one_line(folder: Path, arguments: tuple[str, ...], message: str) -> None:
     """What a user can mend is one line on stderr with exit code 1, and no file is left behind."""
     make_bad_files()
-    before = sorted(folder.iterdir())
+    before = sorted(path for path in folder.rglob("*") if path.is_file())
     assert run(*arguments) == Done(1, "", f"Error: {message}\n")
-    assert sorted(folder.iterdir()) == before
+    assert sorted(path for path in folder.rglob("*") if path.is_file()) == before
 
 
 @pytest.mark.parametrize(

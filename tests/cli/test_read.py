@@ -12,6 +12,7 @@ import pytest
 import batch_frames as bf
 from tests.support.commands import (
     IN_ORDER,
+    OLD_LEDGER,
     RESULTS,
     ROWS_OF_RESULTS,
     SENT,
@@ -185,7 +186,7 @@ def test_requests_may_be_given_in_every_way(arguments: tuple[str, ...]) -> None:
     put_results()
     put("parts/1.jsonl", *map(request, SENT[:2]))
     put("parts/2.jsonl.gz", *map(request, SENT[2:]))
-    put("a.jobs.jsonl", '{"event":"created","batch_id":"batch_1"}\n')
+    put("a.jobs.jsonl", OLD_LEDGER)
     put("empty.jsonl")
     assert run(*arguments) == Done(0, IN_ORDER, "")
 
@@ -290,9 +291,9 @@ def test_an_empty_error_file_is_no_request_file() -> None:
 
 
 def test_a_ledger_among_the_files_is_passed_over() -> None:
-    """A shell's ``out/*`` names the ledger too, which holds neither requests nor results."""
+    """A shell's ``out/*`` names an old ledger too, which holds neither requests nor results."""
     put_results()
-    put("a.jobs.jsonl", '{"event":"created","batch_id":"batch_1"}\n')
+    put("a.jobs.jsonl", OLD_LEDGER)
     assert run(*RESULTS, "a.jobs.jsonl") == run(*RESULTS)
     assert run("read", "sent.jsonl", "a.jobs.jsonl") == run("read", "sent.jsonl")
 

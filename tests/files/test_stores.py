@@ -71,8 +71,8 @@ def test_files_of_others_stay(tmp_path: Path, count: int) -> None:
 
 def test_leftover_temporaries_are_cleared(tmp_path: Path) -> None:
     """What a killed run left under its temporary names goes, also behind gaps in the numbers."""
-    for name in ("00001.tmp", "00002.tmp", "00900.tmp", "123456.tmp", "lock"):
-        (tmp_path / f".x.jsonl.{name}").write_bytes(b"torn")
+    for name in ("0a1b2c3d.00001", "0a1b2c3d.00900", "ffffffff.123456"):
+        (tmp_path / f".x.jsonl.{name}.tmp").write_bytes(b"torn")
     batch_of(entries_of(2)).save_to_file(tmp_path / "x.jsonl")
     assert standing(tmp_path) == {"x.jsonl": content_of(entries_of(2))}
 
@@ -161,7 +161,7 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
         assert other.stdout
         assert other.stdout.readline() == "writing\n"
         before = standing(tmp_path)
-        assert len(before) > 2, "its temporaries stand beside the file of the run before"
+        assert len(before) == 3, "its temporary and its lock are next to the file of the run before"
         with pytest.raises(bf.BatchFramesError) as caught:
             batch_of(entries_of(1)).save_to_file(path)
         assert str(caught.value) == f"process {other.pid} is writing '{path}'; wait for it to end"

@@ -177,7 +177,7 @@ def test_shards_behind_a_gap_are_gone_too(tmp_path: Path) -> None:
     batch.save_to_file(tmp_path / "g.jsonl", limits=bf.Limits(requests=1))
     (tmp_path / "g-00001.jsonl").unlink()
     batch.save_to_file(tmp_path / "g.jsonl")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["g-90210.jsonl", "g.jsonl"]
+    assert sorted(path.name for path in tmp_path.glob("[!.]*")) == ["g-90210.jsonl", "g.jsonl"]
 
 
 def test_a_folder_in_the_way_stops_the_commit_before_it_begins(tmp_path: Path) -> None:

@@ -48,6 +48,14 @@ class Drop(Exception):  # noqa: N818
     """Close the connection without another word."""
 
 
+class Raw(Exception):  # noqa: N818
+    """Answer with these bytes, whatever was asked."""
+
+    def __init__(self, data: bytes, status: int, kind: str) -> None:
+        super().__init__()
+        self.data, self.status, self.kind = data, status, kind
+
+
 class Owner(Protocol):
     """What the HTTP side needs of the server."""
 
@@ -199,6 +207,9 @@ class Handler(BaseHTTPRequestHandler):
                     self._send_content(result.content)
                 else:
                     self._send(200, result)
+            except Raw as raw:
+                self.body.drain()
+                self._send_bytes(raw.status, raw.data, {"Content-Type": raw.kind})
             except Refusal as refusal:
                 self.body.drain()
                 self._send(refusal.status, refusal.body, refusal.headers)
@@ -216,7 +227,7 @@ class Handler(BaseHTTPRequestHandler):
         actions: dict[str, Callable[..., Body | StoredFile]] = {
             "POST /files": self._upload,
             "GET /files": self._list_files,
-            "GET /files/{id}": lambda file_id: self.service.file(file_id).shown(),
+            "GET /files/{id}": lambda i: self.service.file(i).shown(self.service.settings),
             "GET /files/{id}/content": self.service.file,
             "DELETE /files/{id}": self._delete,
             "POST /batches": self._create,
@@ -257,13 +268,18 @@ class Handler(BaseHTTPRequestHandler):
                 for block in blocks:
                     file.write(block)
                     digest.update(block)
+        expiry = {key: value for key, value in fields.items() if key.startswith("expires_after")}
+        if expiry and not self.service.settings.expiring_uploads:
+            raise Refusal(400, "Unknown parameter: 'expires_after'.", param="expires_after")
         for key in ("filename", "purpose"):
             if key not in fields:
                 param = "file" if key == "filename" else key
                 raise Refusal(400, f"'{param}' is a required property", param=param)
-        return self.service.take_file(
+        stored = self.service.take_file(
             path, fields["filename"], fields["purpose"], digest.hexdigest()
-        ).shown()
+        )
+        stored.expires_after = expiry
+        return stored.shown(self.service.settings)
 
     def _create(self) -> Body:
         return self.service.create(self._json()).shown(self.service.settings)
@@ -274,7 +290,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _list_files(self) -> Body:
         purpose = self.query.get("purpose")
-        files = [file.shown() for file in self.service.present_files()]
+        files = [file.shown(self.service.settings) for file in self.service.present_files()]
         return self._page(
             [file for file in files if purpose in (None, file["purpose"])], 10_000, 10_000
         )
@@ -320,9 +336,14 @@ class Handler(BaseHTTPRequestHandler):
         return dict(answer)
 
     def _send(self, status: int, body: Body, headers: dict[str, str] | None = None) -> None:
-        data = json.dumps(body).encode()
+        headers = {"Content-Type": "application/json", **(headers or {})}
+        self._send_bytes(status, json.dumps(body).encode(), headers)
+
+    def _send_bytes(self, status: int, data: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)
-        for key, value in {"Content-Type": "application/json", **(headers or {})}.items():
+        if organization := self.service.settings.organization:
+            self.send_header("openai-organization", organization)
+        for key, value in headers.items():
             self.send_header(key, value)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()

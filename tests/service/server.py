@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tests.service.answers import Body
-from tests.service.http import ROUTES, Drop, Listener, Moment
+from tests.service.http import ROUTES, Drop, Listener, Moment, Raw
 from tests.service.state import Service
 from tests.service.values import Batch, Clock, Refusal, Repeated, Settings, StoredFile
 
@@ -40,6 +40,15 @@ def reply(
         named = {key.replace("_", "-"): value for key, value in headers.items()}
         code = "rate_limit_exceeded" if status == 429 else None
         raise Refusal(status, message, code=code, headers=named)
+
+    return action
+
+
+def raw(data: bytes, status: int = 200, kind: str = "application/json") -> Callable[[], None]:
+    """Make an action that answers with these bytes."""
+
+    def action() -> NoReturn:
+        raise Raw(data, status, kind)
 
     return action
 

@@ -6,6 +6,7 @@ import json
 import mmap
 import random
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,6 +100,7 @@ class Service:
             created_at=self.clock.now(),
             entered=self.clock.advanced,
             listings=self.settings.unlisted,
+            listed_from=time.monotonic() + self.settings.list_lag,
         )
         with self.lock:
             self.batches.append(batch)
@@ -107,7 +109,8 @@ class Service:
     def listed(self) -> list[Batch]:
         """List the batches that can be seen yet, newest first."""
         with self.lock:
-            seen = [batch for batch in self.batches if batch.listings == 0]
+            now = time.monotonic()
+            seen = [b for b in self.batches if b.listings == 0 and b.listed_from <= now]
             for batch in self.batches:
                 batch.listings = max(0, batch.listings - 1)
         return seen[::-1]
@@ -163,7 +166,7 @@ class Service:
             batch.errors = self._validate(batch)
             if batch.errors:
                 after = "failed"
-        elif after in ("finalizing", "expired", "cancelled"):
+        elif after in ("finalizing", "expired", "cancelled", "failed"):
             self._run(batch, after)
         self._enter(batch, after, batch.entered + seconds)
 
@@ -201,7 +204,7 @@ class Service:
         """Answer the requests of a batch into its two files."""
         source = self.files[batch.input_file_id].content
         assert isinstance(source, OnDisk)
-        whole = status == "finalizing"
+        whole = status in ("finalizing", "failed")
         lines = source.lines() if batch.requests else []
         order = list(range(len(lines)))
         random.Random(f"{self.settings.seed} {batch.input_name}").shuffle(order)

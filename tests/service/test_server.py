@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 from openai.types import Batch
 
 from tests.service.answers import example
-from tests.service.server import BatchServer, drop, reply, sleep
+from tests.service.server import BatchServer, drop, raw, reply, sleep
 
 CHAT = "/v1/chat/completions"
 ONCE: dict[str, Any] = {"max_retries": 0}
@@ -645,3 +646,33 @@ def test_the_server_as_a_program() -> None:
             assert client.batches.list().data == []
         process.communicate("")
     assert process.returncode == 0
+
+
+def test_the_server_lags_fails_late_and_tells_less() -> None:
+    """Lists may lag by seconds, batches fail with answers, and sizes and replies be wrong."""
+    told = {"list_lag": 0.2, "polls": 0, "fewer_bytes": 7, "organization": "org-1"}
+    with BatchServer(endings={"a.jsonl": "failed"}, **told) as server:
+        client = server.client(**ONCE)
+        expiry: Any = {"anchor": "created_at", "seconds": 3_600}
+        file = client.files.create(
+            file=("a.jsonl", line("a")), purpose="batch", expires_after=expiry
+        )
+        assert server.uploads[0].expires_after["expires_after[seconds]"] == "3600"
+        made = client.batches.create(
+            input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
+        )
+        listed = client.batches.with_raw_response.list()
+        assert (listed.headers["openai-organization"], listed.parse().data) == ("org-1", [])
+        time.sleep(0.2)
+        assert [batch.id for batch in client.batches.list().data] == [made.id]
+        batch = client.batches.retrieve(made.id)
+        assert batch.status == "failed"
+        assert batch.output_file_id is not None
+        content = client.files.content(batch.output_file_id).content
+        assert len(content) - client.files.retrieve(batch.output_file_id).bytes == 7
+        server.when("GET /batches/{id}", "asked", raw(b"{"))
+        with pytest.raises(ValueError):
+            client.batches.retrieve(made.id)
+        server.settings.expiring_uploads = False
+        with pytest.raises(openai.BadRequestError):
+            client.files.create(file=("a.jsonl", line("a")), purpose="batch", expires_after=expiry)

@@ -46,7 +46,7 @@ class Settings:
     A batch takes one step of its life at every `polls`-th time that it is retrieved, or,
     with `polls=None`, whenever the clock has been advanced by `stage_seconds`.
     `endings` says by the name of an uploaded file which batches end as `"expired"` instead
-    of `"completed"`, or stay `"in_progress"` for ever.
+    of `"completed"`, or as `"failed"` with all their answers, or stay `"in_progress"` for ever.
     """
 
     polls: int | None = 1
@@ -66,6 +66,10 @@ class Settings:
     most_nbytes: int = 200_000_000
     enqueued_tokens: int | None = None  # the limit; four bytes of the file are a token
     unlisted: int = 0  # in how many listings a new batch is not to be seen yet
+    list_lag: float = 0  # after how many seconds a new batch is to be seen in a listing
+    fewer_bytes: int = 0  # by how many bytes the size of a result file is told too small
+    organization: str | None = None  # named in the headers of every reply
+    expiring_uploads: bool = True  # whether uploads take `expires_after`
     key: str | None = None  # None: any
     ranges: bool = True  # whether downloads may begin in the middle
 
@@ -141,14 +145,16 @@ class StoredFile:
     created_at: int
     sha256: str = ""
     deleted: bool = False
+    expires_after: dict[str, str] = field(default_factory=dict)
     id: str = field(default_factory=lambda: f"file-{uuid4().hex[:24]}")
 
-    def shown(self) -> Body:
+    def shown(self, settings: Settings) -> Body:
         """Show the file as the API does."""
+        fewer = settings.fewer_bytes if self.purpose == "batch_output" else 0
         return {
             "id": self.id,
             "object": "file",
-            "bytes": self.content.nbytes,
+            "bytes": self.content.nbytes - fewer,
             "created_at": self.created_at,
             "expires_at": self.created_at + 30 * DAY,
             "filename": self.filename,
@@ -183,6 +189,7 @@ class Batch:
     moments: dict[str, int] = field(default_factory=dict)
     ticks: int = 0
     listings: int = 0
+    listed_from: float = 0
     tokens: int = 0
     id: str = field(default_factory=lambda: f"batch_{uuid4().hex}")
 

@@ -133,7 +133,6 @@ def make_bad_files() -> None:
         "one.jsonl": b'{"custom_id":"a","body":{}}\n',
         "mixed.jsonl": b'{"custom_id":"a","response":{}}\n{"custom_id":"a","body":{}}\n',
         "anthropic.jsonl": b'{"custom_id":"a","result":{"type":"expired"}}\n',
-        "a.jobs.jsonl": b'{"event":"created","batch_id":"batch_1"}\n',
         "nan.jsonl": (embedding("a", [0.5]) + embedding("b", [float("nan")])).encode(),
         "array.json": b'{"type":"array","items":{"type":"string"}}',
         "model.csv": b"id,model,file,my_line\na,x,y,z\n",
@@ -146,6 +145,13 @@ def make_bad_files() -> None:
 
 
 OUT = ("out.jsonl", *WRITE[3:])
+
+OLD_LEDGER = (
+    '{"event":"intent","at":"2026-11-26T22:12:04.660+00:00","shard":"a.jsonl","token":"t1",'
+    '"sha256":"' + 64 * "0" + '","requests":1,"nbytes":300,"endpoint":"' + CHAT + '",'
+    '"settings":{"completion_window":"24h"}}\n'
+)
+"""A ledger of version 0.1, of a shard that was never sent and is gone."""
 
 
 def write_requests(*prompts: str) -> None:

@@ -49,9 +49,15 @@ def names(paths: list[Path]) -> list[str]:
     return [path.name for path in paths]
 
 
-def events(name: str = "reviews.jobs.jsonl") -> list[str]:
-    """List what a ledger says happened."""
-    return [json.loads(line)["event"] for line in Path(name).read_text("utf-8").splitlines()]
+def record() -> dict[str, bytes]:
+    """Read the documents of all jobs as they are."""
+    return {path.name: path.read_bytes() for path in Path(".batch_frames/jobs").glob("[!.]*.json")}
+
+
+def steps() -> list[str]:
+    """List what the record says happened, in order."""
+    found = [step for one in record().values() for step in json.loads(one)["steps"]]
+    return [step for _, step in sorted(found)]
 
 
 def bad_shards() -> list[Path]:

@@ -53,5 +53,5 @@ def frame_of(entries: list[Any]) -> pd.DataFrame:
 
 
 def standing(folder: Path) -> dict[str, bytes]:
-    """Read all files in a folder, hidden ones too."""
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """Read all files in a folder, hidden ones too, but not the record."""
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.name != ".batch_frames"}

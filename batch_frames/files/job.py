@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from batch_frames.display import bar_html, card_html, counted
+from batch_frames.files.shards import Shard
 
-__all__ = ["ENDED", "Job", "Jobs", "Settings", "distinct"]
+__all__ = ["BATCH_FACTS", "ENDED", "NO_BATCH", "Job", "Jobs", "Settings", "distinct"]
 
 
 ENDED = ("completed", "failed", "expired", "cancelled")
@@ -24,6 +25,12 @@ BYTES_A_TOKEN = 4
 
 SHOWN = 20
 
+BATCH_FACTS = (
+    *("status", "batch_id", "total", "completed", "failed", "output_file_id", "error_file_id"),
+    *("created_at", "expires_at", "started_at", "input_tokens", "output_tokens", "errors"),
+)
+"""What is stored of the service's batch."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -33,12 +40,14 @@ class Settings:
         metadata: Texts to attach to the batch.
         completion_window: The time in which it must end.
         output_expires_after: When its result files are deleted, in the service's terms.
+        input_expires_after: When the uploaded shard is deleted, in the same terms.
         max_enqueued_tokens: Most tokens to have enqueued at once; None for any number.
     """
 
     metadata: Mapping[str, str] | None = None
     completion_window: str = "24h"
     output_expires_after: Mapping[str, Any] | None = None
+    input_expires_after: Mapping[str, Any] | None = None
     max_enqueued_tokens: int | None = None
 
 
@@ -53,7 +62,8 @@ class Job:
         waiting, create was tried       yes                                          yes
         validating, in_progress, …                 yes                               yes
         failed for the token limit                            yes
-        failed otherwise                                                  yes
+        failed at validation                                              yes
+        failed after it had begun                                         yes        yes
         completed, expired                                                yes        yes
         cancelled                                                         yes        yes
         cancelled before it was sent                                      yes
@@ -84,6 +94,13 @@ class Job:
         tried_at: When creating the batch was first tried, in ISO 8601 and UTC.
         retried_at: When it was last tried.
         files: Names and sizes of the downloaded files.
+        started_at: When the service began with the requests; None if it has not, or does not say.
+        account: Where the batch is: ``base_url`` and, if known, ``organization`` and ``project``.
+        names: File names that the shard has had, the present one last.
+        earlier: Ids of earlier batches of the same shard.
+        earlier_files: Names and sizes of the files that were downloaded of these.
+        save_id: What identifies the save for which it was last sent; empty if not known.
+        steps: What was done and when, in order.
     """
 
     path: Path
@@ -110,6 +127,23 @@ class Job:
     tried_at: str | None = field(default=None, compare=False)
     retried_at: str | None = field(default=None, compare=False)
     files: Mapping[str, int] = field(default_factory=dict, compare=False)
+    started_at: int | None = field(default=None, compare=False)
+    account: Mapping[str, str] = field(default_factory=dict, compare=False)
+    names: tuple[str, ...] = field(default=(), compare=False)
+    earlier: tuple[str, ...] = field(default=(), compare=False)
+    earlier_files: Mapping[str, int] = field(default_factory=dict, compare=False)
+    save_id: str = field(default="", compare=False)
+    steps: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+
+    @property
+    def key(self) -> tuple[Path, str]:
+        """What tells a job from all others: the folder of its shard, and the shard's bytes."""
+        return self.path.absolute().parent.resolve(), self.sha256
+
+    @property
+    def shard(self) -> Shard:
+        """The shard, as ``save_to_file`` returns it."""
+        return Shard(self.path, self.requests, self.nbytes)
 
     @property
     def has_ended(self) -> bool:
@@ -120,6 +154,12 @@ class Job:
     def is_refused(self) -> bool:
         """Whether the batch failed only because too many tokens were enqueued."""
         return self.status == "failed" and any(e.get("code") == TOKEN_LIMIT for e in self.errors)
+
+    @property
+    def is_rejected(self) -> bool:
+        """Whether the batch failed at validation, before any of its requests was answered."""
+        has_begun = self.output_file_id or self.completed or self.started_at
+        return self.status == "failed" and not has_begun and not self.is_refused
 
     @property
     def is_withdrawn(self) -> bool:
@@ -134,7 +174,8 @@ class Job:
     @property
     def may_be_paid(self) -> bool:
         """Whether there is, or may be, a batch whose requests are or will be answered."""
-        return self.tried_at is not None and self.status != "failed" and not self.is_withdrawn
+        gone = self.is_rejected or self.is_refused or self.is_withdrawn
+        return self.tried_at is not None and not gone
 
     @property
     def lacks_files(self) -> bool:
@@ -148,6 +189,11 @@ class Job:
         has_files = self.output_file_id is not None or self.error_file_id is not None
         is_complete = self.has_ended and not self.lacks_files and (self.files or not has_files)
         return self.may_be_paid and not is_complete
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether its requests may still get answers, or have some that were not downloaded."""
+        return self.needs_download or not (self.has_ended or self.is_withdrawn)
 
     @property
     def is_unsent(self) -> bool:
@@ -173,6 +219,14 @@ class Job:
         done = "" if self.completed is None else f", completed={self.completed:,}"
         batch = f"batch_id={self.batch_id!r}, status={self.state!r}"
         return f"Job({self.path.name!r}, {batch}, requests={self.requests:,}{done})"
+
+
+NO_BATCH = {
+    one.name: () if one.name == "errors" else one.default
+    for one in fields(Job)
+    if one.name in BATCH_FACTS
+}
+"""What is stored of the batch of a shard that has none."""
 
 
 class Jobs(list[Job]):
@@ -207,7 +261,7 @@ class Jobs(list[Job]):
 
 def distinct(jobs: Iterable[Job]) -> list[Job]:
     """Return one job for each batch: shards with the same bytes share one."""
-    return list({job.token: job for job in jobs}.values())
+    return list({job.key: job for job in jobs}.values())
 
 
 def _line(job: Job) -> str:

@@ -1,0 +1,344 @@
+"""Keep the record of what was sent: one document for each shard, in a folder next to the shards."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from batch_frames.display import counted
+from batch_frames.errors import BatchFramesError, LineError
+from batch_frames.files.documents import RECORD, Documents, now
+from batch_frames.files.job import Job, Jobs, Settings
+from batch_frames.files.locks import locked
+from batch_frames.files.old_ledgers import ledger_jobs, old_ledgers
+from batch_frames.files.shards import RequestFile, file_hash, read_shard
+from batch_frames.progress import warn
+
+__all__ = [
+    "Record",
+    "Records",
+    "first_asked",
+    "new_token",
+    "pending_lines",
+    "refuse_in_flight",
+    "refuse_submitted",
+    "wanted_job",
+]
+
+
+NOT_FACTS = ("path", "sha256", "settings", "names", "earlier", "errors", "steps")
+
+FACTS = tuple(field.name for field in fields(Job) if field.name not in NOT_FACTS)
+
+SETTINGS = frozenset(field.name for field in fields(Settings))
+
+HASHES = "<u8"
+"""How the hashes of a shard's lines are stored, next to its document."""
+
+
+class Record:
+    """What was sent of the shards of one folder, each under the SHA-256 of its bytes.
+
+    Args:
+        folder: The folder. Ledgers of earlier versions in it are taken over.
+
+    Raises:
+        LineError: If a ledger that is to be taken over is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._jobs = Documents(folder, "jobs")
+        self._take_over()
+
+    def job(self, sha256: str, path: Path | None = None) -> Job | None:
+        """Return the job of a shard as it is in its document; None if it was never to be sent.
+
+        Args:
+            sha256: The hash of the shard.
+            path: Where the shard is; None leaves that to the document.
+
+        Raises:
+            LineError: If the document is damaged.
+        """
+        document = self._jobs.read(sha256)
+        return None if document is None else self._job(sha256, document, path)
+
+    def job_of(self, path: Path) -> Job | None:
+        """Return the job of the shard at a path, which is told by the bytes of the file."""
+        is_there = self._jobs.folder.is_dir() and path.is_file()
+        return self.job(file_hash(path), path) if is_there else None
+
+    def jobs(self) -> list[Job]:
+        """List all jobs in the order in which they were begun; damaged documents are warned of."""
+        found: list[Job] = []
+        # A listing may miss a document while it is replaced, but not the hashes of its lines.
+        for name in self._jobs.names(".json", ".lines"):
+            try:
+                job = self.job(name)
+            except LineError as error:
+                warn(str(error))
+            else:
+                found += [job] if job else []
+        found.sort(key=lambda job: (job.steps[:1], job.path.name))
+        return Jobs(self._found(found))
+
+    @contextmanager
+    def planning(self, patience: float) -> Iterator[None]:
+        """Keep other processes from beginning jobs in this folder.
+
+        Raises:
+            BatchFramesError: If another process does so for longer than ``patience`` seconds.
+        """
+        (self.folder / RECORD).mkdir(parents=True, exist_ok=True)
+        problem = f"'{self.folder}' is in use by {{owner}}"
+        with locked(self.folder / RECORD / "record", problem, patience=patience):
+            yield
+
+    @contextmanager
+    def locked(self, job: Job, patience: float = 0.0) -> Iterator[Job]:
+        """Keep other processes away from a job, and yield it as it is now.
+
+        Raises:
+            BatchFramesError: If another process is at work on it for longer than ``patience``
+                seconds, or the record does not have it.
+        """
+        problem = f"'{job.path}' is in use by {{owner}}"
+        with self._jobs.locked(job.sha256, problem, patience):
+            yield self.job(job.sha256, job.path) or job
+
+    def begin(self, job: Job, lines: npt.NDArray[np.uint64]) -> Job:
+        """Note that a shard is to be sent, unless that is noted already; return what is noted.
+
+        Args:
+            job: The job, without a token.
+            lines: The hashes of the shard's lines.
+        """
+        new = self._stepped(replace(job, token=new_token()), "begun")
+        self._jobs.write_bytes(f"{job.sha256}.lines", lines.astype(HASHES).tobytes())
+        if self._jobs.create(new.sha256, _document(new)):
+            return new
+        known = self.job(job.sha256, job.path)
+        assert known is not None
+        return known
+
+    def note(self, job: Job, step: str, **facts: Any) -> Job:
+        """Note a step in the life of a job, and return the job as it is after it."""
+        new = self._stepped(replace(job, **facts), step)
+        self._jobs.replace(new.sha256, _document(new))
+        return new
+
+    def lines(self, job: Job) -> npt.NDArray[np.uint64] | None:
+        """Return the hashes of a shard's lines; None if they are not known."""
+        data = self._jobs.read_bytes(f"{job.sha256}.lines")
+        return None if data is None else np.frombuffer(data, HASHES).astype(np.uint64)
+
+    def _stepped(self, job: Job, step: str) -> Job:
+        names = tuple(name for name in job.names if name != job.path.name)
+        steps = (*job.steps, (now(), step))
+        return replace(job, names=(*names, job.path.name), steps=steps)
+
+    def _job(self, sha256: str, document: Mapping[str, Any], path: Path | None) -> Job:
+        try:
+            facts = {name: document[name] for name in FACTS if name in document}
+            given = document.get("settings", {})
+            settings = Settings(**{name: given[name] for name in SETTINGS & given.keys()})
+            names, earlier = (
+                tuple(map(str, document.get(key, ()))) for key in ("names", "earlier")
+            )
+            errors = tuple(dict(error) for error in document.get("errors", ()))
+            steps = tuple((str(at), str(step)) for at, step in document.get("steps", ()))
+            path = path or self.folder / names[-1]
+            return Job(
+                path=path,
+                **facts,
+                sha256=sha256,
+                settings=settings,
+                names=names,
+                earlier=earlier,
+                errors=errors,
+                steps=steps,
+            )
+        except (AttributeError, IndexError, TypeError, ValueError):
+            raise self._jobs.damaged(sha256) from None
+
+    def _found(self, jobs: Iterable[Job]) -> Iterator[Job]:
+        """Give each job the path where its shard is, also if it was renamed."""
+        others: dict[int, list[Path]] | None = None
+        hash_of = cache(file_hash)
+        for job in jobs:
+            paths = [self.folder / name for name in reversed(job.names)]
+            path = next((path for path in paths if path.is_file()), None)
+            if path is None:
+                others = _by_size(self.folder) if others is None else others
+                same = (p for p in others.get(job.nbytes, ()) if hash_of(p) == job.sha256)
+                path = next(same, paths[0])
+            yield replace(job, path=path)
+
+    def _take_over(self) -> None:
+        """Make documents of the jobs in ledgers of earlier versions, once for each ledger."""
+        taken = Documents(self.folder, "ledgers")
+        for path in old_ledgers(self.folder):
+            if taken.read(path.name) is None:
+                for job in ledger_jobs(path):
+                    self._jobs.create(job.sha256, _document(self._stepped(job, "taken over")))
+                taken.create(path.name, {"taken_over_at": now()})
+
+
+class Records:
+    """The records of folders, each opened once, when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._records: dict[Path, Record] = {}
+
+    def of(self, shard: Path) -> Record:
+        """Return the record next to a shard, whatever way its folder is named."""
+        folder = shard.absolute().parent.resolve()
+        if folder not in self._records:
+            self._records[folder] = Record(shard.parent)
+        return self._records[folder]
+
+
+def new_token() -> str:
+    """Return a text by which a batch is found again."""
+    return secrets.token_hex(16)
+
+
+def wanted_job(file: RequestFile, settings: Settings) -> Job:
+    """Return the job of a shard that was never to be sent."""
+    facts = (file.path, file.requests, file.nbytes, file.endpoint)
+    return Job(*facts, sha256=file.sha256, settings=settings)
+
+
+def refuse_in_flight(changes: Mapping[Path, Path | None]) -> None:
+    """Refuse to replace or remove shards whose requests may still get answers.
+
+    The same bytes may be written again, and a file may go if its bytes get another name.
+
+    Args:
+        changes: The new file for each file that is replaced; None for one that is removed.
+
+    Raises:
+        BatchFramesError: If the requests of a batch would be lost.
+    """
+    for job in _lost_jobs(changes):
+        if job.is_pending and not job.has_ended:
+            state = "is still running" if job.batch_id else "is waiting to be sent"
+            hint = "wait for it, save under another name, or pass overwrite=True"
+            raise BatchFramesError(f"{job.submitted_text} and {state}", hint=hint)
+
+
+def refuse_submitted(changes: Mapping[Path, Path | None]) -> None:
+    """Refuse to replace or remove shards that were submitted, even if their batches have ended.
+
+    Args:
+        changes: As for ``refuse_in_flight``.
+
+    Raises:
+        BatchFramesError: If the requests of a batch would be lost.
+    """
+    for job in _lost_jobs(changes):
+        if job.may_be_paid or job.is_pending:
+            fetch = f"bf.download(bf.load_jobs('{job.path}'))"
+            hint = f"choose another path ({fetch} fetches their answers)"
+            raise BatchFramesError(f"{job.submitted_text} with different requests", hint=hint)
+
+
+def _lost_jobs(changes: Mapping[Path, Path | None]) -> Iterator[Job]:
+    """Yield the jobs whose requests would no longer be in any of the files."""
+    records, hash_of = Records(), cache(file_hash)
+    for path, new in changes.items():
+        job = records.of(path).job_of(path)
+        if job is not None:
+            coming = [new] if new else [file for file in changes.values() if file]
+            if job.sha256 not in map(hash_of, coming):
+                yield job
+
+
+def pending_lines(
+    record: Record, but: Iterable[str]
+) -> Iterator[tuple[Job, npt.NDArray[np.uint64]]]:
+    """Yield the jobs that may still bring answers, each with the hashes of its lines.
+
+    This is what decides whether a request has been asked, or may have been asked, and is still
+    without an answer here.
+
+    Args:
+        record: The record of a folder.
+        but: The hashes of shards that do not count.
+    """
+    passed = set(but)
+    for job in record.jobs():
+        if job.is_pending and not _cannot_be_sent(job) and job.sha256 not in passed:
+            lines = record.lines(job)
+            if lines is None and job.path.is_file() and file_hash(job.path) == job.sha256:
+                lines = read_shard(job.path).lines
+            if lines is None:
+                warn(f"the requests of '{job.path}', which may still be answered, are not known")
+            else:
+                yield job, lines
+
+
+def _cannot_be_sent(job: Job) -> bool:
+    """Return whether a shard was never sent, and is not there any more."""
+    is_there = job.path.is_file() and job.path.stat().st_size == job.nbytes
+    return job.is_unsent and job.tried_at is None and not is_there
+
+
+def first_asked(
+    pending: Iterable[tuple[Job, npt.NDArray[np.uint64]]],
+    files: Sequence[RequestFile],
+    *,
+    among: bool = False,
+) -> str | None:
+    """Return what is wrong with the first file that has requests in common with another shard.
+
+    Args:
+        pending: The shards that may still be answered, each with the hashes of its lines.
+        files: The files to be sent.
+        among: Whether they must have no requests in common with each other.
+    """
+    jobs = list(pending)
+    every = [*(lines for _, lines in jobs), *(np.unique(file.lines) for file in files)]
+    if not files:
+        return None
+    lines = np.concatenate(every)
+    order = np.argsort(lines, kind="stable")
+    lines = lines[order]
+    owners = np.repeat(np.arange(len(every)), list(map(len, every)))[order]
+    is_first = np.ones(len(lines), bool)
+    is_first[1:] = lines[1:] != lines[:-1]
+    firsts = owners[is_first][np.cumsum(is_first) - 1]
+    found = (owners >= len(jobs)) & (firsts != owners) & (among | (firsts < len(jobs)))
+    if not found.any():
+        return None
+    number = owners[found].min()
+    by = firsts[found & (owners == number)].min()
+    file, count = files[number - len(jobs)], int(np.isin(every[number], every[by]).sum())
+    name = f"'{jobs[by][0].path if by < len(jobs) else files[by - len(jobs)].path}'"
+    name += f" ({jobs[by][0].batch_id})" if by < len(jobs) and jobs[by][0].batch_id else ""
+    requests = counted(file.requests, "request")
+    return f"{count:,} of {requests} of '{file.path}' may still be answered in {name}"
+
+
+def _by_size(folder: Path) -> dict[int, list[Path]]:
+    found: dict[int, list[Path]] = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        found.setdefault(path.stat().st_size, []).append(path)
+    return found
+
+
+def _document(job: Job) -> dict[str, Any]:
+    """Return what is written of a job, in an order that reads well."""
+    facts = asdict(job)
+    del facts["path"], facts["sha256"]
+    first = {"names": facts.pop("names"), **facts}
+    return {name: value for name, value in first.items() if value not in (None, {}, ())}

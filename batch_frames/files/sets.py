@@ -1,0 +1,187 @@
+"""Keep the record of saved sets: which files are ours, and which renames are still to be made."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from batch_frames.errors import BatchFramesError
+from batch_frames.files.documents import RECORD, Documents, now
+from batch_frames.files.locks import locked
+
+__all__ = ["SavedSet", "Sets", "finish_commits"]
+
+
+@dataclass(frozen=True)
+class SavedSet:
+    """What one save has left.
+
+    Attributes:
+        id: A text that no other save has.
+        sizes: The names of its files, in order, each with its size in bytes.
+        requests: The same names, each with the number of requests.
+        again: Whether its requests are to be asked once more, if they were asked before.
+    """
+
+    id: str = ""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    requests: Mapping[str, int] = field(default_factory=dict)
+    again: bool = False
+
+    def owns(self, path: Path) -> bool:
+        """Return whether a file is one of the set, as far as its name and size tell."""
+        size = self.sizes.get(path.name)
+        return size is not None and path.is_file() and path.stat().st_size == size
+
+
+class Sets:
+    """The record of the sets in one folder.
+
+    A commit is written down before its first rename and taken out after its last step, so that
+    whoever comes upon it can finish it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._sets = Documents(folder, "sets")
+        self._commits = Documents(folder, "commits")
+
+    def get(self, name: str) -> SavedSet:
+        """Return what was last saved under a name; empty if nothing was.
+
+        Raises:
+            LineError: If its document is damaged.
+        """
+        document = self._sets.read(name)
+        if document is None:
+            return SavedSet()
+        try:
+            sizes, requests = (
+                {str(one["name"]): int(one[key]) for one in document["shards"]}
+                for key in ("nbytes", "requests")
+            )
+            return SavedSet(str(document["id"]), sizes, requests, bool(document.get("again")))
+        except (KeyError, TypeError, ValueError):
+            raise self._sets.damaged(name) from None
+
+    def commit(
+        self,
+        name: str,
+        renames: Mapping[Path, Path],
+        removed: Sequence[Path],
+        requests: Sequence[int],
+        *,
+        again: bool = False,
+    ) -> str:
+        """Rename temporary files to their final names and remove those of an earlier save.
+
+        Args:
+            name: The name that was saved to.
+            renames: The temporary files and their final names, in order.
+            removed: The files to remove, in order.
+            requests: How many requests each of the new files holds.
+            again: Whether they are to be asked once more, if they were asked before.
+
+        Returns:
+            The id of the save.
+        """
+        saved = secrets.token_hex(8)
+        shards = [
+            {"name": final.name, "requests": count, "nbytes": temporary.stat().st_size}
+            for (temporary, final), count in zip(renames.items(), requests, strict=True)
+        ]
+        self._commits.replace(
+            name,
+            {
+                "id": saved,
+                "saved_at": now(),
+                "again": again,
+                "shards": shards,
+                "renames": [[old.name, new.name] for old, new in renames.items()],
+                "removed": [path.name for path in removed],
+            },
+        )
+        self._finish(name)
+        return saved
+
+    def has_commit(self, name: str) -> bool:
+        """Return whether there is a commit under a name that was begun and not ended."""
+        return self._commits.path(name).is_file()
+
+    def finish(self, name: str, *, give_up: bool = False) -> None:
+        """Finish a commit under a name, if there is one; the caller has the lock of the name.
+
+        Args:
+            name: The name that was saved to.
+            give_up: Whether to drop a commit that cannot be finished; what it renamed stays ours.
+
+        Raises:
+            BatchFramesError: If a file of the set is gone.
+        """
+        if self.has_commit(name):
+            try:
+                self._finish(name)
+            except BatchFramesError:
+                if not give_up:
+                    raise
+                self._drop(name)
+
+    def _drop(self, name: str) -> None:
+        commit, before = self._commits.read(name), self._sets.read(name)
+        assert commit is not None
+        shards = {one["name"]: one for one in (before or {"shards": []})["shards"]}
+        for one in commit["shards"]:
+            path = self.folder / one["name"]
+            if path.is_file() and path.stat().st_size == one["nbytes"]:
+                shards[one["name"]] = one
+        kept = {"id": commit["id"], "saved_at": now(), "shards": list(shards.values())}
+        self._sets.replace(name, kept)
+        self._commits.remove(name)
+
+    def unfinished(self) -> list[str]:
+        """List the names with a commit that was begun and not ended."""
+        return self._commits.names()
+
+    def lock_path(self, name: str) -> Path:
+        """Return the path whose lock keeps two saves under one name apart."""
+        return self.folder / name
+
+    def _finish(self, name: str) -> None:
+        document = self._commits.read(name)
+        assert document is not None
+        sizes = {shard["name"]: shard["nbytes"] for shard in document["shards"]}
+        for old, new in document["renames"]:
+            temporary, final = self.folder / old, self.folder / new
+            if temporary.is_file():
+                temporary.replace(final)
+            elif not final.is_file() or final.stat().st_size != sizes[new]:
+                problem = f"'{final}' was not completely saved, and '{temporary}' is gone"
+                raise BatchFramesError(problem, hint=f"save '{name}' again")
+        # From the last number down, so that a kill between two leaves no gap in the numbers.
+        for gone in reversed(document["removed"]):
+            (self.folder / gone).unlink(missing_ok=True)
+        kept: dict[str, Any] = {key: document[key] for key in ("id", "saved_at", "again", "shards")}
+        self._sets.replace(name, kept)
+        self._commits.remove(name)
+
+
+def finish_commits(folder: Path) -> bool:
+    """Finish the commits in a folder that killed processes have left.
+
+    Returns:
+        Whether there were any.
+
+    Raises:
+        BatchFramesError: If a process is in the middle of one, or it cannot be finished.
+    """
+    if not (folder / RECORD / "commits").is_dir():
+        return False
+    sets = Sets(folder)
+    names = sets.unfinished()
+    for name in names:
+        with locked(sets.lock_path(name), f"{{owner}} is saving '{folder / name}'", patience=10):
+            sets.finish(name)
+    return bool(names)

@@ -1,0 +1,282 @@
+"""Kill three processes that share a folder: each line is answered once, and every row comes home.
+
+The service lists a batch late, creates slowly, loses replies and says 5xx, all at random. The
+minute in which a batch may still turn up is scaled down, and everything else with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+import batch_frames as bf
+from batch_frames.batches import client as calls
+from batch_frames.batches import send
+from tests.service.http import Drop
+from tests.service.server import BatchServer
+from tests.service.values import Batch, Refusal
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it needs fork and SIGKILL")
+
+SETTLE = 1.2
+"""The minute, fifty times as fast."""
+
+LATEST = 0.8
+"""Most seconds until a new batch is listed: the 40 s of the minute."""
+
+SLOWEST = 0.3
+"""Most seconds that a create takes."""
+
+FAULTS = 0.15
+"""The part of the creates whose reply is lost; as many get a 5xx before or after they worked."""
+
+ROWS, PER_SHARD, PROCESSES = 8, 2, 3
+
+STEPS = ("open", "os.rename", "os.remove", "os.link")
+
+PATIENCE = 60.0
+
+
+def save(folder: Path, tag: str, rows: int = ROWS) -> list[bf.Shard]:
+    """Write request files whose ids and prompts have each other's number."""
+    creator = bf.BatchCreator("m", None, system_prompt=None, seed=None)
+    for number in range(rows):
+        creator.add_entry(f"{tag}{number}", f"Say {tag}{number}.")
+    return creator.save_to_file(folder / f"{tag}.jsonl", limits=bf.Limits(requests=PER_SHARD))
+
+
+def work(order: dict[str, Any]) -> None:
+    """Save a set that all save, and one of this process's own; send both, and fetch the answers.
+
+    What others hold or have changed meanwhile is tried again, as a user would.
+    """
+    from openai import OpenAI
+
+    folder, own = Path(order["folder"]), order["own"]
+    with OpenAI(base_url=order["url"], api_key="test") as client:
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                for tag in ("all", own):
+                    with suppress(bf.BatchFramesError):
+                        save(folder, tag)
+                    jobs = bf.submit(folder / f"{tag}-*.jsonl", client=client, progress=False)
+                    jobs = bf.wait(jobs, client=client, poll=0.01, progress=False)
+                    bf.download(jobs, client=client, progress=False)
+                return
+            except (bf.BatchFramesError, FileNotFoundError):
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.02)
+
+
+def die_before_step(step: int, folder: str) -> None:
+    """Let this process kill itself before it opens, links, renames or removes a file once more."""
+    done = count()
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        inside = event in STEPS and folder in str(arguments[0])
+        if inside and next(done) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+
+
+def obey(order: dict[str, Any]) -> NoReturn:
+    """Do what the order says, and end the process."""
+    status = 1
+    try:
+        if order["step"] is not None:
+            die_before_step(order["step"], order["folder"])
+        work(order)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def serve() -> None:
+    """Fork a process for each order on standard input, and tell its id; an empty line waits."""
+    import openai
+
+    # Names are loaded when first used; here, once for all processes.
+    loaded = [openai, bf.BatchCreator, bf.Limits, bf.submit, bf.wait, bf.download]
+    assert all(loaded)
+    send.SETTLE = SETTLE
+    calls.FIRST_PAUSE = 0.01
+    for text in sys.stdin:
+        order = json.loads(text)
+        if "wait" in order:
+            print(os.waitstatus_to_exitcode(os.waitpid(order["wait"], 0)[1]), flush=True)
+            continue
+        child = os.fork()
+        if not child:
+            obey(order)
+        print(child, flush=True)
+
+
+class Forks:
+    """Give orders to the process that forks."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def _ask(self, order: dict[str, Any]) -> int:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def start(self, folder: Path, url: str, own: str, step: int | None = None) -> int:
+        """Start a process that works in a folder, and return its id."""
+        return self._ask({"folder": str(folder), "url": url, "own": own, "step": step})
+
+    def end(self, pid: int) -> bool:
+        """Wait for the end of a process, and return whether it was killed."""
+        code = self._ask({"wait": pid})
+        assert code in (0, -signal.SIGKILL)
+        return code != 0
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    """Start the process that forks; it has imported the libraries once for all."""
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-m", __name__]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(command, cwd=root, text=True, stdin=pipe, stdout=pipe) as process:
+        yield Forks(process)
+        process.kill()
+
+
+class UnreliableServer(BatchServer):
+    """List batches late, create slowly, lose replies and say 5xx, at random."""
+
+    def __init__(self, chance: random.Random) -> None:
+        super().__init__(polls=1)
+        self._chance = chance
+        self._listed_from: dict[str, float] = {}
+
+    def __enter__(self) -> UnreliableServer:
+        super().__enter__()
+        self._create = self.service.create
+        self.service.create = self._create_late  # type: ignore[method-assign]
+        self.service.listed = self._listed  # type: ignore[method-assign]
+        return self
+
+    def _create_late(self, asked: dict[str, Any]) -> Batch:
+        fault, seconds = self._chance.random(), self._chance.uniform(0, SLOWEST)
+        if fault < FAULTS / 3:
+            raise Refusal(503, "The server is overloaded.")
+        time.sleep(seconds if self._chance.random() < 0.5 else 0)
+        batch = self._create(asked)
+        self._listed_from[batch.id] = time.monotonic() + self._chance.uniform(0, LATEST)
+        if fault < 2 * FAULTS / 3:
+            raise Refusal(504, "The gateway gave up.")
+        if fault < FAULTS:
+            raise Drop
+        return batch
+
+    def _listed(self) -> list[Batch]:
+        now = time.monotonic()
+        return [b for b in self.service.batches if self._listed_from.get(b.id, now) <= now][::-1]
+
+
+def check(server: BatchServer, folder: Path, tags: list[str]) -> None:
+    """Hold that each line was answered once, and each row has the answer to its own question."""
+    server.finish()
+    asked: Counter[str] = Counter()
+    for batch in server.batches:
+        if batch.requests:
+            source: Any = server.service.files[batch.input_file_id].content
+            asked.update(line for line in source.path.read_text("utf-8").splitlines())
+    assert max(asked.values()) == 1
+    assert len(asked) == len(tags) * ROWS
+    for tag in tags:
+        shards = sorted(folder.glob(f"{tag}-[0-9]*[0-9].jsonl"))
+        outputs = sorted(folder.glob(f"{tag}-*.output.jsonl"))
+        results = bf.read_results(outputs, requests=shards)
+        assert sorted(results["custom_id"]) == sorted(f"{tag}{number}" for number in range(ROWS))
+        assert set(results["status"]) == {"ok"}
+        for custom_id, content in zip(results["custom_id"], results["content"], strict=True):
+            assert f"Say {custom_id}." in content
+    record = folder / ".batch_frames"
+    assert len(list((record / "jobs").glob("*.json"))) == len(tags) * ROWS // PER_SHARD
+    assert not list((record / "commits").glob("*.json"))
+
+
+def kill_rounds(forks: Forks, tmp_path: Path, kills: int, seed: int) -> None:
+    """Kill processes on one folder after the other until there were so many kills."""
+    chance = random.Random(seed)
+    done = 0
+    for number in count():
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with UnreliableServer(chance) as server:
+            done += kill_round(forks, server, folder, chance)
+            for own in range(PROCESSES):
+                assert not forks.end(forks.start(folder, server.url, f"mine{own}"))
+            check(server, folder, ["all", *(f"mine{own}" for own in range(PROCESSES))])
+        if done >= kills:
+            return
+
+
+def kill_round(forks: Forks, server: BatchServer, folder: Path, chance: random.Random) -> int:
+    """Let three processes work, kill each some times, and return how often."""
+    kills, timers = 0, []
+    for _ in range(2):
+        pids = []
+        for own in range(PROCESSES):
+            step = chance.randrange(150) if chance.random() < 0.5 else None
+            pid = forks.start(folder, server.url, f"mine{own}", step)
+            pids.append(pid)
+            timer = threading.Timer(chance.uniform(0, 3), kill, (pid,))
+            timer.start()
+            timers.append(timer)
+        kills += sum([forks.end(pid) for pid in pids])
+        for timer in timers:
+            timer.cancel()
+            timer.join()
+    return kills
+
+
+def kill(pid: int) -> None:
+    """Kill a process, unless it has ended by itself; it is a zombie until it is waited for."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_kills_of_three_processes_on_one_folder_never_pay_twice(
+    forks: Forks, tmp_path: Path
+) -> None:
+    """A dozen kills, half of them at steps on files, half at random times."""
+    kill_rounds(forks, tmp_path, 12, seed=334)
+
+
+@pytest.mark.slow
+def test_200_kills_of_three_processes_on_one_folder_never_pay_twice(
+    forks: Forks, tmp_path: Path
+) -> None:
+    """The same for 200 kills."""
+    kill_rounds(forks, tmp_path, 200, seed=1)
+
+
+if __name__ == "__main__":
+    serve()
