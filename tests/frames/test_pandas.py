@@ -138,6 +138,8 @@ MISSING: dict[str, Any] = {
     "Float64": pd.array([0.5, None], dtype="Float64"),
     "float64": np.array([0.5, math.nan]),
     "float32": np.array([0.5, math.nan], "float32"),
+    "NaN in Float64": pd.Series([1.0, 0.0], dtype="Float64") / pd.Series([2.0, 0.0]),
+    "NaN in Arrow": pd.arrays.ArrowExtensionArray(pa.array([0.5, math.nan])),
     "Arrow float": arrow_backed([0.5, math.nan], pa.float64()),
     "Decimal": objects(Decimal("1.5"), Decimal("NaN")),
     "datetime64": pd.Series(["2024-01-02", None], dtype="datetime64[ns]"),
