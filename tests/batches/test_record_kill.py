@@ -30,6 +30,7 @@ from batch_frames.batches import send
 from tests.service.http import Drop
 from tests.service.server import BatchServer
 from tests.service.values import Batch, Refusal
+from tests.support.forks import load_all, make_client
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it needs fork and SIGKILL")
 
@@ -65,10 +66,8 @@ def work(order: dict[str, Any]) -> None:
 
     What others hold or have changed meanwhile is tried again, as a user would.
     """
-    from openai import OpenAI
-
     folder, own = Path(order["folder"]), order["own"]
-    with OpenAI(base_url=order["url"], api_key="test") as client:
+    with make_client(order["url"]) as client:
         until = time.monotonic() + PATIENCE
         while True:
             try:
@@ -113,11 +112,7 @@ def obey(order: dict[str, Any]) -> NoReturn:
 
 def serve() -> None:
     """Fork a process for each order on standard input, and tell its id; an empty line waits."""
-    import openai
-
-    # Names are loaded when first used; here, once for all processes.
-    loaded = [openai, bf.BatchCreator, bf.Limits, bf.submit, bf.wait, bf.download]
-    assert all(loaded)
+    load_all()
     send.SETTLE = SETTLE
     calls.FIRST_PAUSE = 0.01
     for text in sys.stdin:

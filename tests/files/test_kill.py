@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 import pytest
 
 import batch_frames as bf
+from tests.support.forks import load_all
 from tests.support.marks import slow
 
 NAME = "reviews.jsonl"
@@ -87,7 +88,7 @@ def die_before_step(step: int, folder: str) -> None:
 
 def serve() -> None:
     """Fork a process for each order on standard input; kill it in time; tell how it ended."""
-    assert all([bf.BatchCreator])  # loads all that the children need
+    load_all()
     for text in sys.stdin:
         order = json.loads(text)
         start, started = os.pipe()
