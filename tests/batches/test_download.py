@@ -7,6 +7,7 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -219,3 +220,17 @@ def test_failures_that_are_counted_as_completed(server: BatchServer) -> None:
     server.when("GET /files/{id}", "asked", reply(404), times=None)
     paths = bf.download(wait(jobs, server), client=server.client())
     assert [sum(ids([path]).values()) for path in paths] == [4, 2]
+
+
+def test_a_download_is_not_compressed_on_its_way(server: BatchServer) -> None:
+    """What is sent compressed could not be taken up again in its middle."""
+    asked: list[str] = []
+
+    def noted(request: Any) -> None:
+        if request.url.path.endswith("/content"):
+            asked.append(request.headers["accept-encoding"])
+
+    jobs = wait(bf.submit(save(per_shard=6), client=server.client()), server)
+    http_client = openai.DefaultHttpxClient(verify=False, event_hooks={"request": [noted]})
+    bf.download(jobs, client=server.client(http_client=http_client))
+    assert asked == ["identity"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pandas as pd
 import pytest
 
 import batch_frames as bf
+from batch_frames.files.locks import InUseError
+from batch_frames.files.record import Records
 from tests.service.server import BatchServer, reply
 from tests.support.jobs import ids, names, save, wait
 
@@ -263,3 +266,44 @@ def test_a_shard_that_was_saved_over_is_not_sent_for_another(
     )
     assert server.requests_log == []
     assert bf.submit(shard.path, client=server.client())[0].requests == 1
+
+
+def test_each_step_is_on_the_disk_before_the_service_is_asked(
+    server: BatchServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even a computer that loses its power forgets that a batch may have been made."""
+    fsync = os.fsync
+    synced: set[int] = set()
+    steps: list[bool] = []
+
+    def noted(handle: int) -> None:
+        fsync(handle)
+        synced.add(os.fstat(handle).st_ino)
+
+    def asked() -> None:
+        documents = list(Path(".batch_frames/jobs").glob("*.json"))
+        steps.append({path.stat().st_ino for path in documents} <= synced and bool(documents))
+
+    monkeypatch.setattr(os, "fsync", noted)
+    for route in ("POST /files", "POST /batches"):
+        server.when(route, "asked", asked, times=None)
+    bf.submit(save(), client=server.client())
+    assert steps == [True] * 6
+
+
+def test_a_shard_is_locked_while_it_is_sent(server: BatchServer) -> None:
+    """No other process can send it at the same time."""
+    [shard] = save(per_shard=6)
+    refused: list[str] = []
+
+    def asked() -> None:
+        record = Records().of(shard.path)
+        [job] = record.jobs()
+        with pytest.raises(InUseError) as caught, record.locked(job):
+            pass
+        refused.append(str(caught.value))
+
+    for route in ("POST /files", "POST /batches"):
+        server.when(route, "asked", asked)
+    bf.submit(shard, client=server.client())
+    assert len(refused) == 2
