@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from batch_frames.schemas.answers import Answers
 from tests.support.answers import NULL, TEXT, Node, an_object, one, read
+from tests.support.marks import slow
 
 FENCE = "`" * 3
 
@@ -284,8 +285,9 @@ class TestOracle:
         """Rows with a valid answer have its values, the others a reason and nothing else."""
         compare(*drawn)
 
-    def test_many_rows(self) -> None:
-        """In 50,000 rows, a third of them broken in some way, none is moved or lost."""
+    @pytest.mark.parametrize("count", [5_000, slow(50_000)])
+    def test_many_rows(self, count: int) -> None:
+        """In up to 50,000 rows, a third of them broken in some way, none is moved or lost."""
         rng = random.Random(7)
         item = an_object(price={"type": "number"}, note={"type": ["string", "null"]})
         schema = an_object(
@@ -296,7 +298,7 @@ class TestOracle:
             more={},
         )
         texts = []
-        for row in range(50_000):
+        for row in range(count):
             items = [{"price": rng.random(), "note": rng.choice([None, f"note {row}"])}]
             value = {
                 "stars": rng.choice([1, 2, 3, 4, 5, 5.0] if row % 9 == 0 else [1, 5]),
@@ -310,7 +312,7 @@ class TestOracle:
             text = json.dumps(value)
             texts.append(text[: rng.randint(0, 90)] if row % 19 == 0 else text)
         reasons = compare(schema, texts)
-        assert 12_000 < sum(reason is not None for reason in reasons) < 20_000
+        assert 0.24 * count < sum(reason is not None for reason in reasons) < 0.4 * count
 
     @pytest.mark.parametrize(
         "names", [["a", "A"], [""], ["a\0b"], ["é", "É"], ["a", "b/c~d", '"', "\\", "'", "0", "-1"]]
