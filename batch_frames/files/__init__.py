@@ -1,5 +1,11 @@
 """All that stands on disk: which files are meant, lines in, shards out, locks."""
 
+from batch_frames.files.asked import (
+    first_asked,
+    pending_lines,
+    refuse_in_flight,
+    refuse_submitted,
+)
 from batch_frames.files.documents import RECORD, now
 from batch_frames.files.find import (
     ENDINGS,
@@ -25,16 +31,7 @@ from batch_frames.files.jsonl import (
     without_lone_surrogates,
 )
 from batch_frames.files.locks import InUseError, locked
-from batch_frames.files.record import (
-    Record,
-    Records,
-    first_asked,
-    new_token,
-    pending_lines,
-    refuse_in_flight,
-    refuse_submitted,
-    wanted_job,
-)
+from batch_frames.files.record import Record, Records, new_token, wanted_job
 from batch_frames.files.sets import SavedSet, Sets, finish_commits
 from batch_frames.files.shards import (
     Limits,

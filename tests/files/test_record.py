@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batch_frames.errors import BatchFramesError, BatchFramesWarning
+from batch_frames.files.asked import first_asked, pending_lines
 from batch_frames.files.job import Job, Settings
-from batch_frames.files.record import Record, first_asked, pending_lines, wanted_job
+from batch_frames.files.record import Record, wanted_job
 from batch_frames.files.shards import RequestFile, line_hashes, read_shard
 from tests.support.jobs import save_lines
 
