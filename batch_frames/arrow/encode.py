@@ -29,7 +29,6 @@ __all__ = [
     "to_json",
     "to_prompt",
     "to_text",
-    "write_nested",
 ]
 
 
@@ -64,43 +63,35 @@ class PythonText(Mark):
 Write = Callable[[pa.Array], pa.Array]
 
 
-def write_nested(array: pa.Array, to_json: Write, to_text: Write) -> pa.Array:
-    """Write lists as JSON arrays, structs and maps as JSON objects.
-
-    Args:
-        array: A list, struct or map array of any kind.
-        to_json: Writes the values inside.
-        to_text: Writes the keys of maps.
-
-    Raises:
-        CellError: If one of the writers does, with the row in ``array``.
-    """
-
-    def or_null(values: pa.Array) -> pa.Array:
-        return to_json(values).fill_null("null")
-
-    def pairs(entries: pa.Array) -> pa.Array:
-        keys, values = (pc.struct_field(entries, [position]) for position in (0, 1))
-        return join([constant('"'), to_text(keys), constant('":'), or_null(values)])
-
+def _nested(array: pa.Array) -> pa.Array:
+    """Write lists as JSON arrays, structs and maps as JSON objects."""
     kind = array.type
     if pa.types.is_struct(kind):
-        text = _struct(array, or_null)
+        text = _struct(array)
     elif pa.types.is_map(kind):
         pair = pa.struct([("key", kind.key_type), ("value", kind.item_type)])
-        text = _list(array.cast(pa.list_(pair)), pairs, "{}")
+        text = _list(array.cast(pa.list_(pair)), _pairs, "{}")
     else:
-        text = _list(array, or_null, "[]")
+        text = _list(array, _or_null, "[]")
     return pc.if_else(array.is_valid(), text, NULL) if array.null_count else text
 
 
-def _struct(array: pa.Array, or_null: Write) -> pa.Array:
+def _or_null(values: pa.Array) -> pa.Array:
+    return to_json(values).fill_null("null")
+
+
+def _pairs(entries: pa.Array) -> pa.Array:
+    keys, values = (pc.struct_field(entries, [position]) for position in (0, 1))
+    return join([constant('"'), to_text(keys), constant('":'), _or_null(values)])
+
+
+def _struct(array: pa.Array) -> pa.Array:
     if not array.type.num_fields:
         return pa.array(np.full(len(array), "{}", object), TEXT)
     pieces: list[Any] = []
     for position in range(array.type.num_fields):
-        name = json.dumps(array.type.field(position).name, ensure_ascii=False)
-        value = or_null(pc.struct_field(array, [position]))
+        name = dumps(array.type.field(position).name)
+        value = _or_null(pc.struct_field(array, [position]))
         pieces += [constant(f",{name}:" if position else f"{{{name}:"), value]
     return join([*pieces, constant("}")])
 
@@ -114,9 +105,8 @@ def _list(array: pa.Array, write: Write, brackets: str) -> pa.Array:
         row = int(np.searchsorted(offsets, error.index, "right")) - 1
         raise CellError(row, f"holds a value that {error.problem}") from None
     lists = pa.LargeListArray.from_arrays(pa.array(offsets), children)
-    return join(
-        [constant(brackets[0]), pc.binary_join(lists, constant(",")), constant(brackets[1])]
-    )
+    text = pc.binary_join(lists, constant(","))
+    return join([constant(brackets[0]), text, constant(brackets[1])])
 
 
 def dumps(
@@ -166,7 +156,7 @@ def to_json(array: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(kind):
         return by_category(array, to_json)
     if is_nested(kind):
-        return write_nested(array, to_json, to_text)
+        return _nested(array)
     bare = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
     text = to_text(array)
     return text if bare else _quoted(text)
@@ -274,7 +264,7 @@ def _is_extension(kind: pa.DataType, name: str) -> bool:
     return isinstance(kind, pa.BaseExtensionType) and kind.extension_name == name
 
 
-def by_category(array: pa.Array, write: Callable[[pa.Array], pa.Array]) -> pa.Array:
+def by_category(array: pa.Array, write: Write) -> pa.Array:
     """Write each category once, unless one fails: then the rows tell which of them has it."""
     if len(array.dictionary) <= len(array):
         with contextlib.suppress(CellError):

@@ -19,7 +19,7 @@ from batch_frames.arrow.encode import (
     to_text,
 )
 from batch_frames.arrow.scalars import write_floats
-from batch_frames.arrow.text import NULL, TEXT
+from batch_frames.arrow.text import NULL, TEXT, first
 from batch_frames.errors import CellError, ColumnError
 
 __all__ = ["read_type", "to_ids"]
@@ -40,9 +40,8 @@ def to_ids(array: pa.Array) -> pa.Array:
         return checked(array)
     if isinstance(kind, JsonText):
         return _json_ids(array.storage)
-    if pa.types.is_floating(kind) and len(array) > array.null_count:
-        first = int(pc.index(array.is_valid(), pa.scalar(True)).as_py())
-        raise CellError(first, f"is the float {array[first].as_py()!r}; {_ID_ADVICE}")
+    if pa.types.is_floating(kind) and (index := first(array.is_valid())) is not None:
+        raise CellError(index, f"is the float {array[index].as_py()!r}; {_ID_ADVICE}")
     if pa.types.is_boolean(kind) or is_nested(kind):
         raise ColumnError(f"holds {kind} values", hint=_ID_ADVICE)
     return to_text(array)
@@ -105,8 +104,7 @@ def _casts(array: pa.Array, target: pa.DataType) -> bool:
 
 def _json_ids(json_text: pa.Array) -> pa.Array:
     good = pc.match_substring_regex(json_text, '^(".*"|-?[0-9]+)$')
-    if not pc.all(good, min_count=0).as_py():
-        index = int(pc.index(good, pa.scalar(False)).as_py())
+    if (index := first(good, False)) is not None:
         raise CellError(index, f"is {json_text[index].as_py()}; {_ID_ADVICE}")
     loaded = (None if row is None else json.loads(row) for row in json_text.to_pylist())
     return pa.array([None if value is None else str(value) for value in loaded], TEXT)

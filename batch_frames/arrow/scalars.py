@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.arrow.text import NULL, TEXT, constant, join
+from batch_frames.arrow.text import NULL, TEXT, constant, first, join
 from batch_frames.errors import CellError, ColumnError
 
 __all__ = ["INT64_END", "write_floats", "write_moments"]
@@ -31,8 +31,7 @@ def write_floats(array: pa.Array) -> pa.Array:
         ['3', '0.1', None]
     """
     finite = pc.is_finite(array.cast(pa.float64()))
-    if not pc.all(finite, min_count=0).as_py():
-        index = int(pc.index(finite, pa.scalar(False)).as_py())
+    if (index := first(finite, False)) is not None:
         raise CellError(index, f"is {array[index].as_py()!r}, which JSON cannot hold")
     if pa.types.is_float16(array.type):
         shortest = np.asarray(array.cast(pa.float32()).fill_null(0)).astype(np.float16).astype("U")
@@ -104,9 +103,7 @@ def _as_python(text: pa.Array, unit: str) -> pa.Array:
 
 def _in_range(text: pa.Array) -> pa.Array:
     """Refuse what Arrow writes in place of a date that no calendar has."""
-    wrong = pc.starts_with(text, "<")
-    if pc.any(wrong, min_count=0).as_py():
-        index = int(pc.index(wrong, pa.scalar(True)).as_py())
+    if (index := first(pc.starts_with(text, "<"))) is not None:
         raise CellError(index, "is a date out of range")
     return text
 

@@ -25,6 +25,7 @@ __all__ = [
     "check_utf8",
     "constant",
     "escape",
+    "first",
     "hash_text",
     "join",
     "offsets_of",
@@ -74,15 +75,25 @@ def bytes_of(text: pa.Array) -> npt.NDArray[np.uint8]:
     return np.frombuffer(buffer, np.uint8)[int(offsets[0]) : int(offsets[-1])]
 
 
+def first(mask: pa.BooleanArray, value: bool = True) -> int | None:
+    """Return where a mask has a value first, or None."""
+    index: int = pc.index(mask, value).as_py()
+    return None if index < 0 else index
+
+
 def check_utf8(text: pa.Array) -> None:
     """Refuse bytes that are not UTF-8: Arrow from outside is not always validated.
 
     Raises:
         CellError: For the first such row.
     """
-    if (index := _first_invalid(text)) is not None:
-        advice = "read the file with its own encoding, or save it as UTF-8"
-        raise CellError(index, f"is not valid UTF-8; {advice}")
+    try:
+        text.validate(full=True)
+    except pa.ArrowInvalid:
+        # Bytes under a null do not matter.
+        for index in (index for index, row in enumerate(text) if not _decodes(row)):
+            advice = "read the file with its own encoding, or save it as UTF-8"
+            raise CellError(index, f"is not valid UTF-8; {advice}") from None
 
 
 def escape(text: pa.Array, *, check: bool = False) -> pa.Array:
@@ -131,15 +142,6 @@ def _validity(text: pa.Array) -> pa.Buffer | None:
         return None
     bits = np.packbits(np.asarray(text.is_valid()), bitorder="little")
     return pa.py_buffer(bits)
-
-
-def _first_invalid(text: pa.Array) -> int | None:
-    """Find the first value that is not UTF-8; bytes under a null do not matter."""
-    try:
-        text.validate(full=True)
-    except pa.ArrowInvalid:
-        return next((i for i, row in enumerate(text) if not _decodes(row)), None)
-    return None
 
 
 def _decodes(row: pa.Scalar) -> bool:

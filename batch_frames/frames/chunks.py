@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -81,6 +82,27 @@ class Chunk:
         message = f"{self.position.place(index)}{known}: {problem}"
         row = self.position.row(index)
         return RequestError(message, row=row, column=column, custom_id=custom_id, hint=hint)
+
+    @contextmanager
+    def locate(self, column: str | None = None) -> Iterator[None]:
+        """Add row, column and ``custom_id`` to errors about cells; without a column, of ids."""
+        what = self.id_name if column is None else f"column {column!r}"
+        try:
+            yield
+        except CellError as error:
+            raise self.error(error.index, f"{what} {error.problem}", column) from None
+        except ColumnError as error:
+            raise ColumnError(f"{what} {error}") from None
+
+    def id_text(self) -> pa.Array:
+        """Write the ids as requests have them, null where missing.
+
+        Raises:
+            ColumnError: If they cannot be ids.
+            RequestError: If one of them cannot.
+        """
+        with self.locate():
+            return to_ids(self.ids)
 
     def _custom_id(self, index: int) -> str | None:
         try:

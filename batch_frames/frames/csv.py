@@ -74,6 +74,7 @@ class BufferTracker:
         self._over = False
         self._held: list[weakref.ref[Any]] = []
         self.error: Exception | None = None
+        self.bad_row: pacsv.InvalidRow | None = None
 
     def track(self, thing: Thing) -> Thing:
         """Note one object that Arrow will hold."""
@@ -94,6 +95,11 @@ class BufferTracker:
             except (OSError, UnicodeError) as error:
                 self.error, self._over = error.with_traceback(None), True
             return self.track(memoryview(data))
+
+    def refuse(self, row: pacsv.InvalidRow) -> str:
+        """Note a row with too few or too many fields, and let Arrow stop there."""
+        self.bad_row = self.bad_row or row
+        return "error"
 
     def end(self) -> None:
         """Stop reading, and wait until Arrow has released all it holds."""
@@ -207,60 +213,40 @@ class CsvFile:
             raise self._error(done - 1, problem, "close it, or double it")
 
     def _open(self, block: int) -> Iterator[pa.RecordBatch]:
-        bad_rows: list[pacsv.InvalidRow] = []
-        try:
-            with pa.input_stream(str(self._path), compression="detect") as stream:
-                yield from self._tracked(
-                    BufferTracker(CsvBytes(stream, self._encoding)), block, bad_rows
-                )
-        except (OSError, UnicodeError) as error:
-            raise BatchFramesError(f"'{self._path}' is damaged: {error}") from None
-        except pa.ArrowInvalid:
-            if not bad_rows:
-                raise
-            bad = bad_rows[0]
-            fields = f"{bad.actual_columns} fields, and the header has {bad.expected_columns}"
-            hint = f"quote the fields that hold {self._separator!r}"
-            raise self._error(bad.number - 2, f"it has {fields}", hint) from None
-
-    def _tracked(
-        self, tracker: BufferTracker, block: int, bad_rows: list[pacsv.InvalidRow]
-    ) -> Iterator[pa.RecordBatch]:
         """Let Arrow parse the file, and wait for its threads at the end."""
         try:
-            yield from self._parsed(tracker, block, bad_rows)
-        except pa.ArrowInvalid:
-            # An error of the stream cuts the text off, which Arrow then reports instead.
-            if tracker.error is None:
-                raise
-        finally:
-            tracker.end()
-        if tracker.error is not None:
-            raise tracker.error
+            with pa.input_stream(str(self._path), compression="detect") as stream:
+                tracker = BufferTracker(CsvBytes(stream, self._encoding))
+                try:
+                    yield from self._parsed(tracker, block)
+                except pa.ArrowInvalid:
+                    # An error of the stream cuts the text off, which Arrow then reports instead.
+                    if tracker.error is None and tracker.bad_row is None:
+                        raise
+                finally:
+                    tracker.end()
+                if tracker.error is not None:
+                    raise tracker.error
+                if (bad := tracker.bad_row) is not None:
+                    fields = f"{bad.actual_columns} fields"
+                    problem = f"it has {fields}, and the header has {bad.expected_columns}"
+                    hint = f"quote the fields that hold {self._separator!r}"
+                    raise self._error(bad.number - 2, problem, hint)
+        except (OSError, UnicodeError) as error:
+            raise BatchFramesError(f"'{self._path}' is damaged: {error}") from None
 
-    def _parsed(
-        self, tracker: BufferTracker, block: int, bad_rows: list[pacsv.InvalidRow]
-    ) -> pacsv.CSVStreamingReader:
+    def _parsed(self, tracker: BufferTracker, block: int) -> pacsv.CSVStreamingReader:
         # A variable would be kept alive by the traceback of an error.
         return pacsv.open_csv(
             pa.PythonFile(tracker.file(), "r"),
             # Without threads, Arrow knows the numbers of the rows.
             pacsv.ReadOptions(block_size=block, use_threads=False),
-            self._parsing(tracker, bad_rows),
+            pacsv.ParseOptions(
+                delimiter=self._separator,
+                newlines_in_values=True,
+                invalid_row_handler=tracker.track(tracker.refuse),
+            ),
             self._conversion(),
-        )
-
-    def _parsing(
-        self, tracker: BufferTracker, bad_rows: list[pacsv.InvalidRow]
-    ) -> pacsv.ParseOptions:
-        def refuse(row: pacsv.InvalidRow) -> str:
-            bad_rows.append(row)
-            return "error"
-
-        return pacsv.ParseOptions(
-            delimiter=self._separator,
-            newlines_in_values=True,
-            invalid_row_handler=tracker.track(refuse),
         )
 
     def _ends_inside(self, value: bytes) -> bool:

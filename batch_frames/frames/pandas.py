@@ -28,7 +28,7 @@ __all__ = ["PandasSource", "object_array", "to_dataframe"]
 
 ARROW_UNITS = ("D", "s", "ms", "us", "ns")
 
-PLAIN = {
+PLAIN = (
     "string",
     "empty",
     "integer",
@@ -37,7 +37,7 @@ PLAIN = {
     "boolean",
     "date",
     "bytes",
-}
+)
 
 
 def object_array(values: npt.NDArray[np.object_], *, whole_floats: bool = True) -> pa.Array:
@@ -148,17 +148,13 @@ class PandasSource:
             start = stop
 
     def _chunk(self, start: int, stop: int) -> Chunk:
-        name = ""
         chunk = Chunk(pa.nulls(stop - start), {}, self._id_name, Position(start))
-        try:
-            ids = _block(self._ids, start, stop, whole_floats=False)
-            chunk = replace(chunk, ids=ids)
-            columns = {}
-            for name, column in self._columns.items():
+        with chunk.locate():
+            chunk = replace(chunk, ids=_block(self._ids, start, stop, whole_floats=False))
+        columns = {}
+        for name, column in self._columns.items():
+            with chunk.locate(name):
                 columns[name] = _block(column, start, stop)
-        except CellError as error:
-            what = f"column {name!r}" if name else self._id_name
-            raise chunk.error(error.index, f"{what} {error.problem}", name or None) from None
         return replace(chunk, columns=columns)
 
 

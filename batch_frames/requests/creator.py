@@ -155,7 +155,6 @@ class BatchCreator:
                 from or whose batch is running would be replaced, standard output or a file object
                 would need more than one file, or a stream has already been read.
         """
-        # Not at the top: importing the public names stays quick.
         return save_requests(
             self._blocks(),
             file_path,

@@ -9,22 +9,22 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from batch_frames.arrow import (
     constant,
     dumps,
     escape,
+    first,
     is_plain,
     join,
-    offsets_of,
     read_type,
-    to_ids,
     to_json,
     to_prompt,
     to_text,
 )
 from batch_frames.display import NAMED
-from batch_frames.errors import CellError, ColumnError, TemplateError
+from batch_frames.errors import TemplateError
 from batch_frames.frames import Chunk
 from batch_frames.requests.columns import Col, Fmt, Value
 
@@ -165,14 +165,9 @@ class _Cells:
     ) -> pa.Array:
         key = (name, type, write)
         if key not in self._written:
-            try:
-                column = self._chunk.columns[name]
+            column = self._chunk.columns[name]
+            with self._chunk.locate(name):
                 self._written[key] = write(column if type is None else read_type(column, type))
-            except CellError as error:
-                problem = f"column {name!r} {error.problem}"
-                raise self._chunk.error(error.index, problem, name) from None
-            except ColumnError as error:
-                raise ColumnError(f"column {name!r} {error}") from None
         return self._written[key]
 
 
@@ -184,19 +179,10 @@ def _dropped(chunk: Chunk, kept: Chunk) -> list[str]:
 
 
 def _ids(chunk: Chunk) -> pa.Array:
-    name = chunk.id_name
-    try:
-        ids = to_ids(chunk.ids)
-    except CellError as error:
-        raise chunk.error(error.index, f"{name} {error.problem}") from None
-    except ColumnError as error:
-        raise ColumnError(f"{name} {error}") from None
-    if ids.null_count:
-        index = int(np.argmax(np.asarray(ids.is_null())))
-        raise chunk.error(index, f"{name} is null", hint=NEEDS_ID)
-    lengths = np.diff(offsets_of(ids))
-    if not lengths.all():
-        raise chunk.error(int(np.argmin(lengths)), f"{name} is empty", hint=NEEDS_ID)
+    ids = chunk.id_text()
+    for what, wrong in (("null", ids.is_null()), ("empty", pc.equal(ids, ""))):
+        if (index := first(wrong)) is not None:
+            raise chunk.error(index, f"{chunk.id_name} is {what}", hint=NEEDS_ID)
     return ids
 
 

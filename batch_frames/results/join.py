@@ -11,9 +11,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.arrow import TEXT, to_ids
+from batch_frames.arrow import TEXT
 from batch_frames.display import NAMED, counted, some_of
-from batch_frames.errors import CellError, ColumnError, RequestError
+from batch_frames.errors import ColumnError, RequestError
 from batch_frames.frames import find_columns, open_frame, to_dataframe
 from batch_frames.progress import warn
 from batch_frames.results.fields import RANKS, STATUSES
@@ -183,14 +183,7 @@ def frame_ids(frame: Any, id_column: str | None) -> pa.Array:
         ColumnError: If there is no such column, or it holds what is not an id.
         RequestError: If one of them is not an id.
     """
-    ids = []
-    for chunk in open_frame(frame, id_column, []).chunks():
-        try:
-            ids.append(to_ids(chunk.ids))
-        except CellError as error:
-            raise chunk.error(error.index, f"{chunk.id_name} {error.problem}") from None
-        except ColumnError as error:
-            raise ColumnError(f"{chunk.id_name} {error}") from None
+    ids = (chunk.id_text() for chunk in open_frame(frame, id_column, []).chunks())
     return pa.concat_arrays([pa.array([], TEXT), *ids])
 
 
