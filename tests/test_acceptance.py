@@ -247,7 +247,7 @@ def test_08_a_missing_prompt_is_never_sent(tmp_path: Path, missing: Any) -> None
     assert [line["custom_id"] for line in asked(path)] == ["a"]
     output = write(tmp_path / "output.jsonl", answered("a"))
     joined = bf.join_results(reviews, bf.read_results(output, requests=path), id_column="id")
-    assert joined["status"].tolist() == ["ok", "missing"]
+    assert joined["status"].tolist() == ["ok", "skipped"]
 
 
 class Tone(Enum):

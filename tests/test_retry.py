@@ -23,7 +23,7 @@ from tests.service.server import BatchServer
 
 STATUSES = [
     *("ok", "truncated", "refused", "filtered", "invalid_json"),
-    *("http_error", "expired", "cancelled", "missing", "malformed"),
+    *("http_error", "expired", "cancelled", "missing", "malformed", "skipped"),
 ]
 DEFAULT = ["http_error", "expired", "cancelled", "missing", "malformed"]
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
@@ -135,7 +135,7 @@ def unanswered(requests: Sequence[str], results: Sequence[str], statuses: Sequen
     return "".join(chosen.values())
 
 
-READ = [status for status in STATUSES if status not in ("invalid_json", "missing")]
+READ = [s for s in STATUSES if s not in ("invalid_json", "missing", "skipped")]
 SOME_REQUESTS = st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from(["x", "é", "\n"])))
 SOME_RESULTS = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(READ)))
 
@@ -431,7 +431,7 @@ def test_other_statuses_are_an_error(tmp_path: Path) -> None:
         bf.retry_requests(requests, results, statuses=["expired", "failed"])
     assert str(caught.value) == (
         "statuses: there is no 'failed'; there are ok, truncated, refused, filtered, "
-        "invalid_json, http_error, expired, cancelled, missing, malformed"
+        "invalid_json, http_error, expired, cancelled, missing, malformed, skipped"
     )
 
 

@@ -148,12 +148,12 @@ def test_a_path_goes_with_a_frame(arguments: tuple[Any, ...], text: str) -> None
 
 
 def test_rows_without_a_prompt_are_skipped_with_a_word(server: BatchServer) -> None:
-    """The warning points at the call, and the row is missing in the results."""
+    """The warning points at the call, and the status of the row says that it was not asked."""
     frame = FRAME.assign(text=FRAME["text"].replace("three", pd.NA))
     with pytest.warns(UserWarning, match="skipped 1 row without a prompt") as caught:
         rated = bf.run(frame, "r.jsonl", client=server.client(), na="skip", **ASK)
     assert [warning.filename for warning in caught] == [__file__]
-    assert list(rated["status"]) == ["ok", "missing", "ok"]
+    assert list(rated["status"]) == ["ok", "skipped", "ok"]
 
 
 def test_nothing_came_back(server: BatchServer) -> None:

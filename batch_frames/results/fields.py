@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from batch_frames.arrow import TEXT
 
-__all__ = ["FIELDS", "RANKS", "STATUSES", "UNANSWERED", "names_of", "status_array"]
+__all__ = ["ATTRS", "FIELDS", "RANKS", "STATUSES", "UNANSWERED", "names_of", "status_array"]
 
 
 STATUSES = (
@@ -25,6 +25,7 @@ STATUSES = (
     "cancelled",
     "missing",
     "malformed",
+    "skipped",
 )
 
 RANKS = {status: rank for rank, status in enumerate(STATUSES)}
@@ -32,8 +33,12 @@ RANKS = {status: rank for rank, status in enumerate(STATUSES)}
 UNANSWERED = ("http_error", "expired", "cancelled", "missing", "malformed")
 
 
+ATTRS = "batch_frames"
+"""The key of what a frame of results says about itself in ``DataFrame.attrs``."""
+
+
 def status_array(ranks: npt.NDArray[np.int8]) -> pa.DictionaryArray:
-    """Make the column of statuses from their ranks; its categories are always all ten.
+    """Make the column of statuses from their ranks; its categories are always all of them.
 
     Example:
         >>> status_array(np.array([0, 8], np.int8)).to_pylist()

@@ -16,7 +16,7 @@ from batch_frames.display import NAMED, counted, some_of
 from batch_frames.errors import ColumnError, RequestError
 from batch_frames.frames import find_columns, open_frame, to_dataframe
 from batch_frames.progress import warn
-from batch_frames.results.fields import RANKS, STATUSES
+from batch_frames.results.fields import ATTRS, RANKS, STATUSES
 
 __all__ = [
     "NOWHERE",
@@ -124,8 +124,9 @@ def join_results(
     """Left-join results to the frame they were requested for, keeping rows, order, index, dtypes.
 
     Ids are compared as they are written, so that the whole number 7 or a date finds its text. Of
-    several results of an id the better status is taken, then the later row; a row without a
-    result gets the status ``missing``.
+    several results of an id the better status is taken, then the later row. A row without a
+    result gets the status ``missing``, or ``skipped`` if the results are those of all requests (of
+    ``read_results`` with ``requests=``), and none of these was its own.
 
     Args:
         frame: What the requests were made of: a pandas DataFrame, or anything with
@@ -171,7 +172,9 @@ def join_results(
         # Where some rows have no result and some results no row, counting them was no id.
         counted = id_column is None and _only_counts(frame.index) and NOWHERE in best
         _warn_of_left(left, ids, is_counted=counted, is_all=(best == NOWHERE).all())
-    picked = _picked(results[columns], best).set_axis(frame.index)
+    has_all = results.attrs.get(ATTRS, {}).get("requests") == len(results)
+    unanswered = "skipped" if has_all else "missing"
+    picked = _picked(results[columns], best, unanswered).set_axis(frame.index)
     joined: pd.DataFrame = pd.concat([frame, picked.add_prefix(prefix)], axis=1)
     return joined
 
@@ -262,7 +265,7 @@ def _warn_of_left(left: pa.Array, ids: pa.Array, *, is_counted: bool, is_all: bo
     warn(problem, hint="check id_column=")
 
 
-def _picked(results: pd.DataFrame, best: npt.NDArray[np.int64]) -> pd.DataFrame:
+def _picked(results: pd.DataFrame, best: npt.NDArray[np.int64], unanswered: str) -> pd.DataFrame:
     """Take the chosen rows, null where there is none; nothing turns to float for it."""
     picked: dict[str, Any] = {}
     for name, column in results.items():
@@ -272,6 +275,6 @@ def _picked(results: pd.DataFrame, best: npt.NDArray[np.int64]) -> pd.DataFrame:
             column = column.astype("boolean")
         picked[str(name)] = column.array.take(best, allow_fill=True)
     if "status" in picked:
-        statuses = pd.Series(picked["status"]).astype(object).where(best != NOWHERE, "missing")
+        statuses = pd.Series(picked["status"]).astype(object).where(best != NOWHERE, unanswered)
         picked["status"] = pd.Categorical(statuses, STATUSES)
     return pd.DataFrame(picked, index=range(len(best)))

@@ -16,7 +16,7 @@ from batch_frames.files import Lines, Paths, read_lines, result_files
 from batch_frames.frames import to_dataframe
 from batch_frames.progress import warn
 from batch_frames.requests import read_asked
-from batch_frames.results.fields import FIELDS, RANKS, names_of, status_array
+from batch_frames.results.fields import ATTRS, FIELDS, RANKS, names_of, status_array
 from batch_frames.results.join import match
 from batch_frames.results.known import KnownResults
 from batch_frames.results.parse import read_outcomes
@@ -125,14 +125,15 @@ def read_results(
     Returns:
         A DataFrame with the columns ``custom_id`` (text), ``status`` (a categorical: ``ok``,
         ``truncated``, ``refused``, ``filtered``, ``invalid_json``, ``http_error``, ``expired``,
-        ``cancelled``, ``missing``, ``malformed``) and ``content`` (the answer's text); with a
-        schema one for each property of the answer; then ``finish_reason``, ``refusal``,
-        ``error_code``, ``error_message``, ``status_code``, ``input_tokens``, ``cached_tokens``,
-        ``output_tokens``, ``reasoning_tokens``, ``model``, ``request_id``, ``file`` and ``line``
-        (from 1). Where some row has them, there follow ``tool_calls`` (JSON), ``choices`` (of
-        requests with ``n``, lists of texts), ``embedding`` (32-bit floats: NumPy arrays, or with
-        ``"pyarrow"`` a list column of fixed size), ``flagged``, ``categories`` and
-        ``category_scores`` (JSON), and ``body`` (JSON, of endpoints that are not known).
+        ``cancelled``, ``missing``, ``malformed``, ``skipped``) and ``content`` (the answer's
+        text); with a schema one for each property of the answer; then ``finish_reason``,
+        ``refusal``, ``error_code``, ``error_message``, ``status_code``, ``input_tokens``,
+        ``cached_tokens``, ``output_tokens``, ``reasoning_tokens``, ``model``, ``request_id``,
+        ``file`` and ``line`` (from 1). Where some row has them, there follow ``tool_calls``
+        (JSON), ``choices`` (of requests with ``n``, lists of texts), ``embedding`` (32-bit floats:
+        NumPy arrays, or with ``"pyarrow"`` a list column of fixed size), ``flagged``,
+        ``categories`` and ``category_scores`` (JSON), and ``body`` (JSON, of endpoints
+        that are not known).
 
     Raises:
         TypeError: If there are neither paths nor requests.
@@ -165,7 +166,10 @@ def read_results(
     else:
         _warn_of_other_files(table)
     names = () if answers is None else answers.names
-    return _frame(_arranged(table, names, usage=usage, raw=raw), dtype_backend)
+    frame = _frame(_arranged(table, names, usage=usage, raw=raw), dtype_backend)
+    if asked:
+        frame.attrs[ATTRS] = {"requests": len(frame)}
+    return frame
 
 
 def result_columns(json_schema: Any = None) -> list[str]:

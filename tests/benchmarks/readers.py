@@ -6,7 +6,7 @@ from typing import Any
 
 STATUSES = (
     *("ok", "truncated", "refused", "filtered", "invalid_json"),
-    *("http_error", "expired", "cancelled", "missing", "malformed"),
+    *("http_error", "expired", "cancelled", "missing", "malformed", "skipped"),
 )
 OK, TRUNCATED, REFUSED, FILTERED, INVALID_JSON, HTTP_ERROR, EXPIRED = range(7)
 OF_ERROR = {"batch_expired": EXPIRED}

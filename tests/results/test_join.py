@@ -26,7 +26,7 @@ import batch_frames as bf
 
 STATUSES = [
     *("ok", "truncated", "refused", "filtered", "invalid_json"),
-    *("http_error", "expired", "cancelled", "missing", "malformed"),
+    *("http_error", "expired", "cancelled", "missing", "malformed", "skipped"),
 ]
 MOMENT = datetime(2024, 1, 2, 3, 4, 5, 678_000)
 
@@ -322,6 +322,24 @@ def test_rows_without_a_result_are_missing() -> None:
     assert joined["content"].notna().tolist() == [False, False, True, False]
 
 
+def test_rows_without_a_request_are_skipped(tmp_path: Path) -> None:
+    """A row of no request was not asked, unless results were taken out: then nobody knows."""
+    frame = pd.DataFrame({"id": ["a", "b", "c"], "review": ["good", None, "bad"]})
+    path = tmp_path / "requests.jsonl"
+    batch = bf.from_dataframe(frame, id_column="id", prompt_column="review", model="m", na="skip")
+    with pytest.warns(UserWarning, match="^skipped 1 row without a prompt: row 1$"):
+        batch.save_to_file(path, progress=False)
+    output = tmp_path / "output.jsonl"
+    output.write_text(line_of("a", "ok", "yes"))
+    results = bf.read_results(output, requests=path)
+    joined = bf.join_results(frame, results, id_column="id")
+    assert joined["status"].tolist() == ["ok", "skipped", "missing"]
+    assert bf.summarize(joined)["status"].tolist() == ["ok", "missing", "skipped"]
+    for left in (results[results["status"] == "ok"], bf.read_results(output)):
+        joined = bf.join_results(frame, left, id_column="id")
+        assert joined["status"].tolist() == ["ok", "missing", "missing"]
+
+
 def test_malformed_results_belong_to_no_row() -> None:
     """A result without an id is nobody's, not even that of a row without an id."""
     frame = pd.DataFrame({"key": [None, "a"]})
@@ -550,7 +568,7 @@ def test_ids_of_several_levels_go_into_a_column() -> None:
             pd.DataFrame({"custom_id": ["a", "b"], "status": ["ok", "done"]}),
             bf.ColumnError,
             "results have the status 'done', which is none of ok, truncated, refused, filtered, "
-            "invalid_json, http_error, expired, cancelled, missing, malformed",
+            "invalid_json, http_error, expired, cancelled, missing, malformed, skipped",
         ),
         (
             ["output.jsonl"],

@@ -18,7 +18,7 @@ from batch_frames.results.summary import summary_line
 
 STATUSES = [
     *("ok", "truncated", "refused", "filtered", "invalid_json"),
-    *("http_error", "expired", "cancelled", "missing", "malformed"),
+    *("http_error", "expired", "cancelled", "missing", "malformed", "skipped"),
 ]
 TOKENS = ["input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens"]
 COLUMNS = ["status", "error_code", "requests", "share", *TOKENS]
@@ -235,7 +235,7 @@ def test_the_line_says_codes_only_of_errors() -> None:
             pd.DataFrame({"custom_id": ["a"], "status": ["done"]}),
             bf.ColumnError,
             "results have the status 'done', which is none of ok, truncated, refused, filtered, "
-            "invalid_json, http_error, expired, cancelled, missing, malformed",
+            "invalid_json, http_error, expired, cancelled, missing, malformed, skipped",
         ),
         (
             "output.jsonl",

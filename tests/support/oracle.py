@@ -12,7 +12,7 @@ Row = dict[str, Any]
 
 STATUSES = (
     *("ok", "truncated", "refused", "filtered", "invalid_json"),
-    *("http_error", "expired", "cancelled", "missing", "malformed"),
+    *("http_error", "expired", "cancelled", "missing", "malformed", "skipped"),
 )
 TOKENS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
 COLUMNS = (
