@@ -2,14 +2,25 @@
 
 from batch_frames.requests.columns import Value, col, fmt
 from batch_frames.requests.creator import BatchCreator, Options
-from batch_frames.requests.from_tables import from_csv, from_dataframe, from_parquet, table_requests
+from batch_frames.requests.endpoints import CHAT, EFFORT, MODEL, SEED, Endpoint
+from batch_frames.requests.from_tables import (
+    from_csv,
+    from_dataframe,
+    from_parquet,
+    table_requests,
+)
 from batch_frames.requests.read import Asked, lines_with_ids, read_asked, read_requests
 from batch_frames.requests.rendering import LIMITS, TableRequests, save_requests
 
 __all__ = [
+    "CHAT",
+    "EFFORT",
     "LIMITS",
+    "MODEL",
+    "SEED",
     "Asked",
     "BatchCreator",
+    "Endpoint",
     "Options",
     "TableRequests",
     "Value",

@@ -15,7 +15,15 @@ from batch_frames.errors import BatchFramesError, RequestError, TemplateError
 from batch_frames.files import Limits, Shard, refuse_in_flight
 from batch_frames.frames import Chunk, Position
 from batch_frames.requests.columns import Fmt, Value
-from batch_frames.requests.endpoints import CHAT, EFFORT, MODEL, SEED, build_template, find_body
+from batch_frames.requests.endpoints import (
+    CHAT,
+    EFFORT,
+    MODEL,
+    SEED,
+    Endpoint,
+    build_template,
+    find_body,
+)
 from batch_frames.requests.rendering import LIMITS, TableRequests, save_requests
 from batch_frames.requests.template import NEEDS_ID, Rendered
 
@@ -38,7 +46,7 @@ class Options(TypedDict, total=False):
     json_schema: Any
     system_prompt: str | Value | None
     seed: int | Value | None
-    endpoint: str
+    endpoint: Endpoint
     body: Mapping[str, Any] | None
 
 
@@ -48,7 +56,7 @@ class BatchCreator:
     Args:
         model: The name of the model.
         reasoning_effort: ``"low"``, ``"medium"`` or another effort of the model; None leaves it
-            out.
+            out, as does the default for models from before there were efforts, such as gpt-4o.
         json_schema: The schema of the answers: a dict with ``name`` and ``schema``, which is sent
             unchanged, or a bare JSON schema or pydantic model class, which is made strict.
         system_prompt: The system message of every request; None leaves it out.
@@ -74,7 +82,7 @@ class BatchCreator:
         *,
         system_prompt: str | Value | None,
         seed: int | Value | None = SEED,
-        endpoint: str = CHAT,
+        endpoint: Endpoint = CHAT,
         body: Mapping[str, Any] | None = None,
     ) -> None:
         self._options = Options(
@@ -254,9 +262,8 @@ class BatchCreator:
             yield self._template.render(Chunk(ids, columns, "index", Position(start, noun="entry")))
 
 
-def with_table(table: TableRequests, options: Options) -> BatchCreator:
+def with_table(table: TableRequests, options: Mapping[str, Any]) -> BatchCreator:
     """Return a ``BatchCreator`` that begins with the requests of a table."""
-    options.setdefault("system_prompt", None)
     creator = BatchCreator(**options)
     creator._table = table
     return creator

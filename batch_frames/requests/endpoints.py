@@ -7,17 +7,37 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from batch_frames.errors import TemplateError
 from batch_frames.requests.columns import Col, Fmt
 from batch_frames.requests.template import Template
 from batch_frames.schemas import to_schema
 
-__all__ = ["CHAT", "EFFORT", "MODEL", "SEED", "Default", "build_template", "find_body"]
+__all__ = [
+    "CHAT",
+    "EFFORT",
+    "MODEL",
+    "SEED",
+    "Default",
+    "Endpoint",
+    "build_template",
+    "find_body",
+]
 
 
 CHAT = "/v1/chat/completions"
+
+Endpoint = (
+    Literal[
+        "/v1/chat/completions",
+        "/v1/responses",
+        "/v1/embeddings",
+        "/v1/completions",
+        "/v1/moderations",
+    ]
+    | str
+)
 
 Body = dict[str, Any]
 
@@ -37,6 +57,9 @@ MODEL: Any = Default("o4-mini")
 EFFORT: Any = Default("medium")
 
 SEED: Any = Default(334)
+
+NEVER_REASONED = r"(ft:)?(chatgpt-4o|gpt-(3\.5|4|4o|4\.1|4\.5))(?![\w.])"
+"""The families of models from before there were efforts; none will ever be added."""
 
 
 # The bodies, with their keys in the order of the line; keys with None are left out. Their
@@ -137,6 +160,9 @@ def build_template(
         raise TemplateError(f"body must be a dict, not {body!r}")
     places = inspect.signature(build).parameters
     parts = {"model": MODEL, "seed": SEED, "reasoning_effort": EFFORT, **parts}
+    model = body.get("model", parts["model"])
+    if isinstance(model, str) and re.match(NEVER_REASONED, model):
+        parts = {name: None if part is EFFORT else part for name, part in parts.items()}
     if parts.get("json_schema") is not None:
         parts["json_schema"] = to_schema(parts["json_schema"])
     defaults = {name: part.value for name, part in parts.items() if isinstance(part, Default)}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
-from typing import Any, Unpack
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Never
 
 from batch_frames.errors import TemplateError
 from batch_frames.files import Paths
@@ -12,10 +13,21 @@ from batch_frames.frames import CsvSource, ParquetSource, Source, open_frame
 from batch_frames.progress import warn
 from batch_frames.requests.columns import Col, Value
 from batch_frames.requests.creator import BatchCreator, Options, with_table
-from batch_frames.requests.endpoints import CHAT, MODEL, build_template, find_body
+from batch_frames.requests.endpoints import (
+    CHAT,
+    EFFORT,
+    MODEL,
+    SEED,
+    Endpoint,
+    build_template,
+    find_body,
+)
 from batch_frames.requests.rendering import TableRequests
 
 __all__ = ["from_csv", "from_dataframe", "from_parquet", "table_requests"]
+
+
+Read = Callable[[Any, str | None, Sequence[str]], Source]
 
 
 def from_dataframe(
@@ -23,8 +35,15 @@ def from_dataframe(
     *,
     id_column: str | None = None,
     prompt_column: str | Value | None = None,
-    na: str = "raise",
-    **options: Unpack[Options],
+    na: Literal["raise", "skip"] = "raise",
+    model: str | Value = MODEL,
+    reasoning_effort: str | Value | None = EFFORT,
+    json_schema: Any = None,
+    system_prompt: str | Value | None = None,
+    seed: int | Value | None = SEED,
+    endpoint: Endpoint = CHAT,
+    body: Mapping[str, Any] | None = None,
+    **unknown: Never,
 ) -> BatchCreator:
     """Make a request from each row of a frame.
 
@@ -36,11 +55,18 @@ def from_dataframe(
             or UUIDs, without missing values. None takes the index of a pandas DataFrame.
         prompt_column: The column with the prompts, or ``fmt("Title: {title}\\n{review}")``.
         na: What to do with rows without a prompt: ``"raise"`` an error or ``"skip"`` them.
-        options: ``model``, ``reasoning_effort``, ``json_schema``, ``system_prompt``, ``seed``,
-            ``endpoint`` and ``body``, as for ``BatchCreator``. All but ``json_schema`` and
-            ``endpoint`` may contain ``col("name")`` and ``fmt("… {name} …")``, ``body`` at any
-            depth. If the value of a top-level key of the body is missing in a row, the request of
-            that row has no such key.
+        model: The name of the model.
+        reasoning_effort: ``"low"``, ``"medium"`` or another effort of the model; None leaves it
+            out, as does the default for models from before there were efforts, such as gpt-4o.
+        json_schema: The schema of the answers, as for ``BatchCreator``.
+        system_prompt: The system message of every request.
+        seed: The seed for sampling; None leaves it out.
+        endpoint: The API path that the requests are for.
+        body: Top-level keys of the request body, added to or replacing those above. It may contain
+            ``col("name")`` and ``fmt("… {name} …")`` at any depth, as may all the others but
+            ``json_schema`` and ``endpoint``. If the value of a top-level key is missing in a row,
+            the request of that row has no such key.
+        unknown: Nothing; other names are an error that says what was meant.
 
     Returns:
         A ``BatchCreator``, which reads the rows when it saves.
@@ -57,8 +83,8 @@ def from_dataframe(
         >>> batch.preview_entry()["body"]["messages"]
         [{'role': 'user', 'content': 'Fits well.'}]
     """
-    table = table_requests(open_frame, frame, id_column, prompt_column, na, options)
-    return with_table(table, options)
+    options = locals()
+    return _from_table(open_frame, options.pop("frame"), **options)
 
 
 def from_csv(
@@ -66,8 +92,15 @@ def from_csv(
     *,
     id_column: str | None = None,
     prompt_column: str | Value | None = None,
-    na: str = "raise",
-    **options: Unpack[Options],
+    na: Literal["raise", "skip"] = "raise",
+    model: str | Value = MODEL,
+    reasoning_effort: str | Value | None = EFFORT,
+    json_schema: Any = None,
+    system_prompt: str | Value | None = None,
+    seed: int | Value | None = SEED,
+    endpoint: Endpoint = CHAT,
+    body: Mapping[str, Any] | None = None,
+    **unknown: Never,
 ) -> BatchCreator:
     """Make a request from each row of CSV files, which may be larger than memory.
 
@@ -79,17 +112,24 @@ def from_csv(
     Args:
         path: A path, a list of them, a glob such as ``"data/*.csv"``, or a folder.
         id_column: The column with the ``custom_id``s.
-        prompt_column: As for ``from_dataframe``, as are ``na`` and ``options``.
-        na: What to do with rows without a prompt: ``"raise"`` an error or ``"skip"`` them.
-        options: The options of ``BatchCreator``.
+        prompt_column: As for ``from_dataframe``, like all others.
+        na: ``"raise"`` or ``"skip"``.
+        model: The name of the model.
+        reasoning_effort: The effort; None leaves it out.
+        json_schema: The schema of the answers.
+        system_prompt: The system message.
+        seed: The seed for sampling; None leaves it out.
+        endpoint: The API path.
+        body: Further keys of the request body.
+        unknown: Nothing; other names are an error that says what was meant.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ColumnError: If a column does not exist.
         TemplateError: If the template is wrong.
     """
-    table = table_requests(CsvSource, path, id_column, prompt_column, na, options)
-    return with_table(table, options)
+    options = locals()
+    return _from_table(CsvSource, options.pop("path"), **options)
 
 
 def from_parquet(
@@ -97,34 +137,61 @@ def from_parquet(
     *,
     id_column: str | None = None,
     prompt_column: str | Value | None = None,
-    na: str = "raise",
-    **options: Unpack[Options],
+    na: Literal["raise", "skip"] = "raise",
+    model: str | Value = MODEL,
+    reasoning_effort: str | Value | None = EFFORT,
+    json_schema: Any = None,
+    system_prompt: str | Value | None = None,
+    seed: int | Value | None = SEED,
+    endpoint: Endpoint = CHAT,
+    body: Mapping[str, Any] | None = None,
+    **unknown: Never,
 ) -> BatchCreator:
     """Make a request from each row of Parquet files, which may be larger than memory.
 
     Args:
         path: A path, a list of them, a glob such as ``"data/*.parquet"``, or a folder.
         id_column: The column with the ``custom_id``s.
-        prompt_column: As for ``from_dataframe``, as are ``na`` and ``options``.
-        na: What to do with rows without a prompt: ``"raise"`` an error or ``"skip"`` them.
-        options: The options of ``BatchCreator``.
+        prompt_column: As for ``from_dataframe``, like all others.
+        na: ``"raise"`` or ``"skip"``.
+        model: The name of the model.
+        reasoning_effort: The effort; None leaves it out.
+        json_schema: The schema of the answers.
+        system_prompt: The system message.
+        seed: The seed for sampling; None leaves it out.
+        endpoint: The API path.
+        body: Further keys of the request body.
+        unknown: Nothing; other names are an error that says what was meant.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ColumnError: If a column does not exist.
         TemplateError: If the template is wrong.
     """
-    table = table_requests(ParquetSource, path, id_column, prompt_column, na, options)
-    return with_table(table, options)
+    options = locals()
+    return _from_table(ParquetSource, options.pop("path"), **options)
 
 
-def table_requests(
-    read: Callable[[Any, str | None, Sequence[str]], Source],
+def _from_table(
+    read: Read,
     table: Any,
     id_column: str | None,
     prompt_column: str | Value | None,
     na: str,
-    options: Options,
+    unknown: Mapping[str, Any],
+    **options: Any,
+) -> BatchCreator:
+    given = {**options, **unknown}
+    return with_table(table_requests(read, table, id_column, prompt_column, na, given), options)
+
+
+def table_requests(
+    read: Read,
+    table: Any,
+    id_column: str | None,
+    prompt_column: str | Value | None,
+    na: str,
+    options: Mapping[str, Any],
 ) -> TableRequests:
     """Return the requests of a table, which ``read`` opens with the columns that are needed."""
     if na not in ("raise", "skip"):
@@ -136,13 +203,15 @@ def table_requests(
     prompt = Col(prompt_column, "text") if isinstance(prompt_column, str) else prompt_column
     template = build_template(**options, prompt_column=prompt)
     requests = TableRequests(read(table, id_column, template.columns), template, na)
-    by_default = "model" not in options and "model" not in (options.get("body") or {})
-    if by_default and find_body(options.get("endpoint", CHAT))[1]:
+    model = (options.get("body") or {}).get("model", options.get("model", MODEL))
+    if model is MODEL and find_body(options.get("endpoint", CHAT))[1]:
         message = f"model is left at its default, {MODEL!r}, which OpenAI has retired"
         warn(message, hint="pass model=")
     return requests
 
 
 def _advice(name: str) -> str:
-    near = difflib.get_close_matches(name, Options.__annotations__, 1)
+    names = inspect.signature(from_dataframe).parameters
+    near = [other for other in names if name in other.split("_")]
+    near = near or difflib.get_close_matches(name, names, 1)
     return f"did you mean {near[0]!r}?" if near else f"for the request, pass body={{{name!r}: …}}"

@@ -227,6 +227,14 @@ def slips(**options: Any) -> Any:
             "there is no option 'modle'; did you mean 'model'?",
         ),
         (
+            lambda: bf.from_dataframe(pd.DataFrame(), **slips(prompt="p")),
+            "there is no option 'prompt'; did you mean 'prompt_column'?",
+        ),
+        (
+            lambda: bf.from_parquet("t.parquet", **slips(effort="low")),
+            "there is no option 'effort'; did you mean 'reasoning_effort'?",
+        ),
+        (
             lambda: bf.from_csv("t.csv", **slips(temperature=1)),
             "there is no option 'temperature'; for the request, pass body={'temperature': …}",
         ),
