@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from itertools import islice
@@ -14,7 +14,15 @@ from batch_frames.batches.local_calls import Answer, Asker
 from batch_frames.batches.local_files import LiveFiles, Request, requests_of
 from batch_frames.display import counted
 from batch_frames.errors import BatchFramesError, JobError
-from batch_frames.files import Paths, Records, find_shards, first_asked, pending_lines, read_shard
+from batch_frames.files import (
+    Paths,
+    Records,
+    RequestFile,
+    find_shards,
+    first_asked,
+    pending_lines,
+    read_shard,
+)
 from batch_frames.progress import interrupt_hint, progress_bar
 
 if TYPE_CHECKING:
@@ -28,6 +36,9 @@ REJECTED = 4
 
 PATIENCE = 10.0
 """Seconds for which a run that ends early waits for the answers under way."""
+
+SUBMITTING = 600.0
+"""Seconds to wait for another process that is submitting shards of the same folder."""
 
 LISTENING = 0.2
 """Seconds of one wait. Some libraries, such as polars, make the system continue a wait that a
@@ -79,25 +90,31 @@ def run_local(
             raise TypeError(f"{name} must be a whole number, not {value!r}")
         if value is not None and value < least:
             raise ValueError(f"{name} must be a whole number from {least}, not {value!r}")
-    paths = find_shards(shards)
-    _check_unsent(paths)
+    records, shard_files = Records(), list(map(read_shard, find_shards(shards)))
+    _check_unsent(records, shard_files)
     found: list[Path] = []
     left = limit
     hint = interrupt_hint("answers so far are kept; to continue, call run_local again")
     bar = progress_bar("run_local", limit, progress)
     with Asker(client, base_url) as asker, hint, bar:
         run = LiveRun(asker, concurrency, bar.update)
-        for path in paths:
-            with LiveFiles(path) as files:
-                asked = run.answer(path, left, files)
+        for shard in shard_files:
+            with _opened(records, shard) as files:
+                asked = run.answer(shard.path, left, files)
                 found += files.paths
             left = None if left is None else left - asked
     return found
 
 
-def _check_unsent(paths: Iterable[Path]) -> None:
+def _opened(records: Records, shard: RequestFile) -> LiveFiles:
+    """Open the files of a shard's answers, while no other process begins to submit it."""
+    with records.of(shard.path).planning(SUBMITTING):
+        _check_unsent(records, [shard])
+        return LiveFiles(shard.path)
+
+
+def _check_unsent(records: Records, files: Sequence[RequestFile]) -> None:
     """Refuse shards with requests that a batch may still answer."""
-    records, files = Records(), list(map(read_shard, paths))
     for record in {id(one): one for one in (records.of(file.path) for file in files)}.values():
         own = [file for file in files if records.of(file.path) is record]
         if problem := first_asked(pending_lines(record, ()), own):

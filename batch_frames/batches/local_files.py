@@ -15,6 +15,8 @@ from typing import Any
 
 from batch_frames.errors import BatchFramesError, LineError
 from batch_frames.files import (
+    LIVE_ENDINGS,
+    LIVE_ID,
     RESULT_ENDINGS,
     holds_requests,
     load_line,
@@ -25,8 +27,6 @@ from batch_frames.files import (
 
 __all__ = ["LiveFiles", "Request", "requests_of"]
 
-
-MARK = "local-"
 
 OLD = ".old"
 """Ending of the file with answers to earlier prompts; it is hidden, so that no glob matches it."""
@@ -70,7 +70,7 @@ def requests_of(path: Path) -> Iterator[Request]:
                 problem = f"'url' is {url!r}, not a path of the API such as '/v1/chat/completions'"
                 raise LineError(problem, path=path, line=number)
             yield Request(
-                custom_id, url, body, MARK + blake2b(raw.strip(), digest_size=8).hexdigest()
+                custom_id, url, body, LIVE_ID + blake2b(raw.strip(), digest_size=8).hexdigest()
             )
 
 
@@ -88,7 +88,7 @@ class LiveFiles:
 
     def __init__(self, shard: Path) -> None:
         stem = shard.name.removesuffix(".jsonl")
-        self.output, self.errors = (shard.with_name(f"{stem}.local{end}") for end in RESULT_ENDINGS)
+        self.output, self.errors = (shard.with_name(stem + ending) for ending in LIVE_ENDINGS)
         self._from_batch = shard.with_name(stem + RESULT_ENDINGS[0])
         for path in (self.output, self.errors):
             _refuse_foreign(path)
@@ -133,7 +133,7 @@ class LiveFiles:
         stale = {
             key
             for key, mark in marks.items()
-            if mark.startswith(MARK) and asked.get(key, mark) != mark
+            if mark.startswith(LIVE_ID) and asked.get(key, mark) != mark
         }
         self._put_aside(stale)
         answered = (marks.keys() - stale) | (known & asked.keys())
@@ -187,7 +187,7 @@ class LiveFiles:
 def _refuse_foreign(path: Path) -> None:
     """Refuse to write to a file that run_local has not written."""
     for _, _, mark in _results(path):
-        if not mark.startswith(MARK):
+        if not mark.startswith(LIVE_ID):
             problem = f"'{path}' was not written by run_local"
             raise BatchFramesError(problem, hint="move it away")
         return

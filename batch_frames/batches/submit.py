@@ -29,8 +29,10 @@ from batch_frames.files import (
     Shard,
     find_shards,
     first_asked,
+    live_lines,
     pending_lines,
     read_shard,
+    refuse_answering,
     set_name,
     wanted_job,
 )
@@ -70,9 +72,9 @@ def submit(
     step, under the hash of the shard's bytes. Killed at any moment and run again, ``submit``
     resumes where it stopped; where it cannot know whether a batch was created, it looks for it
     among the service's batches for a minute. A shard that has a batch is not sent again, whatever
-    its name is, nor is one with a request that another shard in the folder has asked and that may
-    still be answered. A shard that failed at validation is sent again if what the service found
-    wrong was not in one of its lines.
+    its name is, nor is one with a request that ``run_local`` has answered in its folder, or that
+    another shard there has asked and that may still be answered. A shard that failed at validation
+    is sent again if what the service found wrong was not in one of its lines.
 
     Args:
         shards: What ``save_to_file`` returned, or paths or globs of request files. Ledgers and
@@ -97,8 +99,8 @@ def submit(
         FileNotFoundError: If there is no such file.
         LineError: If a file holds no requests.
         BatchFramesError: If a shard has changed since it was saved, if another shard may still
-            bring answers to some of its requests, if it was submitted to another account, or if
-            another process is sending it for ten minutes.
+            bring answers to some of its requests, if ``run_local`` has answered some of them, if it
+            was submitted to another account, or if another process is sending it for ten minutes.
         JobError: If a shard failed at validation before, and has not changed since.
         openai.APIError: Passed through from the SDK; ``submit`` can be called again to continue.
     """
@@ -174,7 +176,7 @@ def _planned(records: Records, files: Iterable[RequestFile], settings: Settings)
         with record.planning(PATIENCE):
             known = {sha256: record.job(sha256, file.path) for sha256, file in unique.items()}
             new = [f for f in unique.values() if _has_no_batch(known[f.sha256])]
-            _check_asked(record, new)
+            _check_asked(record, new, lambda file: set_of(_set_path(file.path)).again)
             for file in unique.values():
                 saved = set_of(_set_path(file.path))
                 wanted = replace(wanted_job(file, settings), save_id=saved.id)
@@ -215,8 +217,10 @@ def _is_to_send_again(job: Job, saved: SavedSet) -> bool:
     )
 
 
-def _check_asked(record: Record, files: list[RequestFile]) -> None:
-    """Refuse shards with requests that may still be answered in another shard.
+def _check_asked(
+    record: Record, files: list[RequestFile], is_again: Callable[[RequestFile], bool]
+) -> None:
+    """Refuse shards with requests that may still be answered in another shard, or live.
 
     Raises:
         BatchFramesError: If there is one.
@@ -226,6 +230,12 @@ def _check_asked(record: Record, files: list[RequestFile]) -> None:
     pending = pending_lines(record, [file.sha256 for file in files])
     if problem := first_asked(pending, files, among=True):
         hint = "wait for it and download it; retry_requests writes what is left"
+        raise BatchFramesError(problem, hint=hint)
+    for file in files:
+        refuse_answering(file.path)
+    fresh = [file for file in files if not is_again(file)]
+    if problem := first_asked(live_lines(record.folder), fresh):
+        hint = "retry_requests writes what is left, or move that file away to ask all again"
         raise BatchFramesError(problem, hint=hint)
 
 

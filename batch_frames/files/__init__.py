@@ -1,8 +1,13 @@
 """All that stands on disk: which files are meant, lines in, shards out, locks."""
 
 from batch_frames.files.asked import (
+    LIVE_ID,
     first_asked,
+    live_hashes,
+    live_lines,
+    live_output,
     pending_lines,
+    refuse_answering,
     refuse_in_flight,
     refuse_submitted,
 )
@@ -10,6 +15,7 @@ from batch_frames.files.documents import RECORD, now
 from batch_frames.files.find import (
     ENDINGS,
     LEDGER,
+    LIVE_ENDINGS,
     RESULT_ENDINGS,
     Paths,
     find_files,
@@ -49,6 +55,8 @@ __all__ = [
     "ENDED",
     "ENDINGS",
     "LEDGER",
+    "LIVE_ENDINGS",
+    "LIVE_ID",
     "NO_BATCH",
     "RECORD",
     "RESULT_ENDINGS",
@@ -75,6 +83,9 @@ __all__ = [
     "holds_requests",
     "kind_of",
     "line_hashes",
+    "live_hashes",
+    "live_lines",
+    "live_output",
     "load_line",
     "load_request",
     "load_text",
@@ -86,6 +97,7 @@ __all__ = [
     "read_lines",
     "read_shard",
     "recorded_folders",
+    "refuse_answering",
     "refuse_in_flight",
     "refuse_submitted",
     "request_files",

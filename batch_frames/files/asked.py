@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -11,12 +12,32 @@ import numpy.typing as npt
 
 from batch_frames.display import counted
 from batch_frames.errors import BatchFramesError
+from batch_frames.files.find import LIVE_ENDINGS
 from batch_frames.files.job import Job
+from batch_frames.files.locks import refuse_in_use
 from batch_frames.files.record import Record, Records
 from batch_frames.files.shards import RequestFile, file_hash, read_shard
 from batch_frames.progress import warn
 
-__all__ = ["first_asked", "pending_lines", "refuse_in_flight", "refuse_submitted"]
+__all__ = [
+    "LIVE_ID",
+    "first_asked",
+    "live_hashes",
+    "live_lines",
+    "live_output",
+    "pending_lines",
+    "refuse_answering",
+    "refuse_in_flight",
+    "refuse_submitted",
+]
+
+
+LIVE_ID = "local-"
+"""How the ids of live answers begin; the hash of the request's line follows, in hexadecimal."""
+
+LIVE_LINE = f'{{"id":"{LIVE_ID}'.encode()
+
+DIGITS = 16
 
 
 def refuse_in_flight(changes: Mapping[Path, Path | None]) -> None:
@@ -88,6 +109,44 @@ def pending_lines(
                 yield job, lines
 
 
+def live_output(shard: Path) -> Path:
+    """Return the path of the live answers to a shard."""
+    return shard.with_name(shard.name.removesuffix(".jsonl") + LIVE_ENDINGS[0])
+
+
+def refuse_answering(shard: Path) -> None:
+    """Refuse a shard that another process is answering live.
+
+    Raises:
+        BatchFramesError: If there is one.
+    """
+    refuse_in_use(live_output(shard), f"'{shard.name}' is being answered by {{owner}}")
+
+
+def live_lines(
+    folder: Path, endings: Sequence[str] = LIVE_ENDINGS[:1]
+) -> Iterator[tuple[Path, npt.NDArray[np.uint64]]]:
+    """Yield the files of live answers in a folder, each with the hashes of the lines it is for.
+
+    Args:
+        folder: The folder.
+        endings: How the names of the files end; those with errors hold no answers.
+    """
+    for path in sorted(path for ending in endings for path in folder.glob(f"*{ending}")):
+        hashes = b"".join(digest for _, digest in live_hashes(path))
+        yield path, np.frombuffer(hashes, "<u8").astype(np.uint64)
+
+
+def live_hashes(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Read the hashes of the lines that live answers are for, with the numbers of their own."""
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, 1):
+            digits = raw[len(LIVE_LINE) : len(LIVE_LINE) + DIGITS]
+            if raw.startswith(LIVE_LINE):
+                with suppress(ValueError):
+                    yield number, bytes.fromhex(digits.decode())
+
+
 def _cannot_be_sent(job: Job) -> bool:
     """Return whether a shard was never sent, and is not there any more."""
     is_there = job.path.is_file() and job.path.stat().st_size == job.nbytes
@@ -95,20 +154,21 @@ def _cannot_be_sent(job: Job) -> bool:
 
 
 def first_asked(
-    pending: Iterable[tuple[Job, npt.NDArray[np.uint64]]],
+    asked: Iterable[tuple[Job | Path, npt.NDArray[np.uint64]]],
     files: Sequence[RequestFile],
     *,
     among: bool = False,
 ) -> str | None:
-    """Return what is wrong with the first file that has requests in common with another shard.
+    """Return what is wrong with the first file that has requests which were asked already.
 
     Args:
-        pending: The shards that may still be answered, each with the hashes of its lines.
+        asked: The shards that may still be answered, or the files of live answers, each with the
+            hashes of the lines.
         files: The files to be sent.
         among: Whether they must have no requests in common with each other.
     """
-    jobs = list(pending)
-    every = [*(lines for _, lines in jobs), *(np.unique(file.lines) for file in files)]
+    asked = list(asked)
+    every = [*(lines for _, lines in asked), *(np.unique(file.lines) for file in files)]
     if not files:
         return None
     lines = np.concatenate(every)
@@ -118,13 +178,18 @@ def first_asked(
     is_first = np.ones(len(lines), bool)
     is_first[1:] = lines[1:] != lines[:-1]
     firsts = owners[is_first][np.cumsum(is_first) - 1]
-    found = (owners >= len(jobs)) & (firsts != owners) & (among | (firsts < len(jobs)))
+    found = (owners >= len(asked)) & (firsts != owners) & (among | (firsts < len(asked)))
     if not found.any():
         return None
     number = owners[found].min()
     by = firsts[found & (owners == number)].min()
-    file, count = files[number - len(jobs)], int(np.isin(every[number], every[by]).sum())
-    name = f"'{jobs[by][0].path if by < len(jobs) else files[by - len(jobs)].path}'"
-    name += f" ({jobs[by][0].batch_id})" if by < len(jobs) and jobs[by][0].batch_id else ""
-    requests = counted(file.requests, "request")
-    return f"{count:,} of {requests} of '{file.path}' may still be answered in {name}"
+    file, count = files[number - len(asked)], int(np.isin(every[number], every[by]).sum())
+    where = _where([*(owner for owner, _ in asked), *files][by])
+    return f"{count:,} of {counted(file.requests, 'request')} of '{file.path}' {where}"
+
+
+def _where(owner: Job | Path | RequestFile) -> str:
+    if isinstance(owner, Path):
+        return f"are answered in '{owner}'"
+    batch = f" ({owner.batch_id})" if isinstance(owner, Job) and owner.batch_id else ""
+    return f"may still be answered in '{owner.path}'{batch}"

@@ -19,6 +19,7 @@ from batch_frames.files.sets import finish_commits
 __all__ = [
     "ENDINGS",
     "LEDGER",
+    "LIVE_ENDINGS",
     "RESULT_ENDINGS",
     "Paths",
     "endpoint_of",
@@ -139,6 +140,9 @@ def holds_requests(path: Path) -> bool | None:
 
 
 RESULT_ENDINGS = (".output.jsonl", ".errors.jsonl")
+
+LIVE_ENDINGS = (".local.output.jsonl", ".local.errors.jsonl")
+"""How the files of live answers end, next to the shard."""
 
 LONGEST_FIRST_LINE = 512 << 20
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from batch_frames.errors import BatchFramesError
 from batch_frames.progress import warn
 
-__all__ = ["InUseError", "locked"]
+__all__ = ["InUseError", "locked", "refuse_in_use"]
 
 
 PAUSE = 0.02
@@ -44,7 +44,7 @@ def locked(path: Path, problem: str, *, patience: float = 0.0) -> Iterator[None]
     """
     from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-    file = path.with_name(f".{path.name}.lock")
+    file = _lock_file(path)
     owner = _owner(file)
     is_soft = _lacks_locks(file.parent)
     lock: BaseFileLock = SoftFileLock(file) if is_soft else FileLock(file, mode=0o666)
@@ -62,6 +62,25 @@ def locked(path: Path, problem: str, *, patience: float = 0.0) -> Iterator[None]
             # Whoever waits for it sees, once it is theirs, that the file is gone, and starts anew.
             file.unlink(missing_ok=True)
         lock.release()
+
+
+def refuse_in_use(path: Path, problem: str) -> None:
+    """Raise if another process, or another thread, has the lock of a file.
+
+    Args:
+        path: The file.
+        problem: As for ``locked``.
+
+    Raises:
+        BatchFramesError: If so.
+    """
+    if os.path.lexists(_lock_file(path)):
+        with locked(path, problem):
+            pass
+
+
+def _lock_file(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
 
 
 @cache

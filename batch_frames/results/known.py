@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +11,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_frames.errors import LineError
-from batch_frames.files import RESULT_ENDINGS, Job, Records, file_hash, line_hashes
+from batch_frames.files import (
+    LIVE_ENDINGS,
+    Job,
+    Records,
+    file_hash,
+    line_hashes,
+    live_hashes,
+    live_lines,
+)
 from batch_frames.requests import Asked, lines_with_ids
 
 __all__ = ["KnownResults"]
 
 
 Hashes = npt.NDArray[np.uint64]
-
-LOCAL = tuple(f".local{ending}" for ending in RESULT_ENDINGS)
-"""How the files of live answers end."""
-
-MARK = b'{"id":"local-'
-"""How their lines begin; 16 hexadecimal digits of the hash of the request's line follow."""
 
 
 class KnownResults:
@@ -48,14 +49,11 @@ class KnownResults:
 
     def files(self) -> list[Path]:
         """List the result files with answers to some of the requests, in order."""
-        found = [
-            path for path, (_, lines) in self._jobs.items() if np.isin(self._lines(), lines).any()
-        ]
-        shards = {*self._requests, *(job.path for job, _ in self._jobs.values())}
-        stems = {shard.with_name(shard.name.removesuffix(".jsonl")) for shard in shards}
-        local = [stem.with_name(stem.name + ending) for stem in sorted(stems) for ending in LOCAL]
-        every = [*found, *local]
-        return list({path.resolve(): path for path in every if path.is_file()}.values())
+        found = [(path, lines) for path, (_, lines) in self._jobs.items()]
+        for folder in sorted({path.parent for path in (*self._requests, *self._jobs)}):
+            found += live_lines(folder, LIVE_ENDINGS)
+        own = [path for path, lines in found if np.isin(self._lines(), lines).any()]
+        return list({path.resolve(): path for path in own if path.is_file()}.values())
 
     def others(self, results: pa.Table) -> npt.NDArray[np.bool_]:
         """Return which results answer another request of the same id than the one there is now.
@@ -68,7 +66,7 @@ class KnownResults:
         for name in pc.unique(files).drop_null().to_pylist():
             path = Path(name)
             known = self._jobs.get(path.resolve())
-            is_local = path.name.endswith(LOCAL)
+            is_local = path.name.endswith(LIVE_ENDINGS)
             if not is_local and (known is None or self._is_whole(known[0])):
                 continue
             rows = np.flatnonzero(np.asarray(pc.equal(files, name).fill_null(False)))
@@ -89,7 +87,7 @@ class KnownResults:
     ) -> npt.NDArray[np.bool_]:
         """Return which lines of live answers have the mark of another request."""
         if path not in self._marks:
-            self._marks[path] = dict(_marks(path))
+            self._marks[path] = dict(live_hashes(path))
         marks = self._marks[path]
         own = [one.tobytes() for one in hashes.astype("<u8")]
         pairs = zip(lines.tolist(), own, strict=True)
@@ -134,13 +132,3 @@ def _recorded(paths: Iterable[Path]) -> Iterator[tuple[Path, Job, Hashes]]:
             if lines is not None:
                 for name in names:
                     yield job.path.with_name(name).resolve(), job, lines
-
-
-def _marks(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Read the marks of live answers, with the numbers of their lines."""
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, 1):
-            digits = raw[len(MARK) : len(MARK) + 16]
-            if raw.startswith(MARK):
-                with suppress(ValueError):
-                    yield number, bytes.fromhex(digits.decode())

@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 import batch_frames as bf
+from batch_frames.batches import local
 from batch_frames.errors import BatchFramesWarning
 from tests.service.server import BatchServer, drop, reply, sleep
 from tests.support.identity import (
@@ -253,6 +255,74 @@ def test_live_requests_leave_alone_what_may_have_a_batch(server: BatchServer) ->
     with pytest.raises(bf.BatchFramesError, match=r"4 of 4 requests of 'a.jsonl' may still"):
         bf.run_local(shards, client=server.client())
     fetch(submit(shards, server), server)
+    assert paid(server) == 4
+
+
+def test_a_shard_that_was_answered_live_is_not_submitted(server: BatchServer) -> None:
+    """Its answers are there, and to move them away is how one asks once more."""
+    shards = ask("a.jsonl")
+    [path] = bf.run_local(shards, client=server.client())
+    with pytest.raises(bf.BatchFramesError) as error:
+        submit(shards, server)
+    assert str(error.value) == (
+        "4 of 4 requests of 'a.jsonl' are answered in 'a.local.output.jsonl'; "
+        "retry_requests writes what is left, or move that file away to ask all again"
+    )
+    assert bf.retry_requests(shards) == []
+    assert not server.requests_log.count(CREATE)
+    assert content(path) == answers()
+    Path("moved").mkdir()
+    path.rename(f"moved/{path.name}")
+    assert content(fetch(submit(shards, server), server)) == answers()
+    assert paid(server) == 8
+
+
+def test_what_a_trial_has_answered_is_left_out_of_the_batch(server: BatchServer) -> None:
+    """Under whatever name it was tried; the answers are read together."""
+    bf.run_local(ask("trial.jsonl"), client=server.client(), limit=3)
+    shards = ask("a.jsonl", per_shard=2)
+    with pytest.raises(bf.BatchFramesError, match=r"^2 of 2 requests of 'a-00001.jsonl' are ans"):
+        submit(shards, server)
+    rest = bf.retry_requests(shards)
+    fetch(submit(rest, server), server)
+    assert prompts(server) == {"Say d": 1}
+    results = bf.read_results(requests=shards)
+    assert dict(zip(results["custom_id"], results["content"], strict=True)) == answers()
+    assert paid(server) == 4
+    again = bf.retry_requests(shards, path="again.jsonl", statuses="ok")
+    submit(again, server)
+    assert paid(server) == 8
+
+
+def test_a_shard_that_is_being_answered_live_is_not_submitted(server: BatchServer) -> None:
+    """The answers that are still to come count, too."""
+    shards = ask("a.jsonl")
+    said: list[str] = []
+
+    def submit_meanwhile() -> None:
+        with pytest.raises(bf.BatchFramesError) as error:
+            submit(shards, server)
+        said.append(str(error.value))
+
+    server.when("POST /chat/completions", "asked", submit_meanwhile)
+    bf.run_local(shards, client=server.client(), concurrency=1)
+    assert said == [f"'a.jsonl' is being answered by process {os.getpid()}; wait for it to end"]
+    assert paid(server) == 4
+
+
+def test_a_shard_that_is_submitted_meanwhile_is_not_answered_live(
+    server: BatchServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked at again when its turn has come."""
+    shards = ask("a.jsonl")
+
+    def submit_first(*_: object) -> nullcontext[None]:
+        submit(shards, server)
+        return nullcontext()
+
+    monkeypatch.setattr(local, "interrupt_hint", submit_first)
+    with pytest.raises(bf.BatchFramesError, match=r"4 of 4 requests of 'a.jsonl' may still"):
+        bf.run_local(shards, client=server.client())
     assert paid(server) == 4
 
 

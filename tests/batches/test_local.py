@@ -63,6 +63,8 @@ def test_results_are_those_of_a_batch(server: BatchServer) -> None:
         f"reviews-0000{n}.local.output.jsonl" for n in (1, 2, 3)
     ]
     live = bf.read_results(paths, requests=shards)
+    for path in paths:
+        path.unlink()
     jobs = bf.wait(bf.submit(shards, client=server.client()), client=server.client(), poll=0.005)
     batch = bf.read_results(bf.download(jobs, client=server.client()), requests=shards)
     told = ["custom_id", "status", "content", "input_tokens", "output_tokens", "status_code"]
