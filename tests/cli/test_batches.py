@@ -184,6 +184,7 @@ def test_address_and_key_may_be_options(
         monkeypatch.delenv(name)
     save(per_shard=9)
     assert run("run-local", "out", "--base-url", server.url, "--limit", "1")[0] == 0
+    Path("out/reviews.local.output.jsonl").unlink()
     server.settings.key = "sk-334"
     monkeypatch.setenv("MY_KEY", "sk-334")
     key = ("--base-url", server.url, "--api-key-env", "MY_KEY")
