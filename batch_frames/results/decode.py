@@ -74,7 +74,7 @@ class Line(msgspec.Struct):
 
 
 class ForeignLine(Exception):  # noqa: N818
-    """A line of another service, or one that is not a result at all."""
+    """A line of another service, or one that is not a result; with a problem and a hint."""
 
 
 LINES = msgspec.json.Decoder(Line)
@@ -134,36 +134,35 @@ def _is_ours(line: Line) -> bool:
     return type(line.custom_id) in (str, int, float) and answers and not is_theirs
 
 
-OURS = "not of the OpenAI Batch API"
-
-
 def refuse_foreign(line: Line, raw: bytes) -> None:
     """Check that a line is a result of this API.
 
     Raises:
         ForeignLine: If it is of another service's own format, or a request.
     """
-    problem = None if _is_ours(line) else _foreign(load_object(raw))
-    if problem:
-        raise ForeignLine(problem)
+    found = None if _is_ours(line) else _foreign(load_object(raw))
+    if found:
+        raise ForeignLine(*found)
 
 
-def _foreign(value: Mapping[str, Any]) -> str | None:
-    """Describe a line that is not a result of this API."""
+def _foreign(value: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Describe a line that is not a result of this API, and what to do with it."""
     result, response = members(value.get("result")), members(value.get("response"))
     answers = "response" in value or "error" in value
     is_gemini = "key" in value and "custom_id" not in value
-    if result.get("type") in ("succeeded", "errored", "canceled", "expired"):
-        return f"a result of Anthropic's Message Batches, {OURS}; use Anthropic's SDK for it"
     is_vertex = "contents" in members(value.get("request")) or "candidates" in response
-    if is_gemini and (is_vertex or answers):
-        return f"a result of Gemini's Batch API, {OURS}; use Google's SDK for it"
-    if is_vertex:
-        return f"a result of a Vertex AI batch prediction, {OURS}; use Google's SDK for it"
-    if "recordId" in value and {"modelOutput", "modelInput"} & value.keys():
-        return f"a record of Amazon Bedrock, {OURS}; use Amazon's SDK for it"
     if value.get("object") == "batch":
-        return "a batch object, not a result; pass the files that it names"
-    if not answers and ("body" in value or {"method", "url"} <= value.keys()):
-        return "a request, not a result; put requests in a file of their own"
-    return None
+        return "a batch object, not a result", "pass the files that it names"
+    if result.get("type") in ("succeeded", "errored", "canceled", "expired"):
+        what, company = "a result of Anthropic's Message Batches", "Anthropic"
+    elif is_gemini and (is_vertex or answers):
+        what, company = "a result of Gemini's Batch API", "Google"
+    elif is_vertex:
+        what, company = "a result of a Vertex AI batch prediction", "Google"
+    elif "recordId" in value and {"modelOutput", "modelInput"} & value.keys():
+        what, company = "a record of Amazon Bedrock", "Amazon"
+    elif not answers and ("body" in value or {"method", "url"} <= value.keys()):
+        return "a request, not a result", "put requests in a file of their own"
+    else:
+        return None
+    return f"{what}, not of the OpenAI Batch API", f"use {company}'s SDK for it"

@@ -159,9 +159,10 @@ def _decoded(lines: Lines, rows: npt.NDArray[np.int64], raw: bool) -> pa.Table:
     for place, line in enumerate(texts.view(pa.large_binary()).to_pylist()):
         try:
             row = read_line(line, keep_body=raw)
-        except ForeignLine as problem:
+        except ForeignLine as foreign:
+            problem, hint = foreign.args
             number = int(lines.numbers[rows[place]])
-            raise LineError(str(problem), path=lines.path, line=number) from None
+            raise LineError(problem, path=lines.path, line=number, hint=hint) from None
         for name, value in row.items():
             if value is not None:
                 if name not in found:

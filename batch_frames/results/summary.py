@@ -1,16 +1,13 @@
-"""Count what became of requests."""
+"""Count results by status."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from batch_frames.results.fields import STATUSES
+from batch_frames.results.fields import STATUSES, names_of
 from batch_frames.results.join import result_ranks
 
 __all__ = ["summarize", "summary_line"]
-
-
-TOKENS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
 
 
 def summarize(results: pd.DataFrame) -> pd.DataFrame:
@@ -20,9 +17,9 @@ def summarize(results: pd.DataFrame) -> pd.DataFrame:
         results: What ``read_results`` or ``join_results`` returned.
 
     Returns:
-        A DataFrame with a row for each ``status`` and ``error_code`` that occurs, the better status
-        first and then the more frequent code: ``requests``, ``share`` (of all requests, from 0 to
-        1), and the sums of the token columns that there are.
+        A DataFrame with a row for each pair of ``status`` and ``error_code``, the better status and
+        the more frequent code first; the columns are ``requests``, ``share`` (of all requests, from
+        0 to 1), and the sums of those token columns that ``results`` has.
 
     Raises:
         ColumnError: If ``results`` has no column ``status``.
@@ -37,7 +34,7 @@ def summarize(results: pd.DataFrame) -> pd.DataFrame:
     frame = pd.DataFrame(
         {"status": ranks, "error_code": codes.astype(object).to_numpy(), "requests": 1}
     )
-    tokens = [name for name in TOKENS if name in results]
+    tokens = [name for name in names_of("usage") if name in results]
     for name in tokens:
         frame[name] = results[name].to_numpy("int64", na_value=0)
     summed = frame.groupby(["status", "error_code"], dropna=False, sort=False).sum().reset_index()
@@ -50,7 +47,7 @@ def summarize(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary_line(results: pd.DataFrame) -> str:
-    """Write in one line how many requests have which status, and the codes of their errors.
+    """Write the numbers of requests by status, with error codes, in one line.
 
     Example:
         >>> frame = pd.DataFrame({"custom_id": ["a", "b"], "status": ["ok", "http_error"]})
@@ -66,7 +63,7 @@ def summary_line(results: pd.DataFrame) -> str:
         named = ", ".join(
             f"{n:,}× {code}" for code, n in zip(codes["error_code"], codes["requests"], strict=True)
         )
-        # Of expired and cancelled requests, the code only says the same again.
+        # For expired and cancelled requests, the code only repeats the status.
         shown = f" ({named})" if named and status == "http_error" else ""
         parts.append(f"{rows['requests'].sum():,} {status}{shown}")
     return ", ".join(parts) if parts else "no results"

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.arrow import NULL, TEXT, constant, join, select
-from batch_frames.schemas.sql import doubtful, expressions, fits_duckdb, trailing_comma
+from batch_frames.arrow import NULL, TEXT, constant, join
+from batch_frames.schemas.sql import fits_duckdb, read_fast
 from batch_frames.schemas.types import Kind, answer_kind, column_type, plain_type
 from batch_frames.schemas.validate import read_answer
 
@@ -24,21 +24,19 @@ ZONE = r"(?:Z|[+-][0-9]{2}:?[0-9]{2})$"
 
 
 class Answers:
-    """Read answers that follow a schema as typed columns.
+    """A reader of answers that follow a schema, into typed columns.
 
-    DuckDB reads all of them at once: their values, and beside them the JSON types, as it makes
-    strings of numbers and numbers of strings. Only a row that this does not prove valid is read by
-    hand.
+    DuckDB reads all rows at once; those that this does not prove valid are read again in Python.
 
     Attributes:
-        names: The properties at the root of the schema, in their order.
-        types: The Arrow type of each one's column, which does not depend on the answers.
+        names: Names of the properties at the root of the schema, in their order.
+        types: Arrow types of their columns, which do not depend on the answers.
 
     Args:
         schema: A JSON schema whose root is an object.
 
     Raises:
-        TemplateError: If its root is no object, or a reference in it leads nowhere.
+        TemplateError: If its root is not an object, or a reference in it leads nowhere.
 
     Example:
         >>> answers = Answers({"properties": {"stars": {"type": "integer"}}})
@@ -56,15 +54,15 @@ class Answers:
     def read(self, text: pa.Array | pa.ChunkedArray) -> tuple[pa.Table, pa.Array]:
         """Read answers.
 
-        White space around an answer is passed over, and so is a Markdown code fence with or
-        without words around it, if what it holds is the whole answer.
+        White space around an answer is ignored, as is a Markdown code fence, with or without words
+        around it, that contains the whole answer.
 
         Args:
-            text: ``large_string``, null where there is nothing to read.
+            text: ``large_string``, null where there is no answer.
 
         Returns:
-            A table with the columns ``names``, null in rows without a valid answer; and the
-            reasons: null where the answer is valid or there is none.
+            A table with the columns ``names``, null in rows without a valid answer; and the reasons
+            why answers are invalid, null in all other rows.
         """
         if isinstance(text, pa.ChunkedArray):
             text = text.combine_chunks()
@@ -72,7 +70,8 @@ class Answers:
         if fits_duckdb(self._kind):
             # A text that DuckDB cannot read slows down those around it.
             lines = pc.replace_with_mask(text, pc.invert(braced), NULL)
-            values, doubts = self._query(lines)
+            values, doubts = read_fast(lines, self._kind)
+            values = values.cast(plain_type(self._kind))
         else:
             values = pa.nulls(0, plain_type(self._kind))
             doubts = np.ones(len(text), np.bool_)
@@ -85,20 +84,10 @@ class Answers:
         schema = pa.schema(list(zip(self.names, self.types, strict=True)))
         return pa.table(columns, schema=schema), reasons
 
-    def _query(self, lines: pa.Array) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
-        """Read all rows, and mark those whose values are not proven."""
-        values, types, *arrays = select(lines, expressions(self._kind))
-        if arrays:
-            # Arrays can be compared element by element only where both readings have them.
-            both = pc.and_(values.is_valid(), arrays[0].is_valid())
-            values, arrays = _where(values, both), [_where(arrays[0], both)]
-        doubts = doubtful(self._kind, values, types, *arrays)
-        return values.cast(plain_type(self._kind)), doubts | trailing_comma(lines)
-
     def _settle(
         self, text: pa.Array, values: pa.Array, doubts: npt.NDArray[np.bool_]
     ) -> tuple[pa.Array, pa.Array]:
-        """Read the doubtful rows by hand, and put their values or reasons where they belong."""
+        """Read the doubtful rows in Python, and insert their values or reasons."""
         if not doubts.any():
             return values, pa.nulls(len(text), TEXT)
         rows = np.flatnonzero(doubts)
@@ -121,7 +110,7 @@ class Answers:
 
 
 def _tidy(text: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """Take answers out of white space and code fences, and say which may be objects at all."""
+    """Extract answers from white space and code fences, and mark those that may be objects."""
     braced = pc.and_(pc.starts_with(text, "{"), pc.ends_with(text, "}"))
     odd = pc.invert(braced).fill_null(False)
     given = text.filter(odd)
@@ -132,14 +121,8 @@ def _tidy(text: pa.Array) -> tuple[pa.Array, pa.Array]:
     return text, pc.replace_with_mask(braced, odd, inside.is_valid())
 
 
-def _where(structs: pa.Array, mask: pa.Array) -> pa.Array:
-    """Make all other structs null."""
-    fields = list(structs.type)
-    return pa.StructArray.from_arrays(structs.flatten(), fields=fields, mask=pc.invert(mask))
-
-
 def _finish(column: pa.Array, kind: Kind) -> pa.Array:
-    """Turn plain values into those of the property's column."""
+    """Convert values as in JSON to those of the property's column."""
     type_ = column_type(kind)
     if kind.name == "date-time":
         naive = pc.invert(pc.match_substring_regex(column, ZONE))

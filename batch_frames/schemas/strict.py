@@ -1,4 +1,4 @@
-"""Turn a JSON schema or pydantic model class into what the service takes and answers follow."""
+"""Make strict schemas for the service of JSON schemas and pydantic model classes."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ __all__ = ["answer_schema", "resolve", "to_schema"]
 
 
 BARE = {"type", "properties", "$ref", "anyOf", "oneOf", "allOf"}
-"""What a JSON schema has one of, so that a dict without any is none."""
+"""Keys of which a JSON schema has at least one."""
 
 RESPONSE_FORMAT = "json_schema"
-"""The type by which a ``response_format`` differs from a JSON schema."""
+"""The ``type`` of a ``response_format``, which no JSON schema has."""
 
 NAMED = ("properties", "$defs", "definitions")
-"""Keywords whose value holds schemas under names that are the user's."""
+"""Keywords whose value maps the user's names to schemas."""
 
 
 def to_schema(source: Any) -> dict[str, Any]:
-    """Give the ``json_schema`` of a request: a dict with a name as it is, all else made strict.
+    """Return the ``json_schema`` of a request: a dict with a name unchanged, all else made strict.
 
-    Strict as OpenAI's guide to structured outputs has it: every object takes no other properties
-    and requires all it has, without defaults. What a bare schema neither requires nor gives a
-    default may be null, as may what a model has as ``Optional``.
+    Strict as in OpenAI's guide to structured outputs: every object requires all its properties,
+    without defaults, and allows no others. A property that a bare schema neither requires nor gives
+    a default may be null, as may one that a model has as ``Optional``.
 
     Args:
         source: A dict with ``name`` and ``schema``, a bare JSON schema, whose ``title`` becomes
             the name, or a pydantic model class.
 
     Raises:
-        TemplateError: If it is none of these, its root is no object, an object in it takes any
+        TemplateError: If it is none of these, its root is not an object, an object in it takes any
             keys, as ``dict[str, int]`` does, or a reference leads nowhere.
 
     Example:
@@ -54,11 +54,11 @@ def to_schema(source: Any) -> dict[str, Any]:
 
 
 def answer_schema(json_schema: Any) -> dict[str, Any]:
-    """Give the JSON schema of the answers alone, as it is.
+    """Return the JSON schema of the answers alone, unchanged.
 
     Args:
-        json_schema: What ``to_schema`` takes, or the whole value of ``response_format``, or of
-            ``format`` in the ``text`` of a request to ``/v1/responses``.
+        json_schema: As for ``to_schema``, or the value of ``response_format``, or of ``format`` in
+            the ``text`` of a request to ``/v1/responses``.
 
     Raises:
         TemplateError: If it is none of these.
@@ -80,10 +80,10 @@ def answer_schema(json_schema: Any) -> dict[str, Any]:
 
 
 def resolve(reference: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Follow a reference to the part of the schema that it names.
+    """Return the part of a schema that a reference names.
 
     Raises:
-        TemplateError: If there is none.
+        TemplateError: If there is no such part.
     """
     target: Any = root
     try:
@@ -94,8 +94,8 @@ def resolve(reference: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
         target = None
     if not isinstance(target, Mapping):
         raise TemplateError(
-            f"json_schema: the reference {reference!r} leads nowhere; it must name a part of the "
-            "schema, as in '#/$defs/Item'"
+            f"json_schema: the reference {reference!r} leads nowhere",
+            hint="it must name a part of the schema, as in '#/$defs/Item'",
         )
     return target
 
@@ -108,7 +108,7 @@ def _of_model(source: Any) -> dict[str, Any]:
 
 
 def _lack(source: Mapping[str, Any]) -> str:
-    """Say what a dict lacks to be a ``json_schema``."""
+    """Describe what a dict lacks to be a ``json_schema``."""
     if source.get("type") == RESPONSE_FORMAT and "json_schema" in source:
         return "this is the whole response_format; pass what its 'json_schema' holds"
     advice = "pass both, or a JSON schema alone, with 'type' and 'properties'"
@@ -127,8 +127,8 @@ def _complete(name: str | None, root: Mapping[str, Any], *, nullable: bool) -> d
         root = {**resolve(root["$ref"], root), **rest}
     if root.get("type", "object") != "object" or not ("type" in root or "properties" in root):
         raise TemplateError(
-            "json_schema: the root is not an object, which strict mode wants it to be; "
-            "make it a property of an object"
+            "json_schema: the root is not an object, as strict mode requires",
+            hint="make it a property of an object",
         )
     title = root.get("title") if name is None else name
     name = re.sub(r"[^A-Za-z0-9_-]", "_", title)[:64] if isinstance(title, str) else ""
@@ -137,11 +137,11 @@ def _complete(name: str | None, root: Mapping[str, Any], *, nullable: bool) -> d
 
 
 class _Strict:
-    """Make the parts of one schema strict.
+    """Makes the parts of one schema strict.
 
     Args:
         root: The whole schema, for references.
-        nullable: Whether what is not required and has no default may be null.
+        nullable: Whether properties that are not required and have no default may be null.
     """
 
     def __init__(self, root: Mapping[str, Any], nullable: bool) -> None:
@@ -158,7 +158,7 @@ class _Strict:
         if "$ref" in node:
             resolve(node["$ref"], self.root)
             if len(node) > 1:
-                # A reference must stand alone, so that what else is said goes around it.
+                # A reference must be alone, so other keywords go around it.
                 node = {"anyOf": [{"$ref": node.pop("$ref")}], **node}
         strict: dict[str, Any] = {}
         for key, value in node.items():
@@ -173,12 +173,12 @@ class _Strict:
         return strict
 
     def close(self, strict: dict[str, Any], node: Mapping[str, Any], path: tuple[str, ...]) -> None:
-        """Require all that an object has, and let it take nothing else."""
+        """Require all properties of an object, and allow no others."""
         if node.get("additionalProperties") not in (None, False) or "properties" not in node:
             where = ".".join(path) or "the root"
             raise TemplateError(
-                f"json_schema: {where} takes any keys, which strict mode forbids; "
-                "use a model with named fields, or a list of key and value"
+                f"json_schema: {where} takes any keys, which strict mode forbids",
+                hint="use a model with named fields, or a list of key and value",
             )
         if self.nullable:
             given = node["properties"]
@@ -190,7 +190,7 @@ class _Strict:
         strict["required"] = list(node["properties"])
 
     def or_null(self, node: Any) -> Any:
-        """Let a part be null, unless it may be already."""
+        """Allow null for a part that does not allow it yet."""
         if self.takes_null(node, ()):
             return node
         if "anyOf" in node and node.keys() <= {"anyOf", "title", "description"}:
@@ -214,6 +214,6 @@ class _Strict:
 
 
 def _types(node: Mapping[str, Any]) -> list[Any]:
-    """List the types that a part of a schema allows, none where it does not say."""
+    """List the types that a part of a schema allows; none if it does not say."""
     types = node.get("type", [])
     return types if isinstance(types, list) else [types]

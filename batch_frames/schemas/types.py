@@ -1,19 +1,18 @@
-"""Turn a JSON schema into the types that the columns of its answers have."""
+"""Derive the types of the columns of answers from a JSON schema."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
-from batch_frames.arrow import TEXT
+from batch_frames.arrow import TEXT, dumps
 from batch_frames.errors import TemplateError
 from batch_frames.schemas.strict import resolve
 
-__all__ = ["INTEGERS", "Kind", "answer_kind", "column_type", "compact", "plain_type"]
+__all__ = ["INTEGERS", "Kind", "answer_kind", "column_type", "plain_type"]
 
 
 PLAIN = {
@@ -33,16 +32,16 @@ INTEGERS = range(-(2**63), 2**63)
 
 @dataclass(frozen=True)
 class Kind:
-    """Say what a part of an answer must be, as far as its column depends on it.
+    """What a part of an answer must be.
 
     Attributes:
-        name: ``array``, ``object``, or a key of ``PLAIN``; ``json`` is whatever has no type of its
-            own, and kept as JSON text.
-        nullable: Whether it may be null.
-        values: What an enum allows, as the column holds it; None where it is no enum.
-        items: What the elements of an array must be.
-        fields: What the properties of an object must be, in their order.
-        required: Which of them must be there.
+        name: ``array``, ``object``, or a key of ``PLAIN``; ``json`` is any value without a single
+            type, kept as JSON text.
+        nullable: Whether null is allowed.
+        values: Values of an enum as the column holds them; None if it is not an enum.
+        items: Kind of the elements of an array.
+        fields: Kinds of the properties of an object, in their order.
+        required: Names of the properties that are required.
     """
 
     name: str
@@ -59,12 +58,12 @@ MOST_BACK = 3
 
 
 def answer_kind(schema: Mapping[str, Any]) -> Kind:
-    """Say what answers must be.
+    """Return the kind of answers that follow a schema.
 
-    Formats (``date``, ``date-time``) are read in the properties of the root only; deeper they are
-    text. References, ``allOf`` of one and unions of one type and null are followed. What is left,
-    as several types, objects without named properties, an object inside itself, and one of several
-    that all refer to each other, is ``json``.
+    ``date`` and ``date-time`` are read in the properties of the root only; deeper they are text.
+    References, ``allOf`` of one and unions of one type and null are followed. All else is ``json``:
+    several types, objects without named properties, an object that contains itself, and one of
+    several that all refer to each other.
 
     Args:
         schema: A JSON schema whose root is an object.
@@ -75,13 +74,13 @@ def answer_kind(schema: Mapping[str, Any]) -> Kind:
     node, nullable, seen = _settle(schema, schema, ())
     if nullable or _types(node) != ["object"]:
         raise TemplateError(
-            "json_schema: the root is not an object; make it a property of an object"
+            "json_schema: the root is not an object", hint="make it a property of an object"
         )
     return _object(node, schema, seen, formats=True)
 
 
 def plain_type(kind: Kind) -> pa.DataType:
-    """Give the Arrow type that holds the values as JSON has them: dates and enums as they are."""
+    """Return the Arrow type of the values as in JSON, where dates and enums are text."""
     if kind.items is not None:
         return pa.large_list(plain_type(kind.items))
     if kind.name == "object":
@@ -90,7 +89,7 @@ def plain_type(kind: Kind) -> pa.DataType:
 
 
 def column_type(kind: Kind) -> pa.DataType:
-    """Give the Arrow type of a property's column, which does not depend on the answers."""
+    """Return the Arrow type of a property's column, which does not depend on the answers."""
     if kind.name == "date":
         return pa.date32()
     if kind.name == "date-time":
@@ -98,15 +97,6 @@ def column_type(kind: Kind) -> pa.DataType:
     if kind.values is not None and kind.name != "boolean":
         return pa.dictionary(pa.int32(), PLAIN[kind.name])
     return plain_type(kind)
-
-
-def compact(value: Any) -> str:
-    """Write a value as JSON text without white space, as DuckDB does.
-
-    Raises:
-        ValueError: If it holds a number that is not finite.
-    """
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def _kind(node: Any, root: Mapping[str, Any], seen: tuple[Any, ...], formats: bool = False) -> Kind:
@@ -144,11 +134,11 @@ def _object(
 def _settle(
     node: Any, root: Mapping[str, Any], seen: tuple[Any, ...]
 ) -> tuple[Mapping[str, Any], bool, tuple[Any, ...]]:
-    """Follow references and unions of one until a part speaks for itself.
+    """Follow references and unions of one until a part has a type of its own.
 
     Returns:
-        The part, empty where nothing can be said; whether it may be null beside; and what was seen
-        on the way, by which an object inside itself is known.
+        The part, or an empty one if it has none; whether it may also be null; and what was passed
+        on the way, by which an object that contains itself is recognized.
     """
     nullable = False
     while isinstance(node, Mapping):
@@ -171,9 +161,9 @@ def _settle(
 
 
 def _is_entangled(reference: Any, root: Mapping[str, Any], seen: tuple[Any, ...]) -> bool:
-    """Tell whether a part refers back to several on the way to it.
+    """Return whether a part refers back to several on the way to it.
 
-    Written out, parts that all refer to each other would be as many as there are orders of them.
+    Otherwise, parts that all refer to each other would be expanded in every possible order.
     """
     back = _references(resolve(reference, root)) & {one for one in seen if isinstance(one, str)}
     return len(back) >= MOST_BACK
@@ -209,7 +199,7 @@ def _enum(values: list[Any], types: list[Any], nullable: bool) -> Kind:
     elif all(isinstance(value, bool) for value in values):
         name = "boolean"
     elif any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in values):
-        name, values = "json", [compact(value) for value in values]
+        name, values = "json", [dumps(value) for value in values]
     elif all(isinstance(value, int) and value in INTEGERS for value in values):
         name = "integer"
     else:

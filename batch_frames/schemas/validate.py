@@ -1,4 +1,4 @@
-"""Read one answer by hand: its values, or the reason why it has none."""
+"""Read one answer in Python: its values, or the reason why it is invalid."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Any
 
+from batch_frames.arrow import dumps
 from batch_frames.files import without_lone_surrogates
-from batch_frames.schemas.types import INTEGERS, Kind, compact
+from batch_frames.schemas.types import INTEGERS, Kind
 
 __all__ = ["read_answer"]
 
@@ -37,7 +38,7 @@ MEMBERS = 10
 
 
 class AnswerError(Exception):
-    """Carry a fault outward through the answer, and gather the way to it."""
+    """A fault in an answer, which collects the path to it on its way out."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
@@ -45,19 +46,19 @@ class AnswerError(Exception):
         self.path: list[str | int] = []
 
     def __str__(self) -> str:
-        """Give the reason in one sentence without a full stop."""
+        """Return the reason."""
         steps = [f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.path[::-1]]
         return f"{repr(''.join(steps)[1:]) if steps else 'the answer'} {self.problem}"
 
 
 def read_answer(text: str, kind: Kind) -> dict[str, Any]:
-    """Read an answer as ``json.loads`` does, and check all that its kind says.
+    """Read an answer as ``json.loads`` does, and check it against its kind.
 
-    Of a key that stands twice the first counts; a lone surrogate becomes U+FFFD; an integer may be
-    written as 3.0. Dates and times come back as text, times in UTC.
+    A lone surrogate becomes U+FFFD; an integer may be written as 3.0. Dates and times are returned
+    as text, times in UTC.
 
     Raises:
-        ValueError: If the answer is not what it should be; the message is the reason.
+        ValueError: If the answer is invalid; the message is the reason.
     """
     try:
         answer: dict[str, Any] = _check(_load(text), kind)
@@ -70,7 +71,7 @@ def read_answer(text: str, kind: Kind) -> dict[str, Any]:
 
 def _load(text: str) -> Any:
     try:
-        return DECODER.decode(without_lone_surrogates(text))
+        return json.loads(without_lone_surrogates(text))
     except json.JSONDecodeError as error:
         problem = f"{error.msg} at character {error.pos:,}"
     except ValueError:
@@ -78,18 +79,8 @@ def _load(text: str) -> Any:
     raise ValueError(f"not JSON: {problem}")
 
 
-def _first(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        found.update(reversed(pairs))
-    return found
-
-
-DECODER = json.JSONDecoder(object_pairs_hook=_first)
-
-
 def _check(value: Any, kind: Kind) -> Any:
-    """Give a value as the column holds it."""
+    """Return a value as the column holds it."""
     if value is None and kind.nullable:
         return None
     if kind.values is not None:
@@ -166,7 +157,7 @@ def _number(value: Any, kind: Kind) -> float:
 
 def _json(value: Any, kind: Kind) -> str | None:
     try:
-        return None if value is None else compact(value)
+        return None if value is None else dumps(value)
     except ValueError:
         raise AnswerError("holds NaN or a number beyond 64 bits") from None
 

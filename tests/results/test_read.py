@@ -114,6 +114,7 @@ def test_files_of_another_kind_are_refused(
         bf.read_results(path)
     assert str(caught.value) == f"{path}, line {line:,}: {problem}"
     assert (caught.value.path, caught.value.line) == (path, line)
+    assert caught.value.hint == problem.rpartition("; ")[2]
     with pytest.raises(Foreign, match=f"^{re.escape(problem)}$"):
         read(path.read_bytes())
 

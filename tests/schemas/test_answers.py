@@ -49,11 +49,6 @@ def is_finite(value: Any) -> bool:
     return not isinstance(value, (list, dict)) or all(map(is_finite, children))
 
 
-def first_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object of which a key that stands twice has its first value."""
-    return dict(reversed(pairs))
-
-
 def cell(value: Any, node: Node, root: Node, top: bool = False) -> Any:
     """Give what a column holds for a value, straight from the words of the schema."""
     if "$ref" in node:
@@ -144,7 +139,7 @@ SIMPLE = {"string": string, "integer": integer, "number": number, "boolean": boo
 def expected(text: str, schema: Node) -> dict[str, Any] | None:
     """Give the cells of a row by the oracle, None when the answer is not valid."""
     try:
-        return cells(json.loads(text, object_pairs_hook=first_wins), schema, schema, top=True)
+        return cells(json.loads(text), schema, schema, top=True)
     except (WrongError, ValueError):
         return None
 
@@ -484,10 +479,10 @@ class TestTexts:
         cells = ["\ufffd", "😀", r"\ud83d", "\ufffd\ufffd", "\ufffdA", "\0"]
         assert [row["x"] for row in rows] == cells
 
-    def test_the_first_of_two_keys_counts(self) -> None:
-        """A key that stands twice has its first value, at any depth."""
+    def test_the_last_of_two_keys_counts(self) -> None:
+        """A key that stands twice has its last value, at any depth, as in the standard library."""
         schema = an_object(x=an_object(y={"type": "integer"}))
-        texts = ['{"x": {"y": 1, "y": "2"}, "x": 5}', '{"x": {"y": 1.0, "y": "2"}, "x": 5}']
+        texts = ['{"x": 5, "x": {"y": "2", "y": 1}}', '{"x": 5, "x": {"y": "2", "y": 1.0}}']
         assert read(schema, texts) == ([{"x": {"y": 1}}] * 2, [None] * 2)
 
     def test_numbers(self) -> None:

@@ -347,7 +347,7 @@ class TestRefused:
 
 
 ROOT = (
-    "json_schema: the root is not an object, which strict mode wants it to be; "
+    "json_schema: the root is not an object, as strict mode requires; "
     "make it a property of an object"
 )
 
