@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-__all__ = ["NAMED", "bar_html", "card_html", "counted", "size_text", "some_of"]
+__all__ = ["NAMED", "bar_html", "brief", "card_html", "counted", "size_text", "some_of"]
 
 
 NAMED = 3
@@ -89,6 +89,18 @@ def some_of(items: Sequence[object], total: int | None = None, *, between: str =
     more = (len(items) if total is None else total) - NAMED
     shown = [str(item) for item in items[:NAMED]]
     return between.join([*shown, *([f"… and {more:,} more"] if more > 0 else [])])
+
+
+def brief(value: object) -> str:
+    """Format a number or other short value, and name the type of any other, such as a table.
+
+    Example:
+        >>> brief(5), brief([5])
+        ('5', 'a list')
+    """
+    kind = type(value).__name__
+    is_short = value is None or isinstance(value, (bool, int, float, str, bytes))
+    return repr(value) if is_short else f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 def counted(count: int, one: str, many: str | None = None) -> str:

@@ -242,7 +242,9 @@ def test_08_a_missing_prompt_is_never_sent(tmp_path: Path, missing: Any) -> None
     with pytest.raises(bf.RequestError, match=f"^{re.escape(message)}$"):
         batch_of(reviews).save_to_file(path, progress=False)
     assert not path.exists()
-    with pytest.warns(UserWarning, match="^skipped 1 row without a prompt: row 1$"):
+    with pytest.warns(
+        UserWarning, match=r"^skipped 1 row without a prompt: row 1 \(custom_id 'b'\)$"
+    ):
         batch_of(reviews, na="skip").save_to_file(path, progress=False)
     assert [line["custom_id"] for line in asked(path)] == ["a"]
     output = write(tmp_path / "output.jsonl", answered("a"))

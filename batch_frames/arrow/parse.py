@@ -41,13 +41,17 @@ def to_ids(array: pa.Array) -> pa.Array:
     if isinstance(kind, JsonText):
         return _json_ids(array.storage)
     if pa.types.is_floating(kind) and (index := first(array.is_valid())) is not None:
-        raise CellError(index, f"is the float {array[index].as_py()!r}; {_ID_ADVICE}")
+        value = array[index].as_py()
+        advice = _WHOLE_ADVICE if float(value).is_integer() else _ID_ADVICE
+        raise CellError(index, f"is the float {value!r}; {advice}")
     if pa.types.is_boolean(kind) or is_nested(kind):
         raise ColumnError(f"holds {kind} values", hint=_ID_ADVICE)
     return to_text(array)
 
 
-_ID_ADVICE = "an id must be text or a whole number"
+_ID_ADVICE = "an id must be text, a whole number, a date, a decimal or a UUID"
+
+_WHOLE_ADVICE = 'make them whole numbers, in pandas with .astype("Int64")'
 
 
 def read_type(array: pa.Array, kind: str) -> pa.Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,8 @@ class ArrowSource:
         self._frame = frame
         self._id_column, self._columns = id_column, columns
         self._reader = reader if self.once else reader.close()
-        find_columns(reader.schema.names, [id_column, *columns])
+        self.names = reader.schema.names
+        find_columns(self.names, [id_column, *columns])
 
     def rows(self) -> int | None:
         """Count the rows where that needs no reading, else None."""
@@ -121,6 +123,9 @@ def find_columns(have: Sequence[str], need: Iterable[str], where: str = "the fra
 
 
 def _hint(name: str, have: Sequence[str]) -> str:
+    base = re.split("[!:]", name)[0]
+    if base != name and base in have:
+        return f"fmt knows no formats such as {name.removeprefix(base)!r}; format a column first"
     if "{" in name:
         return "a text with columns in it is fmt('… {column} …')"
     if '"' in name or ":" in name:
@@ -190,6 +195,7 @@ class FileSource:
 
     once = False
     kind: str
+    names: Sequence[str]
 
     def __init__(
         self, paths: Paths, endings: Sequence[str], id_column: str | None, columns: Sequence[str]

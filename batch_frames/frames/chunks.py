@@ -77,11 +77,18 @@ class Chunk:
         self, index: int, problem: str, column: str | None = None, *, hint: str | None = None
     ) -> RequestError:
         """Make the error that names the row, its column and its ``custom_id``."""
+        return RequestError(
+            f"{self.place(index)}: {problem}",
+            row=self.position.row(index),
+            column=column,
+            custom_id=self._custom_id(index),
+            hint=hint,
+        )
+
+    def place(self, index: int) -> str:
+        """Name a row with its ``custom_id``, as in ``row 1,042 (custom_id 'a17')``."""
         custom_id = self._custom_id(index)
-        known = f" (custom_id {custom_id!r})" if custom_id else ""
-        message = f"{self.position.place(index)}{known}: {problem}"
-        row = self.position.row(index)
-        return RequestError(message, row=row, column=column, custom_id=custom_id, hint=hint)
+        return self.position.place(index) + f" (custom_id {custom_id!r})" * bool(custom_id)
 
     @contextmanager
     def locate(self, column: str | None = None) -> Iterator[None]:
@@ -120,6 +127,11 @@ class Source(Protocol):
 
     paths: Sequence[Path]
     """The files that are read."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of all columns."""
+        ...
 
     def rows(self) -> int | None:
         """Count the rows where that needs no reading, else None."""

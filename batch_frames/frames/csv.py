@@ -159,6 +159,8 @@ def _header(path: Path, start: bytes, needed: list[str]) -> tuple[str, list[str]
     text = start.decode("utf-16" if start[:2] in UTF16 else "utf-8-sig", "replace")
     headers = {mark: _first_record(text, mark) for mark in ",;\t|"}
     fits = [mark for mark, names in headers.items() if set(needed) <= set(names)]
+    if not fits and (call := _conversion(path, start)):
+        raise BatchFramesError(f"'{path}' is not a CSV file; make it one with {call}")
     best = fits[0] if fits else max(headers, key=lambda mark: len(headers[mark]))
     if not headers[best] or any("\0" in name for name in headers[best]):
         problem = "its first line is not a list of columns"
@@ -168,6 +170,17 @@ def _header(path: Path, start: bytes, needed: list[str]) -> tuple[str, list[str]
         problem = f"'{path}' has column names that are not UTF-8"
         raise BatchFramesError(problem, hint="save it as UTF-8")
     return best, headers[best]
+
+
+def _conversion(path: Path, start: bytes) -> str | None:
+    """Return the call of pandas that makes CSV of JSON or Excel, None for other files."""
+    if start.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        read = f"read_excel('{path}', dtype=str)"
+    elif (mark := start.lstrip()[:1]) in (b"{", b"["):
+        read = f"read_json('{path}', {'lines=True, ' * (mark == b'{')}dtype=False)"
+    else:
+        return None
+    return f"pandas.{read}.to_csv('{path.with_suffix('.csv')}', index=False)"
 
 
 def _first_record(text: str, separator: str) -> list[str]:
@@ -299,6 +312,7 @@ class CsvSource(FileSource):
     def __init__(self, paths: Paths, id_column: str | None, columns: Sequence[str]) -> None:
         super().__init__(paths, [".csv", ".tsv", ".csv.gz", ".tsv.gz"], id_column, columns)
         self._files = {path: CsvFile(path, self._needed) for path in self.paths}
+        self.names = next(iter(self._files.values())).header
 
     def rows(self) -> None:
         """Return None, as the rows cannot be counted without reading them."""

@@ -118,7 +118,7 @@ class PandasSource:
     def __init__(self, frame: pd.DataFrame, id_column: str | None, columns: Sequence[str]) -> None:
         # A copy that shares all data, until someone changes the frame.
         frame = frame.copy(deep=False)
-        names = [str(name) for name in frame.columns]
+        self.names = names = [str(name) for name in frame.columns]
         self._id_name = id_column or str(frame.index.name or "index")
         from_index = id_column is None or (id_column not in names and id_column == frame.index.name)
         if from_index and isinstance(frame.index, pd.MultiIndex):

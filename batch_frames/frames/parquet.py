@@ -38,6 +38,7 @@ class ParquetSource(FileSource):
             except pa.ArrowInvalid as error:
                 raise BatchFramesError(f"'{path}' is not a Parquet file: {error}") from None
             find_columns(names, self._needed, f"'{path}'")
+            self.names = names
             self._rows += rows
 
     def rows(self) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from batch_frames.display import brief
 from batch_frames.errors import TemplateError
 from batch_frames.requests.columns import Col, Fmt
 from batch_frames.requests.template import Template
@@ -169,7 +170,7 @@ def build_template(
     given = {n: part for n, part in parts.items() if part is not None and n not in defaults}
     for name in TEXTS:
         if not isinstance(given.get(name, ""), (str, Col, Fmt)):
-            raise TemplateError(f"{name} must be text, not {given[name]!r}")
+            raise _not_text(name, given[name], key)
     for name in given:
         if name not in places:
             raise _no_place(name, endpoint)
@@ -179,6 +180,12 @@ def build_template(
     filled = build(**{name: given.get(name) for name in places})
     filled = {name: value for name, value in filled.items() if value is not None}
     return Template(endpoint, {**filled, **body}, key)
+
+
+def _not_text(name: str, value: Any, key: str | None) -> TemplateError:
+    is_list = name == "prompt_column" and isinstance(value, list) and key
+    hint = f"pass it as body={{{key!r}: …}}" if is_list else None
+    return TemplateError(f"{name} must be text, not {brief(value)}", hint=hint)
 
 
 def _no_place(name: str, endpoint: str) -> TemplateError:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Never
 
+from batch_frames.display import brief
 from batch_frames.errors import TemplateError
 from batch_frames.files import Paths
 from batch_frames.frames import CsvSource, ParquetSource, Source, open_frame
@@ -197,17 +199,28 @@ def table_requests(
     if na not in ("raise", "skip"):
         raise TemplateError(f"na must be 'raise' or 'skip', not {na!r}")
     if id_column is not None and not isinstance(id_column, str):
-        raise TemplateError(f"id_column must be the name of a column, not {id_column!r}")
+        raise TemplateError(f"id_column must be the name of a column, not {brief(id_column)}")
     for name in options.keys() - Options.__annotations__.keys():
         raise TypeError(f"there is no option {name!r}; {_advice(name)}")
     prompt = Col(prompt_column, "text") if isinstance(prompt_column, str) else prompt_column
     template = build_template(**options, prompt_column=prompt)
-    requests = TableRequests(read(table, id_column, template.columns), template, na)
+    source = read(table, id_column, template.columns)
+    _check_braces(options.get("system_prompt"), source.names)
     model = (options.get("body") or {}).get("model", options.get("model", MODEL))
     if model is MODEL and find_body(options.get("endpoint", CHAT))[1]:
         message = f"model is left at its default, {MODEL!r}, which OpenAI has retired"
         warn(message, hint="pass model=")
-    return requests
+    return TableRequests(source, template, na)
+
+
+def _check_braces(system_prompt: Any, names: Sequence[str]) -> None:
+    """Refuse a column in braces that would be sent as it is: ``system_prompt`` is plain text."""
+    if isinstance(system_prompt, str):
+        for name in re.findall(r"(?<!\{)\{([^{}]+)\}(?!\})", system_prompt):
+            if name in names:
+                problem = f"system_prompt is plain text, and '{{{name}}}' in it names a column"
+                hint = f"pass fmt(…) for its value, or fmt with '{{{{{name}}}}}' for the braces"
+                raise TemplateError(problem, hint=hint)
 
 
 def _advice(name: str) -> str:

@@ -175,7 +175,7 @@ def _dropped(chunk: Chunk, kept: Chunk) -> list[str]:
     if kept.position.kept is None:
         return []
     gone = np.setdiff1d(np.arange(len(chunk)), kept.position.kept)
-    return [chunk.position.place(int(index)) for index in gone[:NAMED]]
+    return [chunk.place(int(index)) for index in gone[:NAMED]]
 
 
 def _ids(chunk: Chunk) -> pa.Array:

@@ -10,7 +10,8 @@ import pytest
 from batch_frames.arrow.parse import read_type, to_ids
 from tests.support.json_text import MIXED, json_text, problem, refusal, write
 
-ADVICE = "an id must be text or a whole number"
+ADVICE = "an id must be text, a whole number, a date, a decimal or a UUID"
+WHOLE = 'make them whole numbers, in pandas with .astype("Int64")'
 
 
 class TestToIds:
@@ -42,7 +43,7 @@ class TestToIds:
         """A float is refused though it be whole, for the id was perhaps another before."""
         array = pa.array(np.array([0, 3], kind.to_pandas_dtype()))
         array = pa.array(array.to_pylist(), kind, mask=np.array([True, False]))
-        assert problem(to_ids, array) == (1, f"is the float 3.0; {ADVICE}")
+        assert problem(to_ids, array) == (1, f"is the float 3.0; {WHOLE}")
 
     @pytest.mark.parametrize(
         "kind", [pa.bool_(), pa.list_(pa.string()), pa.struct([("a", pa.int8())])], ids=str

@@ -144,7 +144,8 @@ def test_rows_without_a_prompt_are_skipped_aloud() -> None:
     Path("reviews.csv").write_text("id,review\na,\nb,x\nc,\n", encoding="utf-8")
     done = run(*WRITE, *COLUMN, "--na", "skip")
     assert done.code == 0
-    assert done.err == "Warning: skipped 2 rows without a prompt: row 0, row 2\n"
+    places = "row 0 (custom_id 'a'), row 2 (custom_id 'c')"
+    assert done.err == f"Warning: skipped 2 rows without a prompt: {places}\n"
     assert bf.read_requests("out.jsonl")["custom_id"].tolist() == ["b"]
 
 

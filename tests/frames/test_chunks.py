@@ -113,7 +113,7 @@ def test_rows_are_counted_on_over_skipped_ones() -> None:
     assert str(error) == (
         "row 19,042 (custom_id 'r19042'): column 'x' is inf, which JSON cannot hold"
     )
-    skipped = "skipped 18 rows without a prompt: row 100, row 1,100, row 2,100, … and 15 more"
-    with warns(skipped):
+    places = [f"row {row:,} (custom_id 'r{row}')" for row in (100, 1_100, 2_100)]
+    with warns(f"skipped 18 rows without a prompt: {', '.join(places)}, … and 15 more"):
         ids = ids_written(table, na="skip")
     assert ids == [f"r{row}" for row, text in enumerate(texts) if text]

@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -193,7 +194,7 @@ def test_a_csv_row_that_cannot_become_a_request_is_named(path: Path, name: str) 
 def test_rows_without_a_prompt_can_be_skipped(path: Path) -> None:
     """With na="skip" an empty field drops its row, and a quoted empty one does not."""
     save(path, 'id,text\n1,\n2,""\n3,x\n4,\n')
-    with warns("skipped 2 rows without a prompt: row 0, row 3"):
+    with warns("skipped 2 rows without a prompt: row 0 (custom_id '1'), row 3 (custom_id '4')"):
         assert rows_of(path, na="skip") == [("2", ""), ("3", "x")]
 
 
@@ -458,6 +459,35 @@ def test_a_missing_column_of_a_csv_file_is_named_at_once(
     with pytest.raises(bf.ColumnError) as caught:
         batch_of(path, prompt_column=name)
     assert str(caught.value) == f"'{path}' has no column {name!r}; {hint}"
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("a.jsonl", "read_json('{path}', lines=True, dtype=False)"),
+        ("a.json", "read_json('{path}', dtype=False)"),
+        ("a.xlsx", "read_excel('{path}', dtype=str)"),
+    ],
+)
+def test_other_tables_are_told_the_way(tmp_path: Path, name: str, call: str) -> None:
+    """JSON and Excel are no CSV; the message has the call of pandas that makes it."""
+    path, target = tmp_path / name, tmp_path / "a.csv"
+    rows = pd.DataFrame({"id": ["007", "8"], "text": ["x", "y"]})
+    if name == "a.xlsx":
+        path.write_bytes(b"PK\x03\x04" + bytes(100))
+    else:
+        rows.to_json(path, orient="records", lines=name == "a.jsonl")
+    made = f"pandas.{call.format(path=path)}.to_csv('{target}', index=False)"
+    assert str(error_of(path)) == f"'{path}' is not a CSV file; make it one with {made}"
+    if name != "a.xlsx":
+        eval(made, {"pandas": pd})
+        assert rows_of(target) == [("007", "x"), ("8", "y")]
+
+
+def test_a_csv_file_may_begin_as_json_does(path: Path) -> None:
+    """A header with braces is a header where it names the columns."""
+    save(path, "{x},id,text\n1,2,y\n")
+    assert rows_of(path) == [("2", "y")]
 
 
 @pytest.mark.parametrize(

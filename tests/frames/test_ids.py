@@ -28,7 +28,8 @@ from tests.support.frames import (
     written,
 )
 
-ADVICE = "an id must be text or a whole number"
+ADVICE = "an id must be text, a whole number, a date, a decimal or a UUID"
+WHOLE = 'make them whole numbers, in pandas with .astype("Int64")'
 
 
 IDS: dict[str, tuple[Any, list[str]]] = {
@@ -110,13 +111,13 @@ BAD_IDS: dict[str, tuple[Any, str]] = {
         "row 1: id is empty; every request needs an id",
     ),
     "mixed empty": (objects("", 5), "row 0: id is empty; every request needs an id"),
-    "floats": ([1.0, 2.0], f"row 0: id is the float 1.0; {ADVICE}"),
-    "integers with a hole": ([None, 2.0], f"row 1: id is the float 2.0; {ADVICE}"),
+    "floats": ([1.0, 2.0], f"row 0: id is the float 1.0; {WHOLE}"),
+    "integers with a hole": ([None, 2.0], f"row 1: id is the float 2.0; {WHOLE}"),
     "nullable floats": (
         pd.array([0.5, None], dtype="Float64"),
         f"row 0: id is the float 0.5; {ADVICE}",
     ),
-    "float categories": (pd.Categorical([1.0, 2.0]), f"row 0: id is the float 1.0; {ADVICE}"),
+    "float categories": (pd.Categorical([1.0, 2.0]), f"row 0: id is the float 1.0; {WHOLE}"),
     "a float among text": (objects("a", 2.5), f"row 1: id is 2.5; {ADVICE}"),
     "a whole float among text": (objects("a", 2.0), f"row 1: id is 2.0; {ADVICE}"),
     "a float among integers": (objects(1, 2.0), f"row 1: id is 2.0; {ADVICE}"),
@@ -153,9 +154,9 @@ def test_boolean_ids_are_refused(values: Any) -> None:
 @pytest.mark.parametrize("kind", ARROW)
 def test_float_ids_are_refused_in_arrow_frames(kind: str) -> None:
     """Floats are no ids in other frames either, not even NaN or whole ones."""
-    for value in (3.0, math.nan):
+    for value, advice in ((3.0, WHOLE), (math.nan, ADVICE)):
         frame = KINDS[kind](pa.table({"id": [None, value], "text": ["x", "y"]}))
-        assert str(error_of(frame)) == f"row 1: id is the float {value}; {ADVICE}"
+        assert str(error_of(frame)) == f"row 1: id is the float {value}; {advice}"
 
 
 @pytest.mark.parametrize("type", [pa.list_(pa.int64()), pa.struct([("a", pa.int64())]), pa.bool_()])

@@ -166,7 +166,7 @@ def test_missing_values_of_pandas_are_null(name: str) -> None:
     assert str(error) == f"row 1 (custom_id 'b'): {NO_PROMPT}"
     assert isinstance(error, bf.RequestError)
     assert (error.row, error.column, error.custom_id) == (1, "text", "b")
-    with warns("skipped 1 row without a prompt: row 1"):
+    with warns("skipped 1 row without a prompt: row 1 (custom_id 'b')"):
         assert ids_written(frame, na="skip") == ["a"]
 
 
@@ -179,7 +179,8 @@ def test_a_prompt_of_several_columns_lacks_what_the_first_of_them_lacks() -> Non
     assert str(error) == (
         "row 1 (custom_id 'b'): column 'note' is null; drop the row or pass na=\"skip\""
     )
-    with warns("skipped 2 rows without a prompt: row 1, row 2"):
+    places = "row 1 (custom_id 'b'), row 2 (custom_id 'c')"
+    with warns(f"skipped 2 rows without a prompt: {places}"):
         assert ids_written(frame, prompt_column=bf.fmt("{text}: {note}"), na="skip") == ["a"]
 
 

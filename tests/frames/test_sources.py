@@ -58,7 +58,7 @@ def test_errors_among_several_csv_files_name_the_file(tmp_path: Path) -> None:
     assert str(error) == f"row 1 of '{second}' (custom_id 'd'): {NO_PROMPT}"
     assert isinstance(error, bf.RequestError)
     assert error.row == 1
-    with warns(f"skipped 1 row without a prompt: row 1 of '{second}'"):
+    with warns(f"skipped 1 row without a prompt: row 1 of '{second}' (custom_id 'd')"):
         assert rows_of([first, second], na="skip") == [("a", "x"), ("b", "y"), ("c", "x")]
     save(second, "id,text\nc,x\nb,y\n")
     assert str(error_of([first, second])) == (
@@ -82,7 +82,7 @@ def test_errors_among_several_parquet_files_name_the_file(tmp_path: Path) -> Non
     read = bf.from_parquet
     error = error_of([first, second], read)
     assert str(error) == f"row 1 of '{second}' (custom_id 'd'): {NO_PROMPT}"
-    with warns(f"skipped 1 row without a prompt: row 1 of '{second}'"):
+    with warns(f"skipped 1 row without a prompt: row 1 of '{second}' (custom_id 'd')"):
         assert rows_of(tmp_path, read, na="skip") == [("a", "x"), ("b", "y"), ("c", "x")]
     save_parquet(second, {"id": ["b"], "text": ["x"]})
     assert str(error_of(tmp_path, read)) == (
@@ -115,7 +115,7 @@ def sample(read: Read, source: Any, **types: str) -> bytes:
     """Write the sample's requests with values of every type in them."""
     body: dict[str, Any] = {name: bf.col(name, type=types.get(name)) for name in TYPES}
     body["metadata"] = {"date": bf.col("date"), "product": bf.col("product")}
-    with warns("skipped 1 row without a prompt: row 41"):
+    with warns("skipped 1 row without a prompt: row 41 (custom_id '0042')"):
         return written(source, read, prompt_column=FACTS, na="skip", body=body)
 
 

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import math
+import re
 import uuid
 from decimal import Decimal
 from typing import Any
@@ -218,8 +219,8 @@ class TestMissing:
     @pytest.mark.parametrize("options", PROMPTS)
     def test_rows_without_prompt_skipped(self, options: dict[str, Any]) -> None:
         """With ``na="skip"`` they are dropped, and their number is said."""
-        said = "skipped 2 rows without a prompt: row 0, row 2"
-        with pytest.warns(UserWarning, match=f"^{said}$"):
+        said = "skipped 2 rows without a prompt: row 0 (custom_id 'a'), row 2 (custom_id 'c')"
+        with pytest.warns(UserWarning, match=f"^{re.escape(said)}$"):
             written = lines(table(p=[None, "x", None, "y"]), na="skip", **options)
         assert [json.loads(line)["custom_id"] for line in written] == ["b", "d"]
 
@@ -243,7 +244,9 @@ class TestMissing:
         column = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0]), pa.array(["x", None]))
         frame = table(p=column)
         if na == "skip":
-            with pytest.warns(UserWarning, match="^skipped 1 row without a prompt: row 1$"):
+            with pytest.warns(
+                UserWarning, match=r"^skipped 1 row without a prompt: row 1 \(custom_id 'b'\)$"
+            ):
                 assert len(lines(frame, prompt_column="p", na=na)) == 2
         else:
             with pytest.raises(RequestError) as caught:
@@ -265,7 +268,9 @@ class TestMissing:
     def test_any_column_survives_skipped_rows(self, column: pa.Array) -> None:
         """Columns of every kind are filtered along, as polars hands them over too."""
         frame = table(p=["x", None, "z"], v=column)
-        with pytest.warns(UserWarning, match="^skipped 1 row without a prompt: row 1$"):
+        with pytest.warns(
+            UserWarning, match=r"^skipped 1 row without a prompt: row 1 \(custom_id 'b'\)$"
+        ):
             written = lines(frame, prompt_column="p", na="skip", body={"v": col("v")})
         found = [json.loads(line)["body"].get("v") for line in written]
         assert found == [column[0].as_py(), column[2].as_py()]
@@ -316,7 +321,8 @@ class TestBadRows:
             (pa.array(["a", ""]), "row 1: id is empty; every request needs an id", ""),
             (
                 pa.array([None, 2.0]),
-                "row 1: id is the float 2.0; an id must be text or a whole number",
+                "row 1: id is the float 2.0; "
+                'make them whole numbers, in pandas with .astype("Int64")',
                 None,
             ),
             (
@@ -350,4 +356,5 @@ class TestBadRows:
         """So is an id column of a type that names nothing."""
         with pytest.raises(ColumnError) as caught:
             lines(pa.table({"id": [True], "p": ["x"]}), prompt_column="p")
-        assert str(caught.value) == "id holds bool values; an id must be text or a whole number"
+        advice = "an id must be text, a whole number, a date, a decimal or a UUID"
+        assert str(caught.value) == f"id holds bool values; {advice}"

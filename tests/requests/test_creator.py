@@ -416,21 +416,23 @@ def table_without_model(
 
 @KINDS
 @pytest.mark.parametrize(
-    ("missing", "message"),
+    ("missing", "rows", "more"),
     [
-        (1, "skipped 1 row without a prompt: row 0"),
-        (3, "skipped 3 rows without a prompt: row 0, row 1, row 2"),
-        (4, "skipped 4 rows without a prompt: row 0, row 1, row 2, … and 1 more"),
-        (1_200, "skipped 1,200 rows without a prompt: row 0, row 1, row 2, … and 1,197 more"),
+        (1, "1 row", ""),
+        (3, "3 rows", ""),
+        (4, "4 rows", ", … and 1 more"),
+        (1_200, "1,200 rows", ", … and 1,197 more"),
     ],
 )
 def test_skipped_rows_are_counted_in_a_warning(
-    tmp_path: Path, kind: str, missing: int, message: str
+    tmp_path: Path, kind: str, missing: int, rows: str, more: str
 ) -> None:
     """Saving with na="skip" says how many rows were dropped and names three."""
     prompts = [None] * missing + ["x"] * 1_500
     frame = pd.DataFrame({"id": [f"r{n}" for n in range(len(prompts))], "p": prompts})
     batch = table_batch(frame, kind, tmp_path, na="skip")
+    named = ", ".join(f"row {row} (custom_id 'r{row}')" for row in range(min(missing, 3)))
+    message = f"skipped {rows} without a prompt: {named}{more}"
     with pytest.warns(UserWarning, match=f"^{re.escape(message)}$") as caught:
         shards = batch.save_to_file(tmp_path / "x.jsonl")
     assert [w.filename for w in caught] == [__file__]
@@ -447,7 +449,11 @@ def test_skipped_rows_are_named_across_chunks_and_files(tmp_path: Path) -> None:
         rows = [f"{name}{n},{'' if n in skipped else 'x'}" for n in range(3_000)]
         (tmp_path / f"{name}.csv").write_text("\n".join(["id,p", *rows]))
     one, two = tmp_path / "a.csv", tmp_path / "b.csv"
-    places = [f"row 3 of '{one}'", f"row 2,900 of '{one}'", f"row 3 of '{two}'"]
+    places = [
+        f"row 3 of '{one}' (custom_id 'a3')",
+        f"row 2,900 of '{one}' (custom_id 'a2900')",
+        f"row 3 of '{two}' (custom_id 'b3')",
+    ]
     batch = bf.from_csv([one, two], model="m", na="skip", **COLUMNS)
     message = f"skipped 5 rows without a prompt: {', '.join(places)}, … and 2 more"
     with pytest.warns(UserWarning, match=f"^{re.escape(message)}$"):
@@ -463,7 +469,7 @@ def test_when_every_row_is_skipped_both_warnings_come(tmp_path: Path, kind: str)
         warnings.simplefilter("always")
         shards = batch.save_to_file(tmp_path / "x.jsonl")
     assert sorted(str(w.message) for w in caught) == [
-        "skipped 2 rows without a prompt: row 0, row 1",
+        "skipped 2 rows without a prompt: row 0 (custom_id 'a'), row 1 (custom_id 'b')",
         "there are no requests: the file is empty",
     ]
     assert shards == [bf.Shard(tmp_path / "x.jsonl", 0, 0)]

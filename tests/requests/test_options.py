@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import re
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
 import batch_frames as bf
+from tests.support.creators import table_batch
 
 MAKERS = (bf.from_dataframe, bf.from_csv, bf.from_parquet)
 OPTIONS: dict[str, Any] = {"id_column": "id", "prompt_column": "p"}
@@ -24,7 +27,9 @@ OTHERS = ("o4-mini", "gpt-5.6-luna", "gpt-4.2", "gpt-41", "gpt-4omni", "my-gpt-4
 
 def body(**options: Any) -> dict[str, Any]:
     """Make the body of one request."""
-    made: dict[str, Any] = bf.from_dataframe(FRAME, **OPTIONS, **options).preview_entry()["body"]
+    made: dict[str, Any] = bf.from_dataframe(FRAME, **{**OPTIONS, **options}).preview_entry()[
+        "body"
+    ]
     return made
 
 
@@ -60,3 +65,46 @@ def test_the_default_effort_is_sent_to_all_other_models(model: str) -> None:
     """Any other model gets the effort by default, whatever it is called."""
     assert body(model=model)["reasoning_effort"] == "medium"
     assert body(model=model, endpoint="/v1/responses")["reasoning"] == {"effort": "medium"}
+
+
+@pytest.mark.parametrize("kind", ["pandas", "pyarrow", "csv", "parquet"])
+def test_columns_in_a_plain_system_prompt_are_refused(tmp_path: Path, kind: str) -> None:
+    """Braces around a column's name were meant to be filled in; all others are text."""
+    message = (
+        "system_prompt is plain text, and '{p}' in it names a column; "
+        "pass fmt(…) for its value, or fmt with '{{p}}' for the braces"
+    )
+    with pytest.raises(bf.TemplateError, match=f"^{re.escape(message)}$"):
+        table_batch(FRAME, kind, tmp_path, system_prompt="Say {p}")
+    for prompt, sent in (
+        (bf.fmt("Say {p}"), "Say x"),
+        (bf.fmt("Say {{p}}"), "Say {p}"),
+        ("Say {other}, {{p}}, { p }", "Say {other}, {{p}}, { p }"),
+    ):
+        request = table_batch(FRAME, kind, tmp_path, system_prompt=prompt).preview_entry()
+        assert request["body"]["messages"][0]["content"] == sent
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prompt_column": FRAME["p"]}, "prompt_column must be text, not a Series"),
+        ({"id_column": FRAME["id"]}, "id_column must be the name of a column, not a Series"),
+        ({"system_prompt": FRAME}, "system_prompt must be text, not a DataFrame"),
+        (
+            {"prompt_column": [{"type": "text"}]},
+            "prompt_column must be text, not a list; pass it as body={'messages': …}",
+        ),
+        (
+            {"prompt_column": ["x"], "endpoint": "/v1/responses"},
+            "prompt_column must be text, not a list; pass it as body={'input': …}",
+        ),
+    ],
+    ids=["prompts", "ids", "a frame", "parts", "inputs"],
+)
+def test_values_in_place_of_names_are_not_shown_whole(
+    options: dict[str, Any], message: str
+) -> None:
+    """A whole column in place of its name is called by its type."""
+    with pytest.raises(bf.TemplateError, match=f"^{re.escape(message)}$"):
+        body(**{"model": "m", **options})

@@ -193,13 +193,17 @@ def test_a_stream_with_skipped_rows_is_counted_without_them(tmp_path: Path) -> N
     expected = line_of("a", "x", model="m") + line_of("c", "z", model="m")
     options: dict[str, Any] = {"model": "m", "system_prompt": "Rate it.", "na": "skip", **COLUMNS}
     batch = bf.from_dataframe(frame.to_reader(), **options)
-    with pytest.warns(UserWarning, match="^skipped 1 row without a prompt: row 1$"):
+    with pytest.warns(
+        UserWarning, match=r"^skipped 1 row without a prompt: row 1 \(custom_id 'b'\)$"
+    ):
         batch.save_to_file(tmp_path / "x.jsonl")
     assert (tmp_path / "x.jsonl").read_bytes() == expected
     assert len(batch) == 2
     counted = bf.from_dataframe(frame.to_reader(), **options)
     assert len(counted) == 2
-    with pytest.warns(UserWarning, match="^skipped 1 row without a prompt: row 1$"):
+    with pytest.warns(
+        UserWarning, match=r"^skipped 1 row without a prompt: row 1 \(custom_id 'b'\)$"
+    ):
         assert saved(counted) == expected
 
 

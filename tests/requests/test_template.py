@@ -359,7 +359,9 @@ class TestTemplateErrors:
     def test_parts_that_are_no_text(self, name: str, value: Any) -> None:
         """These parts are text, or columns."""
         parts = {"prompt_column": "p", name: value}
-        wrong(f"{name} must be text, not {value!r}", **parts)
+        shown = "a list" if isinstance(value, list) else repr(value)
+        hint = "; pass it as body={'messages': …}" * ((name, shown) == ("prompt_column", "a list"))
+        wrong(f"{name} must be text, not {shown}{hint}", **parts)
 
     @pytest.mark.parametrize(
         ("endpoint", "part", "value"),

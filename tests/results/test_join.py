@@ -327,7 +327,9 @@ def test_rows_without_a_request_are_skipped(tmp_path: Path) -> None:
     frame = pd.DataFrame({"id": ["a", "b", "c"], "review": ["good", None, "bad"]})
     path = tmp_path / "requests.jsonl"
     batch = bf.from_dataframe(frame, id_column="id", prompt_column="review", model="m", na="skip")
-    with pytest.warns(UserWarning, match="^skipped 1 row without a prompt: row 1$"):
+    with pytest.warns(
+        UserWarning, match=r"^skipped 1 row without a prompt: row 1 \(custom_id 'b'\)$"
+    ):
         batch.save_to_file(path, progress=False)
     output = tmp_path / "output.jsonl"
     output.write_text(line_of("a", "ok", "yes"))
@@ -510,13 +512,14 @@ INDEX = pd.MultiIndex.from_tuples([("a", 1), ("a", 2)])
             pd.DataFrame({"key": [1.0, 2.5]}),
             "key",
             bf.RequestError,
-            "row 0: key is the float 1.0; an id must be text or a whole number",
+            'row 0: key is the float 1.0; make them whole numbers, in pandas with .astype("Int64")',
         ),
         (
             pd.DataFrame({"key": [True]}),
             "key",
             bf.ColumnError,
-            "key holds bool values; an id must be text or a whole number",
+            "key holds bool values; "
+            "an id must be text, a whole number, a date, a decimal or a UUID",
         ),
         (
             pl.DataFrame({"key": ["a"]}),
