@@ -6,6 +6,7 @@ import filecmp
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,14 +28,14 @@ from batch_frames.files import (
     Records,
     Shard,
     ShardWriter,
-    line_hashes,
+    are_among,
     open_store,
     pending_lines,
     refuse_in_flight,
     result_files,
 )
 from batch_frames.progress import warn
-from batch_frames.requests import Asked, lines_with_ids, read_asked
+from batch_frames.requests import Asked, read_asked
 from batch_frames.results import (
     NOWHERE,
     RANKS,
@@ -54,7 +55,7 @@ __all__ = ["retry_requests"]
 
 LIMITS = Limits()
 
-COLUMNS = ["custom_id", "status", "status_code"]
+COLUMNS = ["custom_id", "status", "status_code", "file", "line"]
 
 PASSING = (408, 409, 425, 429)
 """HTTP statuses from 400 to 499 after which the same request may succeed."""
@@ -110,11 +111,12 @@ def retry_requests(
     is_lasting = statuses is None and not permanent
     outcomes, sources = _outcomes(asked, results, wanted)
     pending = _pending(files)
-    lines = _unanswered(files, _best(outcomes, is_lasting), wanted, pending)
+    lines = _unanswered(asked, _best(outcomes, is_lasting), wanted, pending)
     target = files[0].with_name(f"{stem}.retry-{last + 1}.jsonl") if path is None else Path(path)
     shards = _save(lines, target, [*files, *map(Path, sources)], limits)
     before = rounds.get(last, []) if path is None else []
-    again = [a.job.shard for a in pending if a.job.path in before]
+    earlier = set(before)
+    again = [one.job.shard for one in pending if one.job.path in earlier]
     if again and not shards:
         return again
     if left_out := [f"'{one.job.path}'" for one in pending if one.counts]:
@@ -161,8 +163,9 @@ def _outcomes(
     known = KnownResults(asked, given)
     files = list({path.resolve(): path for path in [*given, *known.files()]}.values())
     answers = _answers(asked, wanted)
-    pieces = (_own(piece, known) for piece in read_pieces(files, answers)) if files else ()
-    table = pa.concat_tables([empty_piece().select(COLUMNS), *pieces])
+    pieces = read_pieces(files, answers) if files else ()
+    table = pa.concat_tables(map(_brief, chain([empty_piece()], pieces)))
+    table = table.filter(pa.array(~known.others(table)))
     codes = np.nan_to_num(table["status_code"].to_numpy().astype(float))
     ids, ranks = table["custom_id"].combine_chunks(), table["status"].to_numpy().astype(np.int8)
     names = list(map(str, files))
@@ -182,8 +185,10 @@ def _answers(asked: Asked, wanted: Sequence[int]) -> Answers | None:
     return Answers(asked.schema) if asked.schema and not judged.isdisjoint(wanted) else None
 
 
-def _own(piece: pa.Table, known: KnownResults) -> pa.Table:
-    return piece.filter(pa.array(~known.others(piece))).select(COLUMNS)
+def _brief(piece: pa.Table) -> pa.Table:
+    """Return the columns that count, with the name of the file once for all its lines."""
+    brief = piece.select(COLUMNS)
+    return brief.set_column(COLUMNS.index("file"), "file", brief["file"].dictionary_encode())
 
 
 def _best(outcomes: Outcomes, is_lasting: bool) -> tuple[pa.Array, npt.NDArray[np.int8]]:
@@ -196,32 +201,26 @@ def _best(outcomes: Outcomes, is_lasting: bool) -> tuple[pa.Array, npt.NDArray[n
 
 
 def _unanswered(
-    files: Sequence[Path],
+    asked: Asked,
     best: tuple[pa.Array, npt.NDArray[np.int8]],
     wanted: Sequence[int],
     pending: Sequence[Pending],
 ) -> Iterator[Lines]:
     """Yield the lines whose best status is a wanted one, each id once, except pending requests."""
     known, ranks = best
-    done: set[str] = set()
-    for lines, ids in lines_with_ids(files):
-        index = pc.index_in(ids, value_set=known, skip_nulls=True)
-        found = pa.array(ranks).take(index).fill_null(RANKS["missing"])
-        lacking = np.isin(np.asarray(found), wanted)
-        if pending:
-            hashes, has_result = line_hashes(lines.text), np.asarray(index.is_valid())
-            for one in pending:
-                lacking &= ~one.holds(hashes, has_result)
-        unanswered = np.flatnonzero(lacking).tolist()
-        rows = [row for row in unanswered if _first_time(done, ids[row].as_py())]
-        if rows:
-            yield Lines(lines.path, lines.text.take(pa.array(rows)), lines.numbers[rows])
-
-
-def _first_time(done: set[str], custom_id: str) -> bool:
-    before = len(done)
-    done.add(custom_id)
-    return len(done) > before
+    index = pc.index_in(asked.ids, value_set=known, skip_nulls=True)
+    found = pa.array(ranks).take(index).fill_null(RANKS["missing"])
+    lacking = np.isin(np.asarray(found), wanted)[asked.places]
+    if pending:
+        has_result = np.asarray(index.is_valid())[asked.places]
+        lacking &= ~_held(pending, asked.hashes, has_result)
+    rows = np.flatnonzero(lacking)
+    lacking[:] = False
+    lacking[rows[np.unique(asked.places[rows], return_index=True)[1]]] = True
+    for lines, part in asked.pieces() if len(rows) else ():
+        own = np.flatnonzero(lacking[part])
+        if len(own):
+            yield Lines(lines.path, lines.text.take(pa.array(own)), lines.numbers[own])
 
 
 def _save(
@@ -284,16 +283,21 @@ class Pending:
     lines: npt.NDArray[np.uint64]
     counts: bool = False
 
-    def holds(
-        self, hashes: npt.NDArray[np.uint64], has_result: npt.NDArray[np.bool_]
-    ) -> npt.NDArray[np.bool_]:
-        """Return which lines are among its own."""
-        own: npt.NDArray[np.bool_] = np.isin(hashes, self.lines)
-        if self.job.has_ended:
-            # Results of an ended batch may have come by other means than `download`.
-            own &= ~has_result
-        self.counts |= bool(own.any())
-        return own
+
+def _held(
+    pending: Sequence[Pending], hashes: npt.NDArray[np.uint64], has_result: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Return which lines are among those of jobs, and note the jobs that count for it."""
+    held = np.zeros(len(hashes), bool)
+    for has_ended in (False, True):
+        # Results of an ended batch may have come by other means than `download`.
+        left = ~(has_result & has_ended)
+        group = [one for one in pending if one.job.has_ended == has_ended]
+        lines = [one.lines for one in group]
+        for number in np.flatnonzero(are_among(lines, hashes[left])):
+            group[number].counts = True
+        held |= left & np.isin(hashes, np.concatenate([hashes[:0], *lines]))
+    return held
 
 
 def _pending(files: Sequence[Path]) -> list[Pending]:

@@ -2,6 +2,7 @@
 
 from batch_frames.files.asked import (
     LIVE_ID,
+    are_among,
     first_asked,
     live_hashes,
     live_lines,
@@ -74,6 +75,7 @@ __all__ = [
     "Settings",
     "Shard",
     "ShardWriter",
+    "are_among",
     "distinct",
     "file_hash",
     "find_files",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from batch_frames.progress import warn
 
 __all__ = [
     "LIVE_ID",
+    "are_among",
     "first_asked",
     "live_hashes",
     "live_lines",
@@ -38,6 +38,9 @@ LIVE_ID = "local-"
 LIVE_LINE = f'{{"id":"{LIVE_ID}'.encode()
 
 DIGITS = 16
+
+
+Hashes = npt.NDArray[np.uint64]
 
 
 def refuse_in_flight(changes: Mapping[Path, Path | None]) -> None:
@@ -76,18 +79,19 @@ def refuse_submitted(changes: Mapping[Path, Path | None]) -> None:
 
 def _lost_jobs(changes: Mapping[Path, Path | None]) -> Iterator[Job]:
     """Yield the jobs whose requests would no longer be in any of the files."""
-    records, hash_of = Records(), cache(file_hash)
+    records = Records()
+    coming: set[str] | None = None
     for path, new in changes.items():
         job = records.of(path).job_of(path)
-        if job is not None:
-            coming = [new] if new else [file for file in changes.values() if file]
-            if job.sha256 not in map(hash_of, coming):
-                yield job
+        if job is None or (new and file_hash(new) == job.sha256):
+            continue
+        if new is None and coming is None:
+            coming = {file_hash(file) for file in changes.values() if file}
+        if new or job.sha256 not in (coming or ()):
+            yield job
 
 
-def pending_lines(
-    record: Record, but: Iterable[str]
-) -> Iterator[tuple[Job, npt.NDArray[np.uint64]]]:
+def pending_lines(record: Record, but: Iterable[str]) -> Iterator[tuple[Job, Hashes]]:
     """Yield the jobs that may still bring answers, each with the hashes of its lines.
 
     This is what decides whether a request has been asked, or may have been asked, and is still
@@ -153,8 +157,15 @@ def _cannot_be_sent(job: Job) -> bool:
     return job.is_unsent and job.tried_at is None and not is_there
 
 
+def are_among(groups: Sequence[Hashes], hashes: Hashes) -> npt.NDArray[np.bool_]:
+    """Return which groups have a hash in common with some others."""
+    owners = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+    found = np.isin(np.concatenate([np.zeros(0, np.uint64), *groups]), hashes)
+    return np.bincount(owners[found], minlength=len(groups)) > 0
+
+
 def first_asked(
-    asked: Iterable[tuple[Job | Path, npt.NDArray[np.uint64]]],
+    asked: Iterable[tuple[Job | Path, Hashes]],
     files: Sequence[RequestFile],
     *,
     among: bool = False,

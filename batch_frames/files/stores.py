@@ -152,7 +152,8 @@ class FolderStore:
         for final in finals:
             if final.exists():
                 self._refuse_foreign(final)
-        removed = [path for path in self._own() if path not in finals]
+        kept = set(finals)
+        removed = [path for path in self._own() if path not in kept]
         renames = {self._temporary(n): final for n, final in enumerate(finals, 1)}
         return finals, self._sets.commit(
             self._path.name, renames, removed, requests, again=self._again

@@ -9,7 +9,7 @@ from batch_frames.requests.from_tables import (
     from_parquet,
     table_requests,
 )
-from batch_frames.requests.read import Asked, lines_with_ids, read_asked, read_requests
+from batch_frames.requests.read import Asked, read_asked, read_requests
 from batch_frames.requests.rendering import LIMITS, TableRequests, save_requests
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
     "from_csv",
     "from_dataframe",
     "from_parquet",
-    "lines_with_ids",
     "read_asked",
     "read_requests",
     "save_requests",

@@ -5,21 +5,31 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_frames.arrow import NULL, TEXT, dumps, extract, in_threads
 from batch_frames.errors import LineError
-from batch_frames.files import ENDINGS, Lines, Paths, find_files, read_lines, request_files
+from batch_frames.files import (
+    ENDINGS,
+    Lines,
+    Paths,
+    find_files,
+    line_hashes,
+    read_lines,
+    request_files,
+)
 from batch_frames.frames import to_dataframe
 from batch_frames.progress import warn
 
-__all__ = ["Asked", "lines_with_ids", "read_asked", "read_requests"]
+__all__ = ["Asked", "read_asked", "read_requests"]
 
 
 SYSTEM_ROLES = ("system", "developer")
@@ -189,21 +199,54 @@ def _replaced(column: pa.Array, texts: Mapping[int, str | None]) -> pa.Array:
     return pc.replace_with_mask(column, pa.array(mask), pa.array(texts.values(), TEXT))
 
 
+Hashes = npt.NDArray[np.uint64]
+
+
 @dataclass(frozen=True)
 class Asked:
     """What request files ask for.
 
     Attributes:
         ids: The ``custom_id``s, each once, in the order of their first lines.
+        places: For each request, in the order of the files, where its id is among these.
         schema: The JSON schema of all answers, or None where requests have none or several.
         files: The request files.
-        count: The number of their requests.
+        stamps: Size and time of change of each file.
     """
 
     ids: pa.Array
+    places: npt.NDArray[np.int64]
     schema: dict[str, Any] | None
     files: list[Path]
-    count: int
+    stamps: list[tuple[int, int]]
+
+    @cached_property
+    def hashes(self) -> Hashes:
+        """The hash of each request's line, in the order of the files, which are read for it."""
+        pieces = (line_hashes(lines.text) for lines, _ in self.pieces())
+        return np.concatenate([np.zeros(0, np.uint64), *pieces])
+
+    @cached_property
+    def lines(self) -> Hashes:
+        """The hash of the first line of each id."""
+        found = np.zeros(len(self.ids), np.uint64)
+        # What is written last stays.
+        found[self.places[::-1]] = self.hashes[::-1]
+        return found
+
+    def pieces(self) -> Iterator[tuple[Lines, slice]]:
+        """Read the lines again, piece by piece, each with its part of all requests.
+
+        Raises:
+            LineError: If a file has changed since.
+        """
+        start = 0
+        for path, stamp in zip(self.files, self.stamps, strict=True):
+            if _stamp(path) != stamp:
+                raise LineError("changed while it was read", path=path, hint="call again")
+            for lines in read_lines(path):
+                yield lines, slice(start, start + len(lines.numbers))
+                start += len(lines.numbers)
 
 
 def read_asked(paths: Paths) -> Asked:
@@ -216,7 +259,8 @@ def read_asked(paths: Paths) -> Asked:
     ids: list[pa.Array] = []
     schemas: set[str | None] = set()
     files = request_files(paths)
-    for _, found in in_threads(_found, _pieces(files)):
+    stamps = [*map(_stamp, files)]
+    for found in in_threads(_found, _pieces(files)):
         ids.append(found[ID])
         of_lines = pc.coalesce(*(found[path] for path in SCHEMAS))
         schemas |= set(of_lines.unique().to_pylist())
@@ -225,21 +269,18 @@ def read_asked(paths: Paths) -> Asked:
         warn(problem, hint="pass json_schema= for typed answers")
     text = schemas.pop() if len(schemas) == 1 else None
     schema = None if text is None else json.loads(text)
-    every = pa.chunked_array(ids, TEXT)
-    return Asked(every.unique(), schema, files, len(every))
+    every = pa.chunked_array([pa.array([], TEXT), *ids]).dictionary_encode().combine_chunks()
+    places = np.asarray(every.indices).astype(np.int64)
+    return Asked(every.dictionary, places, schema, files, stamps)
 
 
-def lines_with_ids(files: Iterable[Path]) -> Iterator[tuple[Lines, pa.Array]]:
-    """Read request lines piece by piece, each piece with the ids of its lines.
-
-    Raises:
-        LineError: If a line is not a request.
-    """
-    return ((lines, found[ID]) for lines, found in in_threads(_found, _pieces(files)))
+def _stamp(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
 
 
-def _found(lines: Lines) -> tuple[Lines, dict[str, pa.Array]]:
+def _found(lines: Lines) -> dict[str, pa.Array]:
     """Extract ids and schemas."""
     found = extract(lines.text, (ID, *SCHEMAS), KINDS)
     ids = {row: _text(lines.request(row)["custom_id"]) for row in _rows_not(_are_requests(found))}
-    return lines, {**found, ID: _replaced(found[ID], ids)}
+    return {**found, ID: _replaced(found[ID], ids)}

@@ -15,12 +15,12 @@ from batch_frames.files import (
     LIVE_ENDINGS,
     Job,
     Records,
+    are_among,
     file_hash,
-    line_hashes,
     live_hashes,
     live_lines,
 )
-from batch_frames.requests import Asked, lines_with_ids
+from batch_frames.requests import Asked
 
 __all__ = ["KnownResults"]
 
@@ -39,20 +39,21 @@ class KnownResults:
     """
 
     def __init__(self, asked: Asked, near: Iterable[Path] = ()) -> None:
-        self._requests, self._ids, self._count = asked.files, asked.ids, asked.count
+        self._asked = asked
         self._jobs: dict[Path, tuple[Job, Hashes]] = {}
         for path, job, lines in _recorded([*asked.files, *near]):
             self._jobs[path] = (job, lines)
-        self._hashes: Hashes | None = None
-        self._marks: dict[Path, dict[int, bytes]] = {}
         self._shards: set[str] | None = None
 
     def files(self) -> list[Path]:
         """List the result files with answers to some of the requests, in order."""
         found = [(path, lines) for path, (_, lines) in self._jobs.items()]
-        for folder in sorted({path.parent for path in (*self._requests, *self._jobs)}):
+        for folder in sorted({path.parent for path in (*self._asked.files, *self._jobs)}):
             found += live_lines(folder, LIVE_ENDINGS)
-        own = [path for path, lines in found if np.isin(self._lines(), lines).any()]
+        if not found:
+            return []
+        wanted = are_among([lines for _, lines in found], self._asked.lines)
+        own = [path for (path, _), is_wanted in zip(found, wanted, strict=True) if is_wanted]
         return list({path.resolve(): path for path in own if path.is_file()}.values())
 
     def others(self, results: pa.Table) -> npt.NDArray[np.bool_]:
@@ -62,56 +63,50 @@ class KnownResults:
             results: The results, with at least ``custom_id``, ``file`` and ``line``.
         """
         mask = np.zeros(len(results), bool)
-        files = results["file"].combine_chunks()
-        for name in pc.unique(files).drop_null().to_pylist():
-            path = Path(name)
-            known = self._jobs.get(path.resolve())
-            is_local = path.name.endswith(LIVE_ENDINGS)
-            if not is_local and (known is None or self._is_whole(known[0])):
-                continue
-            rows = np.flatnonzero(np.asarray(pc.equal(files, name).fill_null(False)))
-            ids = results["custom_id"].take(pa.array(rows))
-            index = pc.index_in(ids, value_set=self._ids, skip_nulls=True).fill_null(-1)
-            places = np.asarray(index).astype(np.int64)
-            hashes = self._lines()[places]
-            if known is not None:
-                is_other = ~np.isin(hashes, known[1])
+        unsure = [(path, rows) for path, rows in _by_file(results) if self._may_differ(path)]
+        if not unsure:
+            return mask
+        index = pc.index_in(results["custom_id"], value_set=self._asked.ids, skip_nulls=True)
+        places = np.asarray(index.fill_null(-1)).astype(np.int64)
+        for path, of_file in unsure:
+            rows = of_file[places[of_file] >= 0]
+            hashes = self._asked.lines[places[rows]]
+            if path.resolve() in self._jobs:
+                mask[rows] = ~np.isin(hashes, self._jobs[path.resolve()][1])
             else:
                 lines = np.asarray(results["line"].take(pa.array(rows))).astype(np.int64)
-                is_other = self._other_marks(path, lines, hashes)
-            mask[rows] = is_other & (places >= 0)
+                mask[rows] = _other_marks(path, lines, hashes)
         return mask
 
-    def _other_marks(
-        self, path: Path, lines: npt.NDArray[np.int64], hashes: Hashes
-    ) -> npt.NDArray[np.bool_]:
-        """Return which lines of live answers have the mark of another request."""
-        if path not in self._marks:
-            self._marks[path] = dict(live_hashes(path))
-        marks = self._marks[path]
-        own = [one.tobytes() for one in hashes.astype("<u8")]
-        pairs = zip(lines.tolist(), own, strict=True)
-        return np.array([marks.get(line, mark) != mark for line, mark in pairs], bool)
+    def _may_differ(self, path: Path) -> bool:
+        """Return whether a file may have answers to other requests of the same ids."""
+        known = self._jobs.get(path.resolve())
+        return path.name.endswith(LIVE_ENDINGS) if known is None else not self._is_whole(known[0])
 
     def _is_whole(self, job: Job) -> bool:
         """Return whether a shard is among the request files as it was sent, with all its ids."""
         if self._shards is None:
-            self._shards = {file_hash(path) for path in self._requests}
-        return job.sha256 in self._shards and self._count == len(self._ids)
+            self._shards = {file_hash(path) for path in self._asked.files}
+        has_unique_ids = len(self._asked.places) == len(self._asked.ids)
+        return has_unique_ids and job.sha256 in self._shards
 
-    def _lines(self) -> Hashes:
-        """Return for each id the hash of its first line."""
-        if self._hashes is None:
-            hashes = np.zeros(len(self._ids), np.uint64)
-            filled = np.zeros(len(self._ids), bool)
-            for lines, ids in lines_with_ids(self._requests):
-                places = np.asarray(pc.index_in(ids, value_set=self._ids)).astype(np.int64)
-                # Of equal ids in a piece the first is to stay, so it is written last.
-                new = np.flatnonzero(~filled[places])[::-1]
-                hashes[places[new]] = line_hashes(lines.text)[new]
-                filled[places[new]] = True
-            self._hashes = hashes
-        return self._hashes
+
+def _by_file(results: pa.Table) -> Iterator[tuple[Path, npt.NDArray[np.int64]]]:
+    """Yield the files of results, each with its rows."""
+    files = results["file"].combine_chunks().dictionary_encode()
+    codes = np.asarray(files.indices)
+    order = np.argsort(codes, kind="stable")
+    ends = np.cumsum(np.bincount(codes, minlength=len(files.dictionary)))
+    paths = map(Path, files.dictionary.to_pylist())
+    return zip(paths, np.split(order, ends)[:-1], strict=True)
+
+
+def _other_marks(path: Path, lines: npt.NDArray[np.int64], hashes: Hashes) -> npt.NDArray[np.bool_]:
+    """Return which lines of live answers have the mark of another request."""
+    marks = dict(live_hashes(path))
+    own = [one.tobytes() for one in hashes.astype("<u8")]
+    pairs = zip(lines.tolist(), own, strict=True)
+    return np.array([marks.get(line, mark) != mark for line, mark in pairs], bool)
 
 
 def _recorded(paths: Iterable[Path]) -> Iterator[tuple[Path, Job, Hashes]]:

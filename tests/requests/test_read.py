@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 import batch_frames as bf
+from batch_frames.requests import read_asked
 from tests.support.marks import slow
 from tests.support.requests import (
     CHAT,
@@ -24,6 +25,7 @@ from tests.support.requests import (
     request,
     rows_of,
 )
+from tests.support.shards import content_of, entries_of
 
 REAL = Path(__file__).parents[3] / "shared" / "real"
 COLUMNS = [*TEXTS, "file", "line"]
@@ -452,3 +454,15 @@ def test_files_of_another_kind_are_refused(path: Path) -> None:
     assert (caught.value.path, caught.value.line) == (path, 1)
     if re.search("_output|_error|[0-9]{3}|vertex", path.name) and path.suffix == ".jsonl":
         assert str(caught.value) == f"{path}, line 1: {RESULT}"
+
+
+def test_requests_that_change_while_they_are_read_are_an_error(tmp_path: Path) -> None:
+    """Lines that are read again are those of the first time, or an error names their file."""
+    path = tmp_path / "reviews.jsonl"
+    path.write_bytes(content_of(entries_of(3)))
+    asked = read_asked(path)
+    assert [(len(lines.numbers), part) for lines, part in asked.pieces()] == [(3, slice(0, 3))]
+    path.write_bytes(content_of(entries_of(4)))
+    with pytest.raises(bf.LineError) as caught:
+        list(asked.pieces())
+    assert str(caught.value) == f"{path}: changed while it was read; call again"
