@@ -203,21 +203,25 @@ def test_06_ids_come_back_as_they_were(
 
 
 def test_06_an_index_of_several_levels_comes_back(tmp_path: Path) -> None:
-    """Beside a column of ids, any index stays; it is refused as ids, for an id is one value."""
+    """An index of several levels stays, beside a column of ids and as ids itself."""
     reviews = frame_of("p", "q")
     reviews.index = pd.MultiIndex.from_tuples([("a", 1), ("a", 2)], names=["shop", "no"])
     output = write(tmp_path / "output.jsonl", answered("q"), answered("p"))
     joined = bf.join_results(reviews, bf.read_results(output), id_column="id")
     assert joined["content"].tolist() == ["answer to p", "answer to q"]
     pd.testing.assert_frame_equal(joined[reviews.columns], reviews)
-    message = (
-        "the index has 2 levels, and an id is one value; make a column of them and name it "
-        "with id_column="
-    )
-    with pytest.raises(bf.ColumnError, match=f"^{re.escape(message)}$"):
-        bf.join_results(reviews, bf.read_results(output))
-    with pytest.raises(bf.ColumnError, match=f"^{re.escape(message)}$"):
-        batch_of(reviews, None).preview_entry(0)
+    requests = tmp_path / "requests.jsonl"
+    batch_of(reviews, None).save_to_file(requests, progress=False)
+    sent = [line["custom_id"] for line in asked(requests)]
+    assert sent == ["a|1", "a|2"]
+    write(output, *(answered(one) for one in reversed(sent)))
+    joined = bf.join_results(reviews, bf.read_results(output))
+    assert joined["content"].tolist() == ["answer to a|1", "answer to a|2"]
+    pd.testing.assert_frame_equal(joined[reviews.columns], reviews)
+    columns = reviews.reset_index()
+    joined = bf.join_results(columns, bf.read_results(output), id_column=["shop", "no"])
+    assert joined["content"].tolist() == ["answer to a|1", "answer to a|2"]
+    pd.testing.assert_frame_equal(joined[columns.columns], columns)
 
 
 def test_07_ids_that_stand_twice_are_named(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from batch_frames.arrow import NULL, TEXT
 from batch_frames.errors import ColumnError
 from batch_frames.files import Paths, find_files
-from batch_frames.frames.chunks import Chunk, Position
+from batch_frames.frames.chunks import Chunk, Position, id_names
 
 __all__ = [
     "FIRST_ROWS",
@@ -78,7 +78,9 @@ class ArrowSource:
 
     paths: Sequence[Path] = ()
 
-    def __init__(self, frame: Any, id_column: str | None, columns: Sequence[str]) -> None:
+    def __init__(
+        self, frame: Any, id_column: str | Sequence[str] | None, columns: Sequence[str]
+    ) -> None:
         kind = type(frame).__name__
         try:
             reader = pa.RecordBatchReader.from_stream(frame)
@@ -89,10 +91,10 @@ class ArrowSource:
             raise ColumnError(problem, hint="pass id_column=")
         self.once = not hasattr(frame, "__len__")
         self._frame = frame
-        self._id_column, self._columns = id_column, columns
+        self._ids, self._columns = id_names(id_column), columns
         self._reader = reader if self.once else reader.close()
         self.names = reader.schema.names
-        find_columns(self.names, [id_column, *columns])
+        find_columns(self.names, [*self._ids, *columns])
 
     def rows(self) -> int | None:
         """Count the rows where that needs no reading, else None."""
@@ -103,7 +105,7 @@ class ArrowSource:
         """Read the rows from the first one on."""
         reader = self._reader or pa.RecordBatchReader.from_stream(self._frame)
         try:
-            yield from cut(reader, self._id_column, self._columns)
+            yield from cut(reader, self._ids, self._columns)
         finally:
             reader.close()
 
@@ -136,18 +138,18 @@ def _hint(name: str, have: Sequence[str]) -> str:
 
 
 def cut(
-    batches: Iterable[pa.RecordBatch], id_column: str, columns: Sequence[str], origin: str = ""
+    batches: Iterable[pa.RecordBatch], ids: Sequence[str], columns: Sequence[str], origin: str = ""
 ) -> Iterator[Chunk]:
     """Cut record batches of any size into chunks of a good one, small batches put together."""
     first, size = 0, FIRST_ROWS
-    needed = list(dict.fromkeys([id_column, *columns]))
+    needed = list(dict.fromkeys([*ids, *columns]))
     for table in _gathered(batches, needed):
         start = 0
         while start < len(table):
             part = table.slice(start, size)
             arrays = {n: one_array(part.column(n)) for n in needed}
-            others = {name: arrays[name] for name in columns}
-            yield Chunk(arrays[id_column], others, id_column, Position(first, origin))
+            parts, others = ({name: arrays[name] for name in names} for names in (ids, columns))
+            yield Chunk(parts, others, Position(first, origin))
             start, first = start + len(part), first + len(part)
             size = next_size(arrays.values())
 
@@ -198,20 +200,24 @@ class FileSource:
     names: Sequence[str]
 
     def __init__(
-        self, paths: Paths, endings: Sequence[str], id_column: str | None, columns: Sequence[str]
+        self,
+        paths: Paths,
+        endings: Sequence[str],
+        id_column: str | Sequence[str] | None,
+        columns: Sequence[str],
     ) -> None:
         self.paths: Sequence[Path] = find_files(paths, endings)
         if id_column is None:
             problem = f"a {self.kind} file has no index to take the ids from"
             raise ColumnError(problem, hint="pass id_column=")
-        self._id_column, self._columns = id_column, columns
-        self._needed = list(dict.fromkeys([id_column, *columns]))
+        self._ids, self._columns = id_names(id_column), columns
+        self._needed = list(dict.fromkeys([*self._ids, *columns]))
 
     def chunks(self) -> Iterator[Chunk]:
         """Read the rows from the first one on."""
         for path in self.paths:
             origin = str(path) if len(self.paths) > 1 else ""
-            yield from cut(self._batches(path), self._id_column, self._columns, origin)
+            yield from cut(self._batches(path), self._ids, self._columns, origin)
 
     def _batches(self, path: Path) -> Iterator[pa.RecordBatch]:
         raise NotImplementedError

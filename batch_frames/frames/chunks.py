@@ -11,11 +11,17 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from batch_frames.arrow import to_ids
+from batch_frames.arrow import join, to_ids
 from batch_frames.errors import CellError, ColumnError, RequestError
 
-__all__ = ["Chunk", "Position", "Source"]
+__all__ = ["Chunk", "Position", "Source", "id_names"]
+
+
+def id_names(id_column: str | Sequence[str]) -> list[str]:
+    """List the columns that an id is made of."""
+    return [id_column] if isinstance(id_column, str) else list(id_column)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +54,17 @@ class Chunk:
     """Consecutive rows of a table.
 
     Attributes:
-        ids: The id column.
+        ids: The columns that the ids are made of, by the names that messages call them.
         columns: The other columns that a template needs, by name.
-        id_name: What messages call the id column.
         position: Where the rows are in their table.
     """
 
-    ids: pa.Array
+    ids: Mapping[str, pa.Array]
     columns: Mapping[str, pa.Array]
-    id_name: str = "custom_id"
     position: Position = Position()
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(next(iter(self.ids.values())))
 
     def keep(self, mask: npt.NDArray[np.bool_]) -> Chunk:
         """Drop the rows where the mask is false."""
@@ -68,7 +72,7 @@ class Chunk:
         rows = np.arange(len(self)) if kept is None else kept
         return replace(
             self,
-            ids=self.ids.filter(pa.array(mask)),
+            ids={n: column.filter(pa.array(mask)) for n, column in self.ids.items()},
             columns={n: column.filter(pa.array(mask)) for n, column in self.columns.items()},
             position=replace(self.position, kept=rows[mask]),
         )
@@ -91,9 +95,8 @@ class Chunk:
         return self.position.place(index) + f" (custom_id {custom_id!r})" * bool(custom_id)
 
     @contextmanager
-    def locate(self, column: str | None = None) -> Iterator[None]:
-        """Add row, column and ``custom_id`` to errors about cells; without a column, of ids."""
-        what = self.id_name if column is None else f"column {column!r}"
+    def locate(self, what: str, column: str | None = None) -> Iterator[None]:
+        """Add row, column and ``custom_id`` to errors about cells of what is named."""
         try:
             yield
         except CellError as error:
@@ -102,21 +105,34 @@ class Chunk:
             raise ColumnError(f"{what} {error}") from None
 
     def id_text(self) -> pa.Array:
-        """Write the ids as requests have them, null where missing.
+        """Write the ids as requests have them, null where one of their columns is.
+
+        Those of several columns are joined by ``|``, with a backslash before any ``|`` inside.
 
         Raises:
             ColumnError: If they cannot be ids.
             RequestError: If one of them cannot.
         """
-        with self.locate():
-            return to_ids(self.ids)
+        parts = []
+        for name, column in self.ids.items():
+            with self.locate(name):
+                parts.append(to_ids(column))
+        return _joined(parts)
 
     def _custom_id(self, index: int) -> str | None:
         try:
-            text: str | None = to_ids(self.ids.slice(index, 1))[0].as_py()
+            parts = [to_ids(column.slice(index, 1)) for column in self.ids.values()]
+            text: str | None = _joined(parts)[0].as_py()
         except (CellError, ColumnError):
             return None
         return text
+
+
+def _joined(parts: Sequence[pa.Array]) -> pa.Array:
+    """Join the parts of ids so that no two ids are alike."""
+    if len(parts) == 1:
+        return parts[0]
+    return join([pc.replace_substring_regex(part, r"[\\|]", r"\\\0") for part in parts], "|")
 
 
 class Source(Protocol):

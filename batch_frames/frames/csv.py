@@ -309,7 +309,9 @@ class CsvSource(FileSource):
 
     kind = "CSV"
 
-    def __init__(self, paths: Paths, id_column: str | None, columns: Sequence[str]) -> None:
+    def __init__(
+        self, paths: Paths, id_column: str | Sequence[str] | None, columns: Sequence[str]
+    ) -> None:
         super().__init__(paths, [".csv", ".tsv", ".csv.gz", ".tsv.gz"], id_column, columns)
         self._files = {path: CsvFile(path, self._needed) for path in self.paths}
         self.names = next(iter(self._files.values())).header

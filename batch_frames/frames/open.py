@@ -19,12 +19,12 @@ from batch_frames.frames.parquet import ParquetSource
 __all__ = ["open_frame", "read_table"]
 
 
-def open_frame(frame: Any, id_column: str | None, columns: Sequence[str]) -> Source:
+def open_frame(frame: Any, id_column: str | Sequence[str] | None, columns: Sequence[str]) -> Source:
     """Return the source that reads a frame.
 
     Args:
         frame: A pandas DataFrame, or anything with ``__arrow_c_stream__``.
-        id_column: The column with the ids; None takes a pandas index.
+        id_column: The column with the ids, or several; None takes a pandas index.
         columns: The other columns that are needed.
 
     Raises:

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from batch_frames.arrow import INT64_END, TEXT, JsonText, PythonText, dumps, to_json
 from batch_frames.errors import CellError, ColumnError
 from batch_frames.frames.arrow import FIRST_ROWS, find_columns, next_size, one_array
-from batch_frames.frames.chunks import Chunk, Position
+from batch_frames.frames.chunks import Chunk, Position, id_names
 
 __all__ = ["PandasSource", "object_array", "to_dataframe"]
 
@@ -115,22 +115,23 @@ class PandasSource:
     once = False
     paths: Sequence[Path] = ()
 
-    def __init__(self, frame: pd.DataFrame, id_column: str | None, columns: Sequence[str]) -> None:
+    def __init__(
+        self, frame: pd.DataFrame, id_column: str | Sequence[str] | None, columns: Sequence[str]
+    ) -> None:
         # A copy that shares all data, until someone changes the frame.
         frame = frame.copy(deep=False)
         self.names = names = [str(name) for name in frame.columns]
-        self._id_name = id_column or str(frame.index.name or "index")
-        from_index = id_column is None or (id_column not in names and id_column == frame.index.name)
-        if from_index and isinstance(frame.index, pd.MultiIndex):
-            raise ColumnError(
-                f"the index has {frame.index.nlevels} levels, and an id is one value",
-                hint="make a column of them and name it with id_column=",
-            )
-        needed = columns if from_index else [id_column or "", *columns]
+        ids = _levels(frame.index)
+        if id_column is not None:
+            named = set(frame.index.names) - set(names)
+            ids = {name: ids[name] if name in named else None for name in id_names(id_column)}
+        needed = [*(name for name, level in ids.items() if level is None), *columns]
         find_columns(names, needed)
-        series = {name: frame.iloc[:, names.index(name)] for name in needed}
-        self._ids = _readable(frame.index.to_series() if from_index else series[self._id_name])
-        self._columns = {name: _readable(series[name]) for name in columns}
+        series = {name: _readable(frame.iloc[:, names.index(name)]) for name in needed}
+        self._ids = {
+            n: series[n] if level is None else _readable(level) for n, level in ids.items()
+        }
+        self._columns = {name: series[name] for name in columns}
         self._frame, self._length = frame, len(frame)
 
     def rows(self) -> int:
@@ -144,18 +145,28 @@ class PandasSource:
             stop = min(start + size, self._length)
             chunk = self._chunk(start, stop)
             yield chunk
-            size = next_size([chunk.ids, *chunk.columns.values()])
+            size = next_size([*chunk.ids.values(), *chunk.columns.values()])
             start = stop
 
     def _chunk(self, start: int, stop: int) -> Chunk:
-        chunk = Chunk(pa.nulls(stop - start), {}, self._id_name, Position(start))
-        with chunk.locate():
-            chunk = replace(chunk, ids=_block(self._ids, start, stop, whole_floats=False))
-        columns = {}
-        for name, column in self._columns.items():
+        chunk = Chunk({name: pa.nulls(stop - start) for name in self._ids}, {}, Position(start))
+        ids, columns = {}, {}
+        for name, column in self._ids.items():
             with chunk.locate(name):
+                ids[name] = _block(column, start, stop, whole_floats=False)
+        chunk = replace(chunk, ids=ids)
+        for name, column in self._columns.items():
+            with chunk.locate(f"column {name!r}", name):
                 columns[name] = _block(column, start, stop)
         return replace(chunk, columns=columns)
+
+
+def _levels(index: pd.Index[Any]) -> dict[str, pd.Series[Any] | None]:
+    """Return the levels of an index by their names, or by those that pandas would give them."""
+    levels = [index.get_level_values(level).to_series() for level in range(index.nlevels)]
+    defaults = ["index"] if len(levels) == 1 else [f"level_{n}" for n in range(len(levels))]
+    names = [str(name or other) for name, other in zip(index.names, defaults, strict=True)]
+    return dict(zip(names, levels, strict=True))
 
 
 def to_dataframe(

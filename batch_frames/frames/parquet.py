@@ -26,7 +26,9 @@ class ParquetSource(FileSource):
 
     kind = "Parquet"
 
-    def __init__(self, paths: Paths, id_column: str | None, columns: Sequence[str]) -> None:
+    def __init__(
+        self, paths: Paths, id_column: str | Sequence[str] | None, columns: Sequence[str]
+    ) -> None:
         from pyarrow.parquet import ParquetFile
 
         super().__init__(paths, [".parquet", ".pq"], id_column, columns)

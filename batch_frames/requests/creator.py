@@ -259,7 +259,9 @@ class BatchCreator:
             ids = pa.array(self._ids[start : start + ENTRY_ROWS], TEXT)
             columns = {name: pa.nulls(len(ids)) for name in self._template.columns}
             columns[ENTRY] = pa.array(self._prompts[start : start + ENTRY_ROWS], TEXT)
-            yield self._template.render(Chunk(ids, columns, "index", Position(start, noun="entry")))
+            yield self._template.render(
+                Chunk({"index": ids}, columns, Position(start, noun="entry"))
+            )
 
 
 def with_table(table: TableRequests, options: Mapping[str, Any]) -> BatchCreator:

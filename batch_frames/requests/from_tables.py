@@ -29,13 +29,13 @@ from batch_frames.requests.rendering import TableRequests
 __all__ = ["from_csv", "from_dataframe", "from_parquet", "table_requests"]
 
 
-Read = Callable[[Any, str | None, Sequence[str]], Source]
+Read = Callable[[Any, str | Sequence[str] | None, Sequence[str]], Source]
 
 
 def from_dataframe(
     frame: Any,
     *,
-    id_column: str | None = None,
+    id_column: str | Sequence[str] | None = None,
     prompt_column: str | Value | None = None,
     na: Literal["raise", "skip"] = "raise",
     model: str | Value = MODEL,
@@ -54,7 +54,8 @@ def from_dataframe(
             polars table, a DuckDB relation, or a ``RecordBatchReader``. A reader is read only
             once, while it is saved; to save it several times, pass a table.
         id_column: The column with the ``custom_id``s: unique text, whole numbers, dates, decimals
-            or UUIDs, without missing values. None takes the index of a pandas DataFrame.
+            or UUIDs, without missing values. Several columns are joined by ``|``. None takes the
+            index of a pandas DataFrame.
         prompt_column: The column with the prompts, or ``fmt("Title: {title}\\n{review}")``.
         na: What to do with rows without a prompt: ``"raise"`` an error or ``"skip"`` them.
         model: The name of the model.
@@ -92,7 +93,7 @@ def from_dataframe(
 def from_csv(
     path: Paths,
     *,
-    id_column: str | None = None,
+    id_column: str | Sequence[str] | None = None,
     prompt_column: str | Value | None = None,
     na: Literal["raise", "skip"] = "raise",
     model: str | Value = MODEL,
@@ -137,7 +138,7 @@ def from_csv(
 def from_parquet(
     path: Paths,
     *,
-    id_column: str | None = None,
+    id_column: str | Sequence[str] | None = None,
     prompt_column: str | Value | None = None,
     na: Literal["raise", "skip"] = "raise",
     model: str | Value = MODEL,
@@ -177,7 +178,7 @@ def from_parquet(
 def _from_table(
     read: Read,
     table: Any,
-    id_column: str | None,
+    id_column: str | Sequence[str] | None,
     prompt_column: str | Value | None,
     na: str,
     unknown: Mapping[str, Any],
@@ -190,7 +191,7 @@ def _from_table(
 def table_requests(
     read: Read,
     table: Any,
-    id_column: str | None,
+    id_column: str | Sequence[str] | None,
     prompt_column: str | Value | None,
     na: str,
     options: Mapping[str, Any],
@@ -198,8 +199,10 @@ def table_requests(
     """Return the requests of a table, which ``read`` opens with the columns that are needed."""
     if na not in ("raise", "skip"):
         raise TemplateError(f"na must be 'raise' or 'skip', not {na!r}")
-    if id_column is not None and not isinstance(id_column, str):
-        raise TemplateError(f"id_column must be the name of a column, not {brief(id_column)}")
+    names = id_column if isinstance(id_column, (list, tuple)) else [id_column]
+    if id_column is not None and not (names and all(isinstance(name, str) for name in names)):
+        problem = f"id_column must be the name of a column, or several, not {brief(id_column)}"
+        raise TemplateError(problem)
     for name in options.keys() - Options.__annotations__.keys():
         raise TypeError(f"there is no option {name!r}; {_advice(name)}")
     prompt = Col(prompt_column, "text") if isinstance(prompt_column, str) else prompt_column

@@ -166,7 +166,7 @@ class _Cells:
         key = (name, type, write)
         if key not in self._written:
             column = self._chunk.columns[name]
-            with self._chunk.locate(name):
+            with self._chunk.locate(f"column {name!r}", name):
                 self._written[key] = write(column if type is None else read_type(column, type))
         return self._written[key]
 
@@ -182,7 +182,9 @@ def _ids(chunk: Chunk) -> pa.Array:
     ids = chunk.id_text()
     for what, wrong in (("null", ids.is_null()), ("empty", pc.equal(ids, ""))):
         if (index := first(wrong)) is not None:
-            raise chunk.error(index, f"{chunk.id_name} is {what}", hint=NEEDS_ID)
+            missing = [name for name, part in chunk.ids.items() if not part[index].is_valid]
+            name = next(iter([*missing, *chunk.ids]))
+            raise chunk.error(index, f"{name} is {what}", hint=NEEDS_ID)
     return ids
 
 

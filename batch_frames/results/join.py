@@ -117,7 +117,7 @@ def join_results(
     frame: Any,
     results: pd.DataFrame,
     *,
-    id_column: str | None = None,
+    id_column: str | Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
     prefix: str = "",
 ) -> pd.DataFrame:
@@ -132,7 +132,7 @@ def join_results(
         frame: What the requests were made of: a pandas DataFrame, or anything with
             ``__arrow_c_stream__``.
         results: What ``read_results`` returned.
-        id_column: The column with the ids, as when writing; None takes the index.
+        id_column: The column with the ids, or several, as when writing; None takes the index.
         columns: Which columns of the results are wanted; None takes all but ``custom_id``.
         prefix: What their names get in front.
 
@@ -179,7 +179,7 @@ def join_results(
     return joined
 
 
-def frame_ids(frame: Any, id_column: str | None) -> pa.Array:
+def frame_ids(frame: Any, id_column: str | Sequence[str] | None) -> pa.Array:
     """Write the ids of a frame as requests have them; ``large_string``, null where missing.
 
     Raises:

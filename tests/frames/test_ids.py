@@ -205,15 +205,46 @@ def test_errors_of_an_index_carry_its_name(name: str | None, shown: str) -> None
     assert str(error_of(frame, id_column=None)) == message
 
 
-def test_an_index_of_several_levels_is_refused() -> None:
-    """A MultiIndex is no id, and the error says what to do."""
-    index = pd.MultiIndex.from_tuples([("a", 1), ("a", 2)])
-    error = error_of(pd.DataFrame({"text": ["x", "y"]}, index=index), id_column=None)
-    assert isinstance(error, bf.ColumnError)
-    assert str(error) == (
-        "the index has 2 levels, and an id is one value; make a column of them and name it "
-        "with id_column="
-    )
+@pytest.mark.parametrize(
+    "kind", ["index", "levels", "level and column", "pandas", "Arrow dictionaries", *ARROW]
+)
+def test_several_columns_are_one_id(kind: str) -> None:
+    """Columns, levels of an index, or both are joined; no two rows of them get the same id."""
+    pairs = [(7, "a"), (8, "a"), (7, "b|a"), (7, "b\\|a"), (7, "b\\"), (7, "é")]
+    frame = pd.DataFrame(pairs, columns=["id", "model"]).assign(text="x")
+    expected = ["7|a", "8|a", "7|b\\|a", "7|b\\\\\\|a", "7|b\\\\", "7|é"]
+    assert [tuple(taken_apart(one)) for one in expected] == [(str(n), text) for n, text in pairs]
+    levels = {"index": ["id", "model"], "levels": ["id", "model"], "level and column": ["model"]}
+    if kind in levels:
+        table: Any = frame.set_index(levels[kind])
+    else:
+        table = KINDS[kind](pa.Table.from_pandas(frame))
+    names = None if kind == "index" else ["id", "model"]
+    assert ids_written(table, id_column=names) == expected
+    assert ids_written(frame[2:], id_column=("model",)) == [text for _, text in pairs[2:]]
+
+
+def taken_apart(custom_id: str) -> list[str]:
+    """Take an id of several columns apart, as its description has it."""
+    marked = custom_id.replace("\\\\", "\0").replace("\\|", "\1")
+    return [part.replace("\1", "|").replace("\0", "\\") for part in marked.split("|")]
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([("a", "x"), ("b", None)], "row 1: n is null; every request needs an id"),
+        ([("a", 1), (None, 2)], "row 1: level_0 is null; every request needs an id"),
+        ([("a", 1), ("b", 0.5)], f"row 0: n is the float 1.0; {WHOLE}"),
+        ([("a", 1), ("b", 2), ("a", 1)], "custom_id must be unique: 'a|1' in row 0 and row 2"),
+    ],
+)
+def test_each_part_of_an_id_is_checked(ids: list[tuple[Any, Any]], message: str) -> None:
+    """The part that is missing or no id is named; the whole must be unique."""
+    columns = [pd.array(column, object) for column in zip(*ids, strict=True)]
+    index = pd.MultiIndex.from_arrays(columns, names=[None, "n"])
+    frame = pd.DataFrame({"text": ["x"] * len(ids)}, index=index)
+    assert str(error_of(frame, id_column=None)) == message
 
 
 def test_an_index_of_several_levels_does_no_harm_beside_an_id_column() -> None:

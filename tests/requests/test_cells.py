@@ -140,7 +140,7 @@ class TestMissing:
         body |= {"x": col("x"), "y": fmt("<{y}>"), "yz": fmt("{y}{z}"), "z": col("z")}
         body |= {"k": 1} if constant else {}
         ids = pa.array([f"r{n}" for n in range(len(rows))])
-        rendered = Template(OTHER, body, None).render(Chunk(ids, columns))
+        rendered = Template(OTHER, body, None).render(Chunk({"custom_id": ids}, columns))
         expected = []
         for number, (x, y, z) in enumerate(rows):
             row = {
@@ -306,7 +306,7 @@ class TestBadRows:
     def test_a_bad_value(self, column: pa.Array, value: Any, said: str) -> None:
         """The message names the place and what is wrong there."""
         position = Position(41_202, origin="reviews.csv")
-        chunk = Chunk(pa.array(["x", 'a"17']), {"c": column}, position=position)
+        chunk = Chunk({"custom_id": pa.array(["x", 'a"17'])}, {"c": column}, position=position)
         with pytest.raises(RequestError) as caught:
             Template(OTHER, {"k": value}, None).render(chunk)
         error = caught.value
@@ -340,7 +340,7 @@ class TestBadRows:
     def test_a_bad_id(self, ids: pa.Array, message: str, custom_id: str | None) -> None:
         """An id that is null, empty, a float or no text is refused with its row."""
         with pytest.raises(RequestError) as caught:
-            Template(OTHER, {"k": 1}, None).render(Chunk(ids, {}, "id"))
+            Template(OTHER, {"k": 1}, None).render(Chunk({"id": ids}, {}))
         error = caught.value
         assert str(error) == message
         assert (error.row, error.column, error.custom_id or None) == (1, None, custom_id or None)

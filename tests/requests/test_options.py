@@ -85,11 +85,16 @@ def test_columns_in_a_plain_system_prompt_are_refused(tmp_path: Path, kind: str)
         assert request["body"]["messages"][0]["content"] == sent
 
 
+IDS = "id_column must be the name of a column, or several"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"prompt_column": FRAME["p"]}, "prompt_column must be text, not a Series"),
-        ({"id_column": FRAME["id"]}, "id_column must be the name of a column, not a Series"),
+        ({"id_column": FRAME["id"]}, f"{IDS}, not a Series"),
+        ({"id_column": []}, f"{IDS}, not a list"),
+        ({"id_column": ["id", 1]}, f"{IDS}, not a list"),
         ({"system_prompt": FRAME}, "system_prompt must be text, not a DataFrame"),
         (
             {"prompt_column": [{"type": "text"}]},
@@ -100,7 +105,7 @@ def test_columns_in_a_plain_system_prompt_are_refused(tmp_path: Path, kind: str)
             "prompt_column must be text, not a list; pass it as body={'input': …}",
         ),
     ],
-    ids=["prompts", "ids", "a frame", "parts", "inputs"],
+    ids=["prompts", "ids", "no ids", "other ids", "a frame", "parts", "inputs"],
 )
 def test_values_in_place_of_names_are_not_shown_whole(
     options: dict[str, Any], message: str

@@ -209,13 +209,13 @@ class TestLines:
 
     def test_no_rows(self) -> None:
         """A chunk without rows has no lines."""
-        chunk = Chunk(pa.array([], pa.string()), {"c": pa.array([], pa.string())})
+        chunk = Chunk({"custom_id": pa.array([], pa.string())}, {"c": pa.array([], pa.string())})
         rendered = Template(CHAT, {"a": col("c"), "b": 1}, None).render(chunk)
         assert (len(rendered.lines), len(rendered.ids), rendered.skipped) == (0, 0, 0)
 
     def test_a_template_without_columns(self) -> None:
         """Every row may ask the same."""
-        chunk = Chunk(pa.array(["x", "y"]), {})
+        chunk = Chunk({"custom_id": pa.array(["x", "y"])}, {})
         rendered = Template(OTHER, {}, None).render(chunk)
         assert rendered.lines.to_pylist() == [dumped(i, {}, OTHER) + "\n" for i in "xy"]
 
@@ -231,7 +231,7 @@ class TestLines:
     )
     def test_ids(self, ids: pa.Array, texts: list[str]) -> None:
         """An id is text in the line, whatever its column holds."""
-        rendered = Template(OTHER, {"k": 1}, None).render(Chunk(ids, {}))
+        rendered = Template(OTHER, {"k": 1}, None).render(Chunk({"custom_id": ids}, {}))
         assert rendered.lines.to_pylist() == [dumped(i, {"k": 1}, OTHER) + "\n" for i in texts]
         assert rendered.ids.to_pylist() == texts
 
@@ -402,7 +402,7 @@ class TestTemplateErrors:
             "prompt_column": col("p"),
         }
         template = build("/v1/embeddings", **parts)
-        chunk = Chunk(pa.array(["x"]), {"p": pa.array(["y"])})
+        chunk = Chunk({"custom_id": pa.array(["x"])}, {"p": pa.array(["y"])})
         expected = dumped("x", {"model": "m", "input": "y"}, "/v1/embeddings") + "\n"
         assert template.render(chunk).lines.to_pylist() == [expected]
 

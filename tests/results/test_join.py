@@ -496,11 +496,10 @@ INDEX = pd.MultiIndex.from_tuples([("a", 1), ("a", 2)])
     ("frame", "id_column", "kind", "message"),
     [
         (
-            pd.DataFrame({"x": [1, 2]}, index=INDEX),
+            pd.DataFrame({"x": [1, 2]}, index=INDEX[[0, 0]]),
             None,
-            bf.ColumnError,
-            "the index has 2 levels, and an id is one value; make a column of them and name it "
-            "with id_column=",
+            bf.RequestError,
+            "custom_id must be unique: 'a|1' in row 0 and row 1",
         ),
         (
             pd.DataFrame({"key": ["a"]}),

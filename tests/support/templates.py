@@ -41,7 +41,7 @@ def contents(frame: Any, prompt: Any) -> list[Any]:
 
 def values(column: pa.Array, value: Any, endpoint: str = OTHER) -> list[str]:
     """Give the text of a body's one key for each row, with nothing parsed."""
-    chunk = Chunk(pa.array([f"r{n}" for n in range(len(column))]), {"c": column})
+    chunk = Chunk({"custom_id": pa.array([f"r{n}" for n in range(len(column))])}, {"c": column})
     rendered = Template(endpoint, {"k": value}, None).render(chunk).lines.to_pylist()
     head = '{{"custom_id":"r{}","method":"POST","url":"{}","body":{{'
     for number, line in enumerate(rendered):
