@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 
 from batch_frames.arrow import to_json
 from batch_frames.errors import CellError, ColumnError
-from batch_frames.files import whole
+from batch_frames.files import open_store
 from batch_frames.frames import to_dataframe
 
 __all__ = ["print_frame", "write_frame"]
@@ -29,12 +30,14 @@ def write_frame(frame: pd.DataFrame, output: Path) -> None:
     """Write a table as CSV or Parquet, whole or not at all; in CSV, nested values are JSON."""
     output.parent.mkdir(parents=True, exist_ok=True)
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    with whole(output) as file:
-        if output.suffix == ".csv":
-            # pandas leaves a lone carriage return unquoted, and empty text like what is missing.
-            pacsv.write_csv(_flat(table), file)
-        else:
-            pq.write_table(_for_parquet(table), file)
+    with closing(open_store(output, hashed=True)) as store:
+        with store.create(1) as file:
+            if output.suffix == ".csv":
+                # pandas leaves a lone carriage return unquoted, and empty text like a missing one.
+                pacsv.write_csv(_flat(table), file)
+            else:
+                pq.write_table(_for_parquet(table), file)
+        store.commit([len(table)])
 
 
 def _for_parquet(table: pa.Table) -> pa.Table:

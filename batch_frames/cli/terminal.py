@@ -181,7 +181,7 @@ def check_csv(path: Path) -> None:
 
 
 def check_output(output: Path | None, source: Path | None = None) -> None:
-    """Refuse a file that cannot be written, or whose ending does not say how, or that is read."""
+    """Refuse a file that cannot be written, that is read, or that an earlier call did not write."""
     if not output:
         return
     if output.suffix not in (".csv", *PARQUET):
@@ -192,3 +192,8 @@ def check_output(output: Path | None, source: Path | None = None) -> None:
     if source and output.exists() and output.samefile(source):
         problem = "which the rows come from; choose another name"
         raise click.ClickException(f"'{output}' would replace '{source}', {problem}")
+    if output.exists():
+        from batch_frames.files import open_store
+
+        # It is refused now, and not once everything is paid for, unless it is an earlier table.
+        open_store(output, hashed=True).close()

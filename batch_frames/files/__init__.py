@@ -12,7 +12,7 @@ from batch_frames.files.asked import (
     refuse_in_flight,
     refuse_submitted,
 )
-from batch_frames.files.documents import RECORD, now
+from batch_frames.files.documents import RECORD, file_hash, now
 from batch_frames.files.find import (
     ENDINGS,
     LEDGER,
@@ -45,7 +45,6 @@ from batch_frames.files.shards import (
     RequestFile,
     Shard,
     ShardWriter,
-    file_hash,
     line_hashes,
     read_shard,
 )

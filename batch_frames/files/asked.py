@@ -11,11 +11,12 @@ import numpy.typing as npt
 
 from batch_frames.display import counted
 from batch_frames.errors import BatchFramesError
+from batch_frames.files.documents import file_hash
 from batch_frames.files.find import LIVE_ENDINGS
 from batch_frames.files.job import Job
 from batch_frames.files.locks import refuse_in_use
 from batch_frames.files.record import Record, Records
-from batch_frames.files.shards import RequestFile, file_hash, read_shard
+from batch_frames.files.shards import RequestFile, read_shard
 from batch_frames.progress import warn
 
 __all__ = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import platform
@@ -20,7 +21,7 @@ from typing import Any
 from batch_frames.errors import LineError
 from batch_frames.files.locks import locked
 
-__all__ = ["RECORD", "Documents", "naming", "now"]
+__all__ = ["RECORD", "Documents", "file_hash", "naming", "now"]
 
 
 RECORD = ".batch_frames"
@@ -200,6 +201,12 @@ def _is_alive(pid: int) -> bool:
 def _encoded(value: Mapping[str, Any]) -> bytes:
     # In ASCII, since what services say may hold surrogates that are not text.
     return json.dumps({"version": VERSION, **value}, indent=1).encode() + b"\n"
+
+
+def file_hash(path: Path) -> str:
+    """Hash the bytes of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def now() -> str:

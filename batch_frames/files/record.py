@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from batch_frames.errors import LineError
-from batch_frames.files.documents import RECORD, Documents, now
+from batch_frames.files.documents import RECORD, Documents, file_hash, now
 from batch_frames.files.job import Job, Jobs, Settings
 from batch_frames.files.locks import locked
 from batch_frames.files.old_ledgers import ledger_jobs, old_ledgers
-from batch_frames.files.shards import RequestFile, file_hash
+from batch_frames.files.shards import RequestFile
 from batch_frames.progress import warn
 
 __all__ = ["Record", "Records", "new_token", "wanted_job"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from batch_frames.errors import BatchFramesError
-from batch_frames.files.documents import RECORD, Documents, now
+from batch_frames.files.documents import RECORD, Documents, file_hash, now
 from batch_frames.files.locks import locked
 
 __all__ = ["SavedSet", "Sets", "finish_commits"]
@@ -24,17 +24,21 @@ class SavedSet:
         sizes: The names of its files, in order, each with its size in bytes.
         requests: The same names, each with the number of requests.
         again: Whether its requests are to be asked once more, if they were asked before.
+        hashes: The names of those files whose SHA-256 is known, with it.
     """
 
     id: str = ""
     sizes: Mapping[str, int] = field(default_factory=dict)
     requests: Mapping[str, int] = field(default_factory=dict)
     again: bool = False
+    hashes: Mapping[str, str] = field(default_factory=dict)
 
     def owns(self, path: Path) -> bool:
-        """Return whether a file is one of the set, as far as its name and size tell."""
+        """Return whether a file is one of the set, as far as its name, size and hash tell."""
         size = self.sizes.get(path.name)
-        return size is not None and path.is_file() and path.stat().st_size == size
+        is_same = size is not None and path.is_file() and path.stat().st_size == size
+        known = self.hashes.get(path.name)
+        return is_same and (known is None or known == file_hash(path))
 
 
 class Sets:
@@ -63,7 +67,9 @@ class Sets:
                 {str(one["name"]): int(one[key]) for one in document["shards"]}
                 for key in ("nbytes", "requests")
             )
-            return SavedSet(str(document["id"]), sizes, requests, bool(document.get("again")))
+            hashes = {s["name"]: str(s["sha256"]) for s in document["shards"] if "sha256" in s}
+            again = bool(document.get("again"))
+            return SavedSet(str(document["id"]), sizes, requests, again, hashes)
         except (KeyError, TypeError, ValueError):
             raise self._sets.damaged(name) from None
 
@@ -75,6 +81,7 @@ class Sets:
         requests: Sequence[int],
         *,
         again: bool = False,
+        hashed: bool = False,
     ) -> str:
         """Rename temporary files to their final names and remove those of an earlier save.
 
@@ -84,6 +91,7 @@ class Sets:
             removed: The files to remove, in order.
             requests: How many requests each of the new files holds.
             again: Whether they are to be asked once more, if they were asked before.
+            hashed: Whether to tell the files by their hashes too, not only by their sizes.
 
         Returns:
             The id of the save.
@@ -91,6 +99,7 @@ class Sets:
         saved = secrets.token_hex(8)
         shards = [
             {"name": final.name, "requests": count, "nbytes": temporary.stat().st_size}
+            | ({"sha256": file_hash(temporary)} if hashed else {})
             for (temporary, final), count in zip(renames.items(), requests, strict=True)
         ]
         self._commits.replace(

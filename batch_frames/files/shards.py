@@ -24,7 +24,6 @@ __all__ = [
     "RequestFile",
     "Shard",
     "ShardWriter",
-    "file_hash",
     "line_hashes",
     "read_shard",
 ]
@@ -118,12 +117,6 @@ def line_hashes(lines: pa.Array) -> npt.NDArray[np.uint64]:
 
 def _numbers(hashes: bytearray) -> npt.NDArray[np.uint64]:
     return np.frombuffer(bytes(hashes), "<u8").astype(np.uint64)
-
-
-def file_hash(path: Path) -> str:
-    """Hash the bytes of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

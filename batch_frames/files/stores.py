@@ -50,6 +50,7 @@ def open_store(
     *,
     overwrite: bool = False,
     again: bool = False,
+    hashed: bool = False,
 ) -> FolderStore:
     """Return a store that writes files in a folder, or one that writes through a pipe.
 
@@ -58,6 +59,8 @@ def open_store(
         sources: Files that are being read, and must not be replaced.
         overwrite: Whether to replace files that were not saved by this package, too.
         again: Whether the requests are to be asked once more, if they were asked before.
+        hashed: Whether to tell the files of an earlier save by their hashes, not only by their
+            sizes: a person may have changed them.
 
     Raises:
         BatchFramesError: If a file would replace a source, or someone else is writing there.
@@ -78,7 +81,7 @@ def open_store(
         # What a link points to is replaced, not the link.
         path = path.resolve() if path.is_symlink() else path
         _refuse_source(path, sources)
-        return FolderStore(path, overwrite=overwrite, again=again)
+        return FolderStore(path, overwrite=overwrite, again=again, hashed=hashed)
     if not callable(getattr(target, "write", None)) or isinstance(target, io.TextIOBase):
         raise TypeError(f"path must be a path or a binary file, not {type(target).__name__}")
     return PipeStore(target, Path(str(getattr(target, "name", "-"))))
@@ -109,15 +112,17 @@ class FolderStore:
     Args:
         path: The final name of a single file; several get its stem with a number.
         overwrite: Whether to replace files that were not saved under this name before.
-        again: As for ``open_store``.
+        again: As for ``open_store``, like ``hashed``.
 
     Raises:
         BatchFramesError: If another process is writing to the same path, or a file is in the way.
     """
 
-    def __init__(self, path: Path, *, overwrite: bool = False, again: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, overwrite: bool = False, again: bool = False, hashed: bool = False
+    ) -> None:
         self._path = path
-        self._overwrite, self._again = overwrite, again
+        self._overwrite, self._again, self._hashed = overwrite, again, hashed
         self._sets = Sets(path.parent)
         self._token = secrets.token_hex(4)
         self._lock = ExitStack()
@@ -155,9 +160,8 @@ class FolderStore:
         kept = set(finals)
         removed = [path for path in self._own() if path not in kept]
         renames = {self._temporary(n): final for n, final in enumerate(finals, 1)}
-        return finals, self._sets.commit(
-            self._path.name, renames, removed, requests, again=self._again
-        )
+        kinds = {"again": self._again, "hashed": self._hashed}
+        return finals, self._sets.commit(self._path.name, renames, removed, requests, **kinds)
 
     def close(self) -> None:
         """Remove all that is still temporary."""
@@ -173,7 +177,7 @@ class FolderStore:
         if not (self._overwrite or is_empty or self._earlier.owns(path)):
             raise BatchFramesError(
                 f"'{path}' was not saved by an earlier call",
-                hint="move it away, save under another name, or pass overwrite=True",
+                hint="move it away, or save under another name, or pass overwrite=True",
             )
 
     def _own(self) -> list[Path]:

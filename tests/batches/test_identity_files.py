@@ -232,7 +232,7 @@ def test_two_reads_into_one_file_leave_it_whole(server: BatchServer) -> None:
         subprocess.Popen([*program, f"{name}.output.jsonl", "-o", "out.csv"], env=environment)
         for name in "xy"
     ]
-    assert [process.wait() for process in running] == [0, 0]
+    assert sorted(process.wait() for process in running) in ([0, 0], [0, 1])
     text = Path("out.csv").read_text()
     assert text.count("\n") in (30_001, 60_001)
     assert len({row[0] for row in text.splitlines()[1:]}) == 1

@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -133,12 +134,57 @@ def test_read_takes_many_files() -> None:
 def test_read_leaves_an_earlier_table_when_it_fails() -> None:
     """A table that stands is replaced by a whole one, or not at all."""
     make_bad_files()
-    Path("t.csv").write_text("earlier", encoding="utf-8")
-    assert run("read", "cut.jsonl", "-o", "t.csv").code == 1
-    assert Path("t.csv").read_text("utf-8") == "earlier"
     write_requests("a")
     assert run("read", "requests.jsonl", "-o", "t.csv").code == 0
-    assert Path("t.csv").read_text("utf-8").startswith(("custom_id,", '"custom_id",'))
+    earlier = Path("t.csv").read_bytes()
+    assert run("read", "cut.jsonl", "-o", "t.csv").code == 1
+    assert Path("t.csv").read_bytes() == earlier
+    write_requests("a", "b")
+    assert run("read", "requests.jsonl", "-o", "t.csv").code == 0
+    assert [row["user_prompt"] for row in table("t.csv")] == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_read_replaces_only_what_an_earlier_read_wrote(
+    folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of the user's stays, and so does a table that they changed, if only in one place."""
+    write_requests("a")
+    refused = Done(
+        1,
+        "",
+        f"Error: '{name}' was not saved by an earlier call; move it away, or save under another "
+        "name\n",
+    )
+    read = ("read", "requests.jsonl", "-o", name)
+    put(name, "notes")
+    assert run(*read) == refused
+    assert Path(name).read_text("utf-8") == "notes"
+    Path(name).unlink()
+    for _ in range(2):
+        assert run(*read).code == 0
+    written = Path(name).read_bytes()
+    changed = written.replace(b"a", b"b", 1)
+    Path(name).write_bytes(changed)
+    assert run(*read) == refused
+    assert Path(name).read_bytes() == changed
+    Path(name).write_bytes(written)
+    shutil.copytree(folder, folder / "copied")
+    monkeypatch.chdir("copied")
+    assert run(*read).code == 0
+
+
+def test_run_refuses_to_replace_a_file_before_it_sends() -> None:
+    """And not once the answers are paid for: here the service would not be reached."""
+    write_requests("a")
+    put("t.csv", "notes")
+    done = run("run", "requests.jsonl", "-o", "t.csv", "--base-url", "http://127.0.0.1:9/v1")
+    assert (done.code, done.err) == (
+        1,
+        "Error: 't.csv' was not saved by an earlier call; move it away, or save under another "
+        "name\n",
+    )
+    assert Path("t.csv").read_text("utf-8") == "notes"
 
 
 def test_read_of_an_empty_file_counts_none() -> None:
@@ -207,7 +253,8 @@ def test_results_are_written_whole(name: str) -> None:
     done = run(*RESULTS, "--requests", "sent.jsonl", "-o", name)
     assert done == Done(0, f"{name}          4 results\n{SUMMARY}", "")
     assert_table(name, list(ROWS_OF_RESULTS.values()))
-    assert [path.name for path in Path(name).parent.iterdir() if path.name[0] == "."] == []
+    hidden = [path.name for path in Path(name).parent.iterdir() if path.name[0] == "."]
+    assert hidden == [".batch_frames"]
 
 
 def test_results_without_an_id_are_rows_too() -> None:
@@ -368,8 +415,9 @@ def test_a_write_that_fails_leaves_what_stood(folder: Path, name: str) -> None:
 
     put("output.jsonl", *(answer(os.urandom(99).hex(), os.urandom(99).hex()) for _ in range(99)))
     if not name.startswith("new"):
-        put(name, "earlier")
-    before = {path: path.read_bytes() for path in folder.iterdir()}
+        write_requests("a")
+        assert run("read", "requests.jsonl", "-o", name).code == 0
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, 4_096))
@@ -385,10 +433,11 @@ def test_a_read_that_fails_leaves_what_stood(folder: Path) -> None:
     """No table, and no folder for it, is made before all is read and joined."""
     put_results()
     put("mixed.jsonl", answer("9", "x"), request("9"))
-    put("t.csv", "earlier")
+    assert run(*RESULTS, "-o", "t.csv").code == 0
+    earlier = Path("t.csv").read_bytes()
     before = sorted(folder.rglob("*"))
     for wrong in (("mixed.jsonl",), ("--join", "reviews.csv", "--id-column", "nr")):
         for name in ("t.csv", "new/t.csv"):
             assert run(*RESULTS, *wrong, "-o", name).code == 1
     assert sorted(folder.rglob("*")) == before
-    assert Path("t.csv").read_text(encoding="utf-8") == "earlier"
+    assert Path("t.csv").read_bytes() == earlier

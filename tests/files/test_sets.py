@@ -124,7 +124,7 @@ def test_foreign_files_are_refused_by_name_and_left_as_they_were(
         with pytest.raises(BatchFramesError) as caught:
             save(tmp_path, "new", count)
         assert str(caught.value) == (
-            f"'{path}' was not saved by an earlier call; move it away, save under another name, "
+            f"'{path}' was not saved by an earlier call; move it away, or save under another name, "
             "or pass overwrite=True"
         )
     else:
