@@ -4,7 +4,7 @@ from batch_frames.frames.arrow import find_columns
 from batch_frames.frames.chunks import Chunk, Position, Source
 from batch_frames.frames.csv import CsvSource
 from batch_frames.frames.open import open_frame, read_table
-from batch_frames.frames.pandas import to_dataframe
+from batch_frames.frames.pandas import only_counts, to_dataframe
 from batch_frames.frames.parquet import ParquetSource
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Position",
     "Source",
     "find_columns",
+    "only_counts",
     "open_frame",
     "read_table",
     "to_dataframe",

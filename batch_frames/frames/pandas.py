@@ -23,7 +23,7 @@ from batch_frames.errors import CellError, ColumnError
 from batch_frames.frames.arrow import FIRST_ROWS, find_columns, next_size, one_array
 from batch_frames.frames.chunks import Chunk, Position, id_names
 
-__all__ = ["PandasSource", "object_array", "to_dataframe"]
+__all__ = ["PandasSource", "object_array", "only_counts", "to_dataframe"]
 
 
 ARROW_UNITS = ("D", "s", "ms", "us", "ns")
@@ -167,6 +167,12 @@ def _levels(index: pd.Index[Any]) -> dict[str, pd.Series[Any] | None]:
     defaults = ["index"] if len(levels) == 1 else [f"level_{n}" for n in range(len(levels))]
     names = [str(name or other) for name, other in zip(index.names, defaults, strict=True)]
     return dict(zip(names, levels, strict=True))
+
+
+def only_counts(frame: Any) -> bool:
+    """Return whether the index of a pandas frame has no ids, but only numbers that count rows."""
+    index = getattr(frame, "index", None)
+    return isinstance(index, pd.RangeIndex) and index.name is None
 
 
 def to_dataframe(

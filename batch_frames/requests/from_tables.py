@@ -11,7 +11,7 @@ from typing import Any, Literal, Never
 from batch_frames.display import brief
 from batch_frames.errors import TemplateError
 from batch_frames.files import Paths
-from batch_frames.frames import CsvSource, ParquetSource, Source, open_frame
+from batch_frames.frames import CsvSource, ParquetSource, Source, only_counts, open_frame
 from batch_frames.progress import warn
 from batch_frames.requests.columns import Col, Value
 from batch_frames.requests.creator import BatchCreator, Options, with_table
@@ -87,7 +87,11 @@ def from_dataframe(
         [{'role': 'user', 'content': 'Fits well.'}]
     """
     options = locals()
-    return _from_table(open_frame, options.pop("frame"), **options)
+    creator = _from_table(open_frame, options.pop("frame"), **options)
+    if id_column is None and only_counts(frame):
+        problem = "the ids only count the rows: once these are sorted and numbered anew"
+        warn(f"{problem}, answers meet other rows", hint="pass id_column=, or name the index")
+    return creator
 
 
 def from_csv(

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from batch_frames.arrow import TEXT
 from batch_frames.display import NAMED, counted, some_of
 from batch_frames.errors import ColumnError, RequestError
-from batch_frames.frames import find_columns, open_frame, to_dataframe
+from batch_frames.frames import find_columns, only_counts, open_frame, to_dataframe
 from batch_frames.progress import warn
 from batch_frames.results.fields import ATTRS, RANKS, STATUSES
 
@@ -170,7 +170,7 @@ def join_results(
     best = best_rows(positions, ranks, len(ids))
     if len(left) and len(ids):
         # Where some rows have no result and some results no row, counting them was no id.
-        counted = id_column is None and _only_counts(frame.index) and NOWHERE in best
+        counted = id_column is None and only_counts(frame) and NOWHERE in best
         _warn_of_left(left, ids, is_counted=counted, is_all=(best == NOWHERE).all())
     has_all = results.attrs.get(ATTRS, {}).get("requests") == len(results)
     unanswered = "skipped" if has_all else "missing"
@@ -243,11 +243,6 @@ def refuse_names_in_both(have: Sequence[str], columns: Sequence[str], prefix: st
         listed = ", ".join(map(repr, both))
         hint = 'pass prefix="answer_", or columns= with those that you need'
         raise ColumnError(f"the frame and the results both have {listed}", hint=hint)
-
-
-def _only_counts(index: pd.Index[Any]) -> bool:
-    """Return whether an index has no ids, but only numbers that count the rows."""
-    return isinstance(index, pd.RangeIndex) and index.name is None
 
 
 def _warn_of_left(left: pa.Array, ids: pa.Array, *, is_counted: bool, is_all: bool) -> None:

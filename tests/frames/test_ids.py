@@ -25,6 +25,7 @@ from tests.support.frames import (
     objects,
     with_ids,
     with_text,
+    warns,
     written,
 )
 
@@ -169,7 +170,7 @@ def test_nested_arrow_ids_are_refused(type: pa.DataType) -> None:
 @pytest.mark.parametrize(
     ("index", "ids"),
     [
-        (None, ["0", "1"]),
+        (pd.RangeIndex(2, name="row"), ["0", "1"]),
         ([5, 3], ["5", "3"]),
         (["p", "q"], ["p", "q"]),
         (pd.CategoricalIndex(["q", "p"]), ["q", "p"]),
@@ -188,6 +189,19 @@ def test_without_an_id_column_the_index_is_the_id(index: Any, ids: list[str]) ->
     assert written(frame, id_column=None) == lines
     if frame.index.name:
         assert written(frame, id_column=frame.index.name) == lines
+
+
+def test_an_index_that_only_counts_is_warned_of() -> None:
+    """Numbers of rows are ids until the rows are in another order."""
+    frame = pd.DataFrame({"text": ["x", "y"]})
+    message = (
+        "the ids only count the rows: once these are sorted and numbered anew, answers meet other "
+        "rows; pass id_column=, or name the index"
+    )
+    with warns(message):
+        lines = written(frame, id_column=None)
+    assert lines == line("0", "x") + line("1", "y")
+    assert ids_written(frame.sort_values("text", ascending=False), id_column=None) == ["1", "0"]
 
 
 def test_a_column_goes_before_an_index_of_the_same_name() -> None:

@@ -95,7 +95,7 @@ def test_lines_are_those_of_add_entry(rows: list[Row]) -> None:
     """A frame's lines equal those of its rows added by hand, byte for byte."""
     options: Any = {
         "model": "m",
-        "system_prompt": NASTY,
+        "system_prompt": NASTY.replace("{x}", "{y}"),
         "json_schema": {"name": "a", "schema": {}},
     }
     creator = bf.BatchCreator(**options)
