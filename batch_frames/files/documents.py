@@ -150,7 +150,7 @@ class Documents:
             _write(temporary, data)
             yield temporary
         finally:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 temporary.unlink()
 
     def _create_plainly(self, name: str, data: bytes) -> bool:

@@ -60,7 +60,8 @@ def locked(path: Path, problem: str, *, patience: float = 0.0) -> Iterator[None]
     finally:
         if os.name != "nt" and not is_soft:
             # Whoever waits for it sees, once it is theirs, that the file is gone, and starts anew.
-            file.unlink(missing_ok=True)
+            with suppress(OSError):
+                file.unlink()
         lock.release()
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import builtins
 import errno
 import io
-import json
 import os
 import subprocess
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 import batch_frames as bf
@@ -23,7 +24,7 @@ from batch_frames.batches import send
 from batch_frames.errors import BatchFramesWarning
 from batch_frames.files import locks
 from tests.service.server import BatchServer
-from tests.support.jobs import save
+from tests.support.jobs import ids, save
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="file systems there differ")
 
@@ -54,74 +55,76 @@ class FaultyDisk:
         number: How many calls succeed before.
         code: The number of the error.
         lasting: Whether all later ones fail, too.
-        only: Names of the calls that may fail; None for all.
     """
 
-    def __init__(
-        self, folder: Path, number: int, code: int, *, lasting: bool, only: str | None = None
-    ) -> None:
-        self._left, self._code, self._lasting, self._only = number, code, lasting, only
+    def __init__(self, folder: Path, number: int, code: int, *, lasting: bool) -> None:
+        self._left, self._code, self._lasting = number, code, lasting
         self._folder = str(folder / ".batch_frames")
         self.failed: list[str] = []
 
     def _meet(self, call: str, path: object) -> None:
-        if self._only not in (None, call) or self._folder not in str(Path(str(path)).absolute()):
+        if self._folder not in str(Path(str(path)).absolute()):
             return
         self._left -= 1
         if self._left < 0 and (self._lasting or not self.failed):
             self.failed.append(call)
-            named = () if call in ("fsync", "write") else (str(path),)
+            named = () if call == "fsync" else (str(path),)
             raise OSError(self._code, os.strerror(self._code), *named)
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Put the faults in front of the system's calls."""
-        real_io_open, real_fsync = io.open, os.fsync
+        real_io_open, real_open = io.open, os.open
 
         def opened(path: Any, mode: str = "r", *args: Any, **options: Any) -> Any:
             if not isinstance(path, int) and set(mode) & set("wxa+"):
                 self._meet("open", path)
             return real_io_open(path, mode, *args, **options)
 
+        def lock_opened(path: Any, flags: int, *args: Any, **options: Any) -> int:
+            if flags & os.O_CREAT:
+                self._meet("lock", path)
+            return real_open(path, flags, *args, **options)
+
         def synced(handle: int) -> None:
             self._meet("fsync", Path(f"/proc/self/fd/{handle}").readlink())
-            real_fsync(handle)
 
         def before(name: str) -> Callable[..., Any]:
             real = getattr(os, name)
 
             def call(path: Any, *args: Any, **options: Any) -> Any:
-                self._meet(name, path)
+                # What is there already, or is not there, is told before any other fault.
+                if Path(path).exists() != (name == "mkdir"):
+                    self._meet(name, path)
                 return real(path, *args, **options)
 
             return call
 
         monkeypatch.setattr(io, "open", opened)
         monkeypatch.setattr(builtins, "open", opened)
+        monkeypatch.setattr(os, "open", lock_opened)
         monkeypatch.setattr(os, "fsync", synced)
-        for name in ("link", "replace", "mkdir"):
+        for name in ("link", "replace", "mkdir", "unlink"):
             monkeypatch.setattr(os, name, before(name))
 
 
-def fetch(server: BatchServer) -> None:
+def fetch(client: openai.OpenAI) -> None:
     """Do all that a user would, from a table to results."""
-    shards = save(count=ROWS)
-    jobs = bf.submit(shards, client=server.client(), progress=False)
-    jobs = bf.wait(jobs, client=server.client(), poll=0.002, progress=False)
-    bf.download(jobs, client=server.client(), progress=False)
+    jobs = bf.submit(save(count=ROWS), client=client, progress=False)
+    jobs = bf.wait(jobs, client=client, poll=0.002, progress=False)
+    bf.download(jobs, client=client, progress=False)
 
 
-def check_paid_once(server: BatchServer, folder: Path) -> None:
-    """Hold that each row was paid once and has come home."""
+def check_paid_once(server: BatchServer, folder: Path, *, earlier: int = 0, sets: int = 1) -> None:
+    """Hold that each row of some sets was paid once, after earlier batches, and has come home."""
     server.finish()
-    assert sum(batch.paid for batch in server.batches) == ROWS
-    lines = [
-        json.loads(line)["custom_id"]
-        for path in folder.glob("*.output.jsonl")
-        for line in path.read_text("utf-8").splitlines()
-    ]
-    assert Counter(lines) == Counter(f"r{number}" for number in range(ROWS))
-    left = [path.name for path in (folder / ".batch_frames").rglob("*.tmp")]
-    assert not left
+    assert sum(batch.paid for batch in server.batches[earlier:]) == sets * ROWS
+    found = ids(list(folder.rglob("*.output.jsonl")))
+    assert found == Counter([f"r{number}" for number in range(ROWS)] * sets)
+
+
+def left(folder: Path) -> list[str]:
+    """List the temporary files and locks in the record."""
+    return [p.name for end in ("tmp", "lock") for p in (folder / ".batch_frames").rglob(f"*.{end}")]
 
 
 def names_the_place(error: BaseException, folder: Path) -> bool:
@@ -131,96 +134,105 @@ def names_the_place(error: BaseException, folder: Path) -> bool:
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="handles are named by /proc")
 @pytest.mark.slow
-@pytest.mark.parametrize("lasting", [False, True], ids=["once", "from then on"])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_at_any_step_of_the_record_names_the_place_and_a_rerun_heals(
-    folder: Path, fault: str, lasting: bool
+    folder: Path, fault: str
 ) -> None:
     """One call to the system after the other fails, from the first save to the last download."""
-    steps = fail_at_steps(folder, FAULTS[fault], lasting=lasting, first=0, every=1)
-    assert set(steps) == {"open", "fsync", "link", "replace", "mkdir"}
-    assert steps.total() >= 40
+    steps = fail_at_steps(folder, [FAULTS[fault]], lasting=False, first=0, every=1)
+    assert set(steps) == {"lock", "open", "fsync", "link", "replace", "mkdir", "unlink"}
+    assert steps.total() >= 80
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="handles are named by /proc")
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.slow
+def test_a_lasting_fault_names_the_place_and_a_rerun_heals(folder: Path) -> None:
+    """From one call on, all of them fail until the end of the process, of each kind in turn."""
+    steps = fail_at_steps(folder, list(FAULTS.values()), lasting=True, first=0, every=1)
+    assert steps.total() >= 80
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="handles are named by /proc")
 def test_a_fault_at_some_steps_of_the_record_names_the_place_and_a_rerun_heals(
-    folder: Path, fault: str
+    folder: Path,
 ) -> None:
-    """The same for every twelfth call, other ones for each fault."""
-    first = list(FAULTS).index(fault) * 3
-    steps = fail_at_steps(folder, FAULTS[fault], lasting=False, first=first, every=12)
-    assert steps.total() >= 4
+    """The same for every seventh call, of each kind in turn."""
+    steps = fail_at_steps(folder, list(FAULTS.values()), lasting=False, first=0, every=7)
+    assert steps.total() >= 12
 
 
 def fail_at_steps(
-    folder: Path, code: int, *, lasting: bool, first: int, every: int
+    folder: Path, codes: Sequence[int], *, lasting: bool, first: int, every: int
 ) -> Counter[str]:
     """Let calls fail in runs of their own, and count them by their names."""
     steps = Counter[str]()
-    number = first
-    while True:
-        place = folder / f"{number}"
-        place.mkdir()
-        os.chdir(place)
-        disk = FaultyDisk(place, number, code, lasting=lasting)
-        with BatchServer(polls=0) as server:
+    with BatchServer(polls=0) as server:
+        client = server.client()
+        for number in count(first, every):
+            place = folder / f"{number}"
+            place.mkdir()
+            os.chdir(place)
+            disk = FaultyDisk(place, number, codes[number % len(codes)], lasting=lasting)
+            earlier, error = len(server.batches), None
             with pytest.MonkeyPatch.context() as patch:
                 disk.install(patch)
-                error = None
                 try:
-                    fetch(server)
+                    fetch(client)
                 except (OSError, bf.BatchFramesError) as found:
                     error = found
             if error is not None:
                 assert names_the_place(error, place), (disk.failed, repr(error))
-            fetch(server)
-            check_paid_once(server, place)
-        os.chdir(folder)
-        steps.update(disk.failed[:1])
-        if not disk.failed:
-            return steps
-        number += every
+            fetch(client)
+            check_paid_once(server, place, earlier=earlier)
+            if "unlink" not in disk.failed:
+                assert not left(place), disk.failed
+            os.chdir(folder)
+            steps.update(disk.failed[:1])
+            if not disk.failed:
+                return steps
+    raise AssertionError
 
 
 LIMITED = """
-import resource, signal, sys
+import os, resource, sys
+from pathlib import Path
+
 import openai
-import batch_frames as bf
 from batch_frames.batches import client as calls, send
-from tests.support.jobs import save
+from tests.batches.test_record_faults import fetch
 
 send.SETTLE, calls.FIRST_PAUSE = 0.05, 0.01
-assert bf.BatchCreator and bf.submit and bf.wait and bf.download
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-limit = int(sys.argv[2])
-if limit:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 with openai.OpenAI(base_url=sys.argv[1], api_key="test") as client:
-    try:
-        jobs = bf.submit(save(count=4), client=client)
-        jobs = bf.wait(jobs, client=client, poll=0.002)
-        bf.download(jobs, client=client)
-    except OSError as error:
-        print(error)
+    for limit in sys.argv[2:]:
+        os.chdir(limit)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
+        try:
+            fetch(client)
+        except OSError as error:
+            print(error)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        os.chdir("..")
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it needs RLIMIT_FSIZE")
-@pytest.mark.parametrize(
-    "limit", [700, *(pytest.param(n, marks=pytest.mark.slow) for n in (17, 300, 1_000))]
-)
-def test_a_full_disk_pays_nothing_twice(folder: Path, limit: int) -> None:
-    """Documents are cut off at a size by the system itself; the next run heals that."""
+def test_a_full_disk_pays_nothing_twice(folder: Path) -> None:
+    """Documents are cut off at some sizes by the system itself; the next run heals that."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    limits = ["17", "300", "700", "1000"]
+    for limit in limits:
+        (folder / limit).mkdir()
     with BatchServer(polls=0) as server:
-        for most in (limit, 0):
-            command = [sys.executable, "-c", LIMITED, server.url, str(most)]
-            done = subprocess.run(
-                command, capture_output=True, text=True, check=True, env=environment
-            )
-            assert not done.stdout or "File too large: '" in done.stdout
-        check_paid_once(server, folder)
+        command = [sys.executable, "-c", LIMITED, server.url, *limits]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        errors = done.stdout.splitlines()
+        assert len(errors) == len(limits)
+        assert all("File too large: '" in error for error in errors)
+        for limit in limits:
+            os.chdir(folder / limit)
+            fetch(server.client())
+            assert not left(Path())
+        check_paid_once(server, folder, sets=len(limits))
 
 
 # Locks
@@ -247,7 +259,7 @@ def test_without_locks_all_goes_on_with_one_warning(folder: Path) -> None:
     """A run takes two dozen locks and warns once; nothing of them is left."""
     with BatchServer(polls=0) as server, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        fetch(server)
+        fetch(server.client())
         check_paid_once(server, folder)
     [warning] = [one for one in caught if one.category is BatchFramesWarning]
     assert str(warning.message) == (

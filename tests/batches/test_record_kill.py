@@ -1,7 +1,7 @@
 """Kill three processes that share a folder: each line is answered once, and every row comes home.
 
-The service lists a batch late, creates slowly, loses replies and says 5xx, all at random. The
-minute in which a batch may still turn up is scaled down, and everything else with it.
+The service lists a batch late, creates slowly, loses replies and says 5xx. The minute in which a
+batch may still turn up is scaled down in most of the tests, and everything else with it.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ import batch_frames as bf
 from batch_frames.batches import client as calls
 from batch_frames.batches import send
 from tests.service.http import Drop
-from tests.service.server import BatchServer
+from tests.service.server import BatchServer, drop, reply, sleep
 from tests.service.values import Batch, Refusal
 from tests.support.forks import load_all, make_client
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it needs fork and SIGKILL")
 
-SETTLE = 1.2
-"""The minute, fifty times as fast."""
+MINUTE, SETTLE = 60.0, 1.2
+"""In which a batch may turn up, and the same fifty times as fast."""
 
 LATEST = 0.8
 """Most seconds until a new batch is listed: the 40 s of the minute."""
@@ -46,11 +46,14 @@ SLOWEST = 0.3
 FAULTS = 0.15
 """The part of the creates whose reply is lost; as many get a 5xx before or after they worked."""
 
-ROWS, PER_SHARD, PROCESSES = 8, 2, 3
+ROWS, PER_SHARD = 8, 2
+
+OWN = ("mine0", "mine1", "mine2")
+"""The sets that one process each saves; another one is saved by all."""
 
 STEPS = ("open", "os.rename", "os.remove", "os.link")
 
-PATIENCE = 60.0
+CREATE = "POST /batches"
 
 
 def save(folder: Path, tag: str, rows: int = ROWS) -> list[bf.Shard]:
@@ -68,7 +71,7 @@ def work(order: dict[str, Any]) -> None:
     """
     folder, own = Path(order["folder"]), order["own"]
     with make_client(order["url"]) as client:
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + 50 * send.SETTLE
         while True:
             try:
                 for tag in ("all", own):
@@ -99,6 +102,7 @@ def die_before_step(step: int, folder: str) -> None:
 def obey(order: dict[str, Any]) -> NoReturn:
     """Do what the order says, and end the process."""
     status = 1
+    send.SETTLE = order["settle"]
     try:
         if order["step"] is not None:
             die_before_step(order["step"], order["folder"])
@@ -113,7 +117,6 @@ def obey(order: dict[str, Any]) -> NoReturn:
 def serve() -> None:
     """Fork a process for each order on standard input, and tell its id; an empty line waits."""
     load_all()
-    send.SETTLE = SETTLE
     calls.FIRST_PAUSE = 0.01
     for text in sys.stdin:
         order = json.loads(text)
@@ -139,9 +142,12 @@ class Forks:
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
 
-    def start(self, folder: Path, url: str, own: str, step: int | None = None) -> int:
+    def start(
+        self, folder: Path, url: str, own: str, step: int | None = None, settle: float = SETTLE
+    ) -> int:
         """Start a process that works in a folder, and return its id."""
-        return self._ask({"folder": str(folder), "url": url, "own": own, "step": step})
+        place = {"folder": str(folder), "url": url, "own": own}
+        return self._ask({**place, "step": step, "settle": settle})
 
     def end(self, pid: int) -> bool:
         """Wait for the end of a process, and return whether it was killed."""
@@ -194,9 +200,10 @@ class UnreliableServer(BatchServer):
         return [b for b in self.service.batches if self._listed_from.get(b.id, now) <= now][::-1]
 
 
-def check(server: BatchServer, folder: Path, tags: list[str]) -> None:
+def check(server: BatchServer, folder: Path) -> None:
     """Hold that each line was answered once, and each row has the answer to its own question."""
     server.finish()
+    tags = ("all", *OWN)
     asked: Counter[str] = Counter()
     for batch in server.batches:
         if batch.requests:
@@ -226,9 +233,9 @@ def kill_rounds(forks: Forks, tmp_path: Path, kills: int, seed: int) -> None:
         folder.mkdir()
         with UnreliableServer(chance) as server:
             done += kill_round(forks, server, folder, chance)
-            for own in range(PROCESSES):
-                assert not forks.end(forks.start(folder, server.url, f"mine{own}"))
-            check(server, folder, ["all", *(f"mine{own}" for own in range(PROCESSES))])
+            pids = [forks.start(folder, server.url, own) for own in OWN]
+            assert not any(list(map(forks.end, pids)))
+            check(server, folder)
         if done >= kills:
             return
 
@@ -238,14 +245,14 @@ def kill_round(forks: Forks, server: BatchServer, folder: Path, chance: random.R
     kills, timers = 0, []
     for _ in range(2):
         pids = []
-        for own in range(PROCESSES):
+        for own in OWN:
             step = chance.randrange(150) if chance.random() < 0.5 else None
-            pid = forks.start(folder, server.url, f"mine{own}", step)
+            pid = forks.start(folder, server.url, own, step)
             pids.append(pid)
             timer = threading.Timer(chance.uniform(0, 3), kill, (pid,))
             timer.start()
             timers.append(timer)
-        kills += sum([forks.end(pid) for pid in pids])
+        kills += sum(map(forks.end, pids))
         for timer in timers:
             timer.cancel()
             timer.join()
@@ -262,15 +269,53 @@ def test_kills_of_three_processes_on_one_folder_never_pay_twice(
     forks: Forks, tmp_path: Path
 ) -> None:
     """Some kills, half of them at steps on files, half at random times."""
-    kill_rounds(forks, tmp_path, 6, seed=334)
+    kill_rounds(forks, tmp_path, 5, seed=334)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
 def test_200_kills_of_three_processes_on_one_folder_never_pay_twice(
-    forks: Forks, tmp_path: Path
+    forks: Forks, tmp_path: Path, seed: int
 ) -> None:
-    """The same for 200 kills."""
-    kill_rounds(forks, tmp_path, 200, seed=1)
+    """The same for four times 50 kills."""
+    kill_rounds(forks, tmp_path, 50, seed)
+
+
+@pytest.mark.slow
+def test_kills_in_the_whole_minute_never_pay_twice(forks: Forks, tmp_path: Path) -> None:
+    """At full length: all three are killed at a reply, while they look for it, and once more."""
+    pids: list[int] = []
+
+    def start() -> None:
+        pids[:] = [forks.start(tmp_path, server.url, own, settle=MINUTE) for own in OWN]
+
+    def kill_all() -> None:
+        for pid in pids:
+            kill(pid)
+
+    def ends() -> list[bool]:
+        return list(map(forks.end, pids))
+
+    with BatchServer(list_lag=40) as server:
+        server.when(CREATE, "asked", drop, after=1)
+        server.when(CREATE, "asked", sleep(8), after=2)
+        server.when(CREATE, "done", drop)
+        server.when(CREATE, "done", reply(504), after=1)
+        server.when(CREATE, "done", kill_all, after=2)
+        start()
+        assert all(ends())
+        assert len(server.batches) == 3
+        start()
+        time.sleep(20)
+        kill_all()
+        assert all(ends())
+        assert len(server.batches) == 3
+        server.when(CREATE, "done", kill_all, after=1)
+        start()
+        assert all(ends())
+        start()
+        assert not any(ends())
+        check(server, tmp_path)
 
 
 if __name__ == "__main__":

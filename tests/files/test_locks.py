@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -52,6 +53,24 @@ def test_a_lock_is_not_taken_twice_in_one_process(tmp_path: Path) -> None:
     with locked(path, "x is with {owner}"), pytest.raises(bf.BatchFramesError) as caught:
         locked(path, "x is with {owner}").__enter__()
     assert str(caught.value) == f"x is with process {os.getpid()}; wait for it to end"
+
+
+def test_a_lock_file_that_cannot_be_removed_holds_nothing_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock is free afterwards, though its file is still there."""
+
+    def fail(path: str) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    path = tmp_path / "x"
+    with monkeypatch.context() as patch, locked(path, "{owner}"):
+        patch.setattr(os, "unlink", fail)
+        # The lock is released before the patch is undone.
+    assert (tmp_path / ".x.lock").exists()
+    with locked(path, "{owner}"):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("sync", [False, True])
