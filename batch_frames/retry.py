@@ -44,6 +44,8 @@ from batch_frames.results import (
     KnownResults,
     best_rows,
     empty_piece,
+    is_frame,
+    own_results,
     read_pieces,
     result_ids,
     result_ranks,
@@ -82,8 +84,9 @@ def retry_requests(
 
     Args:
         requests: The request files; results that a glob matches as well are ignored.
-        results: What ``read_results`` returned, or the output and error files; request files that a
-            glob matches as well are ignored. None takes those that the record knows.
+        results: What ``read_results``, ``join_results`` or ``run`` returned, or the output and
+            error files; request files that a glob matches as well are ignored. None, or no files,
+            takes those that the record knows.
         path: The new file; it is split as ``save_to_file`` splits. None takes the next free of
             ``reviews.retry-1.jsonl``, ``reviews.retry-2.jsonl``, … next to the first request file,
             unless the last of them already holds just these requests, and has no results yet.
@@ -156,9 +159,9 @@ def _outcomes(
     asked: Asked, results: pd.DataFrame | Paths | None, wanted: Sequence[int]
 ) -> tuple[Outcomes, list[str]]:
     """Read what came back for requests, and name the files that it was read from."""
-    frame = results if isinstance(results, pd.DataFrame) else None
+    frame = own_results(results) if is_frame(results) else None
     given: list[Path] = []
-    if not isinstance(results, pd.DataFrame) and results is not None:
+    if frame is None and results:
         given = result_files(results)
     known = KnownResults(asked, given)
     files = list({path.resolve(): path for path in [*given, *known.files()]}.values())

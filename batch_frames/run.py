@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import pandas as pd
-import pyarrow as pa
 
 from batch_frames.batches import download, submit, wait
 from batch_frames.errors import BatchFramesError, JobError
@@ -26,6 +25,8 @@ from batch_frames.requests import (
 from batch_frames.results import (
     UNANSWERED,
     join_results,
+    lasting,
+    names_in,
     read_results,
     refuse_names_in_both,
     result_columns,
@@ -103,11 +104,12 @@ def run(
     if not _is_frame(frame_or_shards, path):
         return answers(find_shards(frame_or_shards))
     assert path is not None
-    frame = _as_table(frame_or_shards)
+    frame = lasting(frame_or_shards)
     _check_ahead(frame, Path(path), schema, prefix)
     requests = table_requests(open_frame, frame, id_column, prompt_column, na, options)
     results = answers(_save(requests, path, limits, progress))
-    return join_results(frame, results, id_column=id_column, prefix=prefix)
+    joined: pd.DataFrame = join_results(frame, results, id_column=id_column, prefix=prefix)
+    return joined
 
 
 def _is_frame(given: Any, path: object) -> bool:
@@ -120,19 +122,13 @@ def _is_frame(given: Any, path: object) -> bool:
     return is_frame
 
 
-def _as_table(frame: Any) -> Any:
-    """Keep the rows of a stream, which can be read only once: the join needs them again."""
-    return frame if isinstance(frame, pd.DataFrame) else pa.table(frame)
-
-
 def _check_ahead(frame: Any, path: Path, schema: Any, prefix: str) -> None:
     """Refuse before anything is sent what would fail once all is paid for."""
     if path.suffix != ".jsonl":
         problem = f"'{path}' must end in .jsonl, as the service requires"
         raise BatchFramesError(problem, hint="name a file such as 'out/reviews.jsonl'")
-    names = frame.columns if isinstance(frame, pd.DataFrame) else frame.column_names
     columns = [name for name in result_columns(schema) if name != "custom_id"]
-    refuse_names_in_both([str(name) for name in names], columns, prefix)
+    refuse_names_in_both(names_in(frame), columns, prefix)
 
 
 def _save(

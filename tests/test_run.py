@@ -127,10 +127,10 @@ def test_streams_and_shards(server: BatchServer) -> None:
     """A stream of Arrow batches is read once; request files give their results alone."""
     table = pa.Table.from_pandas(FRAME, preserve_index=False)
     rated = bf.run(table.to_reader(), "r.jsonl", client=server.client(), **ASK)
-    assert list(rated["id"]) == [7, 3, 5]
+    assert rated["id"].to_pylist() == [7, 3, 5]
     results = bf.run("r.jsonl")
     assert list(results["custom_id"]) == ["7", "3", "5"]
-    assert list(results["content"]) == list(rated["content"])
+    assert list(results["content"]) == rated["content"].to_pylist()
 
 
 @pytest.mark.parametrize(

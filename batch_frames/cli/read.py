@@ -31,7 +31,7 @@ REQUEST_COLUMNS = ("custom_id", "model", "system_prompt", "user_prompt")
 
 UNANSWERED = ("http_error", "expired", "cancelled", "missing", "malformed")
 
-# As in batch_frames.results, which loads pandas.
+# As in batch_frames.results, which loads pandas, but for "skipped", which has no request.
 STATUSES = ("ok", "truncated", "refused", "filtered", "invalid_json", *UNANSWERED)
 
 
@@ -120,7 +120,8 @@ def _read_results(
         table = to_dataframe(read_table(join, id_column), "pyarrow")
         if any(table.index.names):
             table = table.reset_index()
-        frame = join_results(table, results, id_column=id_column, prefix=prefix)
+        wanted = list(results.columns.drop("custom_id"))
+        frame = join_results(table, results, id_column=id_column, columns=wanted, prefix=prefix)
         columns = [*table.columns, *(prefix + name for name in shown)]
         _show(frame, output, columns, "row")
     else:

@@ -1,6 +1,7 @@
 """Output and error files into one row per request, joined to their frame."""
 
 from batch_frames.results.fields import RANKS, STATUSES, UNANSWERED
+from batch_frames.results.frames import is_frame, lasting, names_in, own_results
 from batch_frames.results.join import (
     NOWHERE,
     best_rows,
@@ -21,7 +22,11 @@ __all__ = [
     "KnownResults",
     "best_rows",
     "empty_piece",
+    "is_frame",
     "join_results",
+    "lasting",
+    "names_in",
+    "own_results",
     "read_pieces",
     "read_results",
     "refuse_names_in_both",

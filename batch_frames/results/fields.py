@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from batch_frames.arrow import TEXT
 
-__all__ = ["ATTRS", "FIELDS", "RANKS", "STATUSES", "UNANSWERED", "names_of", "status_array"]
+__all__ = ["FIELDS", "RANKS", "STATUSES", "UNANSWERED", "names_of", "status_array"]
 
 
 STATUSES = (
@@ -31,10 +31,6 @@ STATUSES = (
 RANKS = {status: rank for rank, status in enumerate(STATUSES)}
 
 UNANSWERED = ("http_error", "expired", "cancelled", "missing", "malformed")
-
-
-ATTRS = "batch_frames"
-"""The key of what a frame of results says about itself in ``DataFrame.attrs``."""
 
 
 def status_array(ranks: npt.NDArray[np.int8]) -> pa.DictionaryArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,18 @@ import pyarrow.compute as pc
 from batch_frames.arrow import TEXT
 from batch_frames.display import NAMED, counted, some_of
 from batch_frames.errors import ColumnError, RequestError
-from batch_frames.frames import find_columns, only_counts, open_frame, to_dataframe
+from batch_frames.frames import find_columns, only_counts, open_frame
 from batch_frames.progress import warn
-from batch_frames.results.fields import ATTRS, RANKS, STATUSES
+from batch_frames.results.fields import RANKS, STATUSES
+from batch_frames.results.frames import (
+    RESULTS,
+    lasting,
+    names_in,
+    note,
+    noted,
+    own_results,
+    with_columns,
+)
 
 __all__ = [
     "NOWHERE",
@@ -110,17 +119,32 @@ def _place(row: dict[str, object]) -> str:
     return f"{name}{row['file']}, line {row['line']:,}"
 
 
-RESULTS = "the table of results"
-
-
+@overload
+def join_results(
+    frame: pd.DataFrame,
+    results: Any,
+    *,
+    id_column: str | Sequence[str] | None = ...,
+    columns: Sequence[str] | None = ...,
+    prefix: str = ...,
+) -> pd.DataFrame: ...
+@overload
 def join_results(
     frame: Any,
-    results: pd.DataFrame,
+    results: Any,
+    *,
+    id_column: str | Sequence[str] | None = ...,
+    columns: Sequence[str] | None = ...,
+    prefix: str = ...,
+) -> Any: ...
+def join_results(
+    frame: Any,
+    results: Any,
     *,
     id_column: str | Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
     prefix: str = "",
-) -> pd.DataFrame:
+) -> Any:
     """Left-join results to the frame they were requested for, keeping rows, order, index, dtypes.
 
     Ids are compared as they are written, so that the whole number 7 or a date finds its text. Of
@@ -131,13 +155,15 @@ def join_results(
     Args:
         frame: What the requests were made of: a pandas DataFrame, or anything with
             ``__arrow_c_stream__``.
-        results: What ``read_results`` returned.
+        results: What ``read_results``, ``join_results`` or ``run`` returned.
         id_column: The column with the ids, or several, as when writing; None takes the index.
-        columns: Which columns of the results are wanted; None takes all but ``custom_id``.
-        prefix: What their names get in front.
+        columns: The columns of the results to take; None takes all of them, but ``custom_id`` only
+            if the frame has no column of that name.
+        prefix: Prefix for their names.
 
     Returns:
-        A new DataFrame: the columns of the frame, then those of the results.
+        A new frame: the columns of the frame, then those of the results. It is of pandas or polars
+        where the frame is, and of pyarrow for all others.
 
     Raises:
         ColumnError: If a column is missing, a name is in both, or the ids seem to be in a column
@@ -150,19 +176,17 @@ def join_results(
         >>> join_results(frame, results)["status"].tolist()
         ['missing', 'ok']
     """
-    if hasattr(frame, "__arrow_c_stream__") and not hasattr(frame, "__len__"):
-        frame = pa.table(frame)  # a stream can be read only once
+    frame = lasting(frame)
     ids = frame_ids(frame, id_column)
     _refuse_duplicates(ids)
-    if not isinstance(frame, pd.DataFrame):
-        frame = to_dataframe(pa.table(frame), None, nullable=True)
+    results = own_results(results)
     ranks = result_ranks(results)
-    names = [str(name) for name in results.columns]
+    have, names = names_in(frame), [str(name) for name in results.columns]
     if columns is None:
-        columns = [name for name in names if name != "custom_id"]
+        columns = [n for n in names if n != "custom_id" or prefix + n not in have]
     columns = [columns] if isinstance(columns, str) else list(columns)
     find_columns(names, columns, RESULTS)
-    refuse_names_in_both([str(name) for name in frame.columns], columns, prefix)
+    refuse_names_in_both(have, columns, prefix)
     answered = result_ids(results)
     found = pc.index_in(answered, value_set=ids, skip_nulls=True)
     positions = np.asarray(found.fill_null(NOWHERE)).astype(np.int64)
@@ -172,11 +196,23 @@ def join_results(
         # Where some rows have no result and some results no row, counting them was no id.
         counted = id_column is None and only_counts(frame) and NOWHERE in best
         _warn_of_left(left, ids, is_counted=counted, is_all=(best == NOWHERE).all())
-    has_all = results.attrs.get(ATTRS, {}).get("requests") == len(results)
-    unanswered = "skipped" if has_all else "missing"
-    picked = _picked(results[columns], best, unanswered).set_axis(frame.index)
-    joined: pd.DataFrame = pd.concat([frame, picked.add_prefix(prefix)], axis=1)
+    unanswered = "skipped" if noted(results, "requests") == len(results) else "missing"
+    picked = _picked(results[columns], best, unanswered)
+    if "custom_id" in columns:
+        picked["custom_id"] = _as_text(ids, picked["custom_id"].dtype)
+    joined = with_columns(frame, picked.add_prefix(prefix))
+    if isinstance(frame, pd.DataFrame):
+        joined.attrs.update(frame.attrs)
+        own_id = id_column if isinstance(id_column, str) else "custom_id"
+        own = {name: prefix + name for name in columns}
+        note(joined, columns={"custom_id": own_id, **own})
     return joined
+
+
+def _as_text(ids: pa.Array, dtype: Any) -> pd.Series[Any]:
+    """Convert ids to a column of text, of a given dtype if this is one of text."""
+    is_text = isinstance(dtype, (pd.StringDtype, pd.ArrowDtype)) or dtype.kind == "O"
+    return pd.Series(ids.to_numpy(zero_copy_only=False), dtype=dtype if is_text else None)
 
 
 def frame_ids(frame: Any, id_column: str | Sequence[str] | None) -> pa.Array:
@@ -205,13 +241,8 @@ def result_ranks(results: pd.DataFrame) -> npt.NDArray[np.int8]:
     """Rank the statuses of results, the best first.
 
     Raises:
-        TypeError: If it is no DataFrame.
-        ColumnError: If it lacks ``status``, or has a status that there is not.
+        ColumnError: If one of them is not a status.
     """
-    if not isinstance(results, pd.DataFrame):
-        kind = type(results).__name__
-        raise TypeError(f"results must be the DataFrame that read_results returned, not {kind}")
-    find_columns([str(name) for name in results.columns], ["status"], RESULTS)
     ranks = results["status"].astype(object).map(RANKS)
     if ranks.isna().any():
         strange = results["status"][ranks.isna()].iloc[0]

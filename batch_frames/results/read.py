@@ -16,7 +16,8 @@ from batch_frames.files import Lines, Paths, read_lines, result_files
 from batch_frames.frames import to_dataframe
 from batch_frames.progress import warn
 from batch_frames.requests import read_asked
-from batch_frames.results.fields import ATTRS, FIELDS, RANKS, names_of, status_array
+from batch_frames.results.fields import FIELDS, RANKS, names_of, status_array
+from batch_frames.results.frames import note
 from batch_frames.results.join import match
 from batch_frames.results.known import KnownResults
 from batch_frames.results.parse import read_outcomes
@@ -168,7 +169,7 @@ def read_results(
     names = () if answers is None else answers.names
     frame = _frame(_arranged(table, names, usage=usage, raw=raw), dtype_backend)
     if asked:
-        frame.attrs[ATTRS] = {"requests": len(frame)}
+        note(frame, requests=len(frame))
     return frame
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from batch_frames.results.fields import STATUSES, names_of
+from batch_frames.results.frames import own_results
 from batch_frames.results.join import result_ranks
 
 __all__ = ["summarize", "summary_line"]
 
 
-def summarize(results: pd.DataFrame) -> pd.DataFrame:
+def summarize(results: Any) -> pd.DataFrame:
     """Count requests and tokens by status and error code.
 
     Args:
-        results: What ``read_results`` or ``join_results`` returned.
+        results: What ``read_results``, ``join_results`` or ``run`` returned.
 
     Returns:
         A DataFrame with a row for each pair of ``status`` and ``error_code``, the better status and
@@ -22,13 +25,15 @@ def summarize(results: pd.DataFrame) -> pd.DataFrame:
         0 to 1), and the sums of those token columns that ``results`` has.
 
     Raises:
-        ColumnError: If ``results`` has no column ``status``.
+        TypeError: If ``results`` is not a frame.
+        ColumnError: If it has no column of statuses, or several that may be it.
 
     Example:
         >>> frame = pd.DataFrame({"custom_id": ["a", "b", "c"], "status": ["ok", "ok", "expired"]})
         >>> summarize(frame)[["status", "requests"]].to_numpy().tolist()
         [['ok', 2], ['expired', 1]]
     """
+    results = own_results(results)
     ranks = result_ranks(results)
     codes = results["error_code"] if "error_code" in results else pd.Series(pd.NA, results.index)
     frame = pd.DataFrame(

@@ -82,4 +82,6 @@ def test_constants_of_options_are_those_of_the_functions() -> None:
         files.Limits().nbytes,
     )
     module = sys.modules["batch_frames.cli.read"]
-    assert (module.STATUSES, module.UNANSWERED) == (results.STATUSES, results.UNANSWERED)
+    # What was skipped has no request that could be sent again.
+    assert tuple(s for s in results.STATUSES if s != "skipped") == module.STATUSES
+    assert module.UNANSWERED == results.UNANSWERED

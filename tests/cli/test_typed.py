@@ -175,7 +175,7 @@ def put_titles(name: str) -> None:
     "source", ["titles.csv", "titles.tsv", "comma.csv", "titles.csv.gz", "titles.parquet"]
 )
 def test_results_are_joined_to_their_table(source: str, output: str) -> None:
-    """Each row of the table has its result behind it, ids as they are written, others missing."""
+    """Each row of the table has its result behind it, ids as they are written, others skipped."""
     put_results()
     put_titles(source)
     join = ("--join", source, "--id-column", "id", "--prefix", "my_", "-o", output)
@@ -183,7 +183,7 @@ def test_results_are_joined_to_their_table(source: str, output: str) -> None:
     assert done == Done(0, f"{output}          5 rows\n{SUMMARY}", "")
     rows = []
     for key, title in TITLES:
-        found = ROWS_OF_RESULTS.get(key, row(key, "missing"))
+        found = ROWS_OF_RESULTS.get(key, row(key, "skipped"))
         result = {f"my_{name}": value for name, value in found.items() if name != "custom_id"}
         rows.append({"id": key, "title": None if key == "9" else title, **result})
     assert_table(output, rows)

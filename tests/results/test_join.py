@@ -147,23 +147,36 @@ def test_ids_in_the_index_find_what_was_written_for_them(
 
 
 @pytest.mark.parametrize("kind", FRAMES)
-def test_frames_of_other_libraries_become_pandas(kind: str, tmp_path: Path) -> None:
-    """Whatever speaks Arrow is joined as a pandas DataFrame with the same rows."""
+@pytest.mark.parametrize("kept", ["pandas", "polars", "pyarrow"])
+def test_frames_of_other_libraries_stay_what_they_are(kind: str, kept: str, tmp_path: Path) -> None:
+    """polars gives polars, and all else that speaks Arrow gives pyarrow, whatever results are."""
     columns: dict[str, list[Any]] = {"key": [3, 1, 2], "review": ["x", "y", "z"]}
     results = answered(FRAMES[kind](columns), "key", tmp_path)
-    joined = bf.join_results(FRAMES[kind](columns), results, id_column="key")
-    assert joined["key"].tolist() == [3, 1, 2]
-    assert joined["review"].tolist() == ["x", "y", "z"]
-    assert joined["content"].tolist() == answers(3)
-    assert joined.index.tolist() == [0, 1, 2]
+    given = {"pandas": results, "polars": pl.DataFrame(results), "pyarrow": pa.table(results)}[kept]
+    joined: Any = bf.join_results(FRAMES[kind](columns), given, id_column="key")
+    assert type(joined) is (pl.DataFrame if kind == "polars" else pa.Table)
+    table: pa.Table = joined.to_arrow() if kind == "polars" else joined
+    assert table.column_names == ["key", "review", *results.columns]
+    assert table.select(["key", "review"]).to_pydict() == columns
+    assert table["custom_id"].to_pylist() == ["3", "1", "2"]
+    assert table["content"].to_pylist() == answers(3)
+    assert table["input_tokens"].to_pylist() == [12] * 3
 
 
-def test_whole_numbers_of_other_libraries_keep_their_digits() -> None:
-    """A whole number beside a missing one does not pass through a float."""
-    frame = pl.DataFrame({"key": ["a", "b"], "big": [2**60 + 1, None]})
-    joined = bf.join_results(frame, results_of(("a", "ok", "x")), id_column="key")
-    assert int(joined["big"][0]) == 2**60 + 1
-    assert joined["big"].isna().tolist() == [False, True]
+def test_types_of_other_libraries_stay() -> None:
+    """Columns of polars keep types that pandas does not have, and lists of results theirs."""
+    frame = pl.DataFrame(
+        {"key": ["a", "b"], "big": [2**60 + 1, None], "day": [date(2024, 1, 1)] * 2}
+    )
+    frame = frame.with_columns(pl.Series("tone", ["x", "y"], dtype=pl.Enum(["y", "x"])))
+    tags = {"tags": {"type": "array", "items": {"type": "integer"}}}
+    results = results_of(("a", "ok", '{"tags": [1, 2]}'), json_schema={"properties": tags})
+    joined = bf.join_results(frame, results, id_column="key")
+    assert joined.select(frame.columns).equals(frame)
+    assert joined.select(frame.columns).schema == frame.schema
+    assert joined["tags"].to_list() == [[1, 2], None]
+    assert joined["tags"].dtype == pl.List(pl.Int64)
+    assert joined["status"].to_list() == ["ok", "missing"]
 
 
 Row = tuple[str, str]
@@ -271,12 +284,13 @@ def test_results_keep_their_dtypes() -> None:
         options = {"json_schema": schema, "dtype_backend": dtype_backend}
         results = results_of(("a", "ok", content), **options)
         joined = bf.join_results(pd.DataFrame({"n": [1, 2]}, index=["z", "a"]), results)
-        assert joined.columns.tolist() == ["n", *results.columns[1:]]
+        assert joined.columns.tolist() == ["n", *results.columns]
         # The missing row makes lists of the reader's own dtype no other.
-        assert joined.dtypes[1:].to_dict() == results.dtypes[1:].to_dict()
+        assert joined.dtypes[1:].to_dict() == results.dtypes.to_dict()
         assert joined.iloc[1]["stars"] == 3
         assert list(joined.iloc[1]["tags"]) == ["a", "b"]
-        assert joined.iloc[0].drop(["n", "status"]).isna().all()
+        assert joined.iloc[0].drop(["n", "custom_id", "status"]).isna().all()
+        assert joined["custom_id"].tolist() == ["z", "a"]
         assert joined["status"].cat.categories.tolist() == STATUSES
 
 
@@ -357,7 +371,7 @@ def test_an_empty_frame_stays_empty(kind: str) -> None:
     frame = pd.DataFrame({"key": pd.Series([], dtype=kind)})
     results = results_of(("a", "ok", "hi"))
     joined = bf.join_results(frame, results, id_column="key")
-    assert joined.columns.tolist() == ["key", *results.columns[1:]]
+    assert joined.columns.tolist() == ["key", *results.columns]
     assert joined.dtypes["key"] == frame.dtypes["key"]
     assert len(joined) == 0
 
@@ -369,7 +383,7 @@ def test_no_results_leave_all_rows_missing(tmp_path: Path) -> None:
     frame = pd.DataFrame({"x": [1, 2]})
     joined = bf.join_results(frame, results)
     assert joined["status"].tolist() == ["missing", "missing"]
-    assert joined.drop(columns=["x", "status"]).isna().all(axis=None)
+    assert joined.drop(columns=["x", "custom_id", "status"]).isna().all(axis=None)
     assert_frame_equal(joined[["x"]], frame)
     assert len(bf.join_results(frame.head(0), results)) == 0
 

@@ -1,0 +1,150 @@
+"""Recognize results in any frame, and return frames of the caller's kind."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from batch_frames.arrow import TEXT, dumps
+from batch_frames.display import some_of
+from batch_frames.errors import ColumnError
+from batch_frames.frames import find_columns, to_dataframe
+from batch_frames.results.fields import RANKS, names_of
+
+__all__ = [
+    "RESULTS",
+    "is_frame",
+    "lasting",
+    "like_frame",
+    "names_in",
+    "note",
+    "noted",
+    "own_results",
+    "with_columns",
+]
+
+
+ATTRS = "batch_frames"
+"""The key of what a frame notes about its results in ``DataFrame.attrs``."""
+
+RESULTS = "the table of results"
+
+
+def note(frame: pd.DataFrame, **facts: Any) -> None:
+    """Note facts about the results in a frame."""
+    frame.attrs[ATTRS] = facts
+
+
+def noted(frame: pd.DataFrame, fact: str) -> Any:
+    """Return a fact about the results in a frame, or None."""
+    return frame.attrs.get(ATTRS, {}).get(fact)
+
+
+def is_frame(given: Any) -> bool:
+    """Return whether something is a frame, of pandas or of anything that speaks Arrow."""
+    return isinstance(given, pd.DataFrame) or hasattr(given, "__arrow_c_stream__")
+
+
+def lasting(frame: Any) -> Any:
+    """Return a frame of pandas or polars as it is, and any other as Arrow, read only once."""
+    is_stream = is_frame(frame) and not isinstance(frame, pd.DataFrame) and not _polars(frame)
+    return pa.table(frame) if is_stream else frame
+
+
+def names_in(frame: Any) -> list[str]:
+    """List the names of the columns of a lasting frame, and of its index."""
+    if isinstance(frame, pa.Table):
+        return list(frame.column_names)
+    index = [frame.index.name] if isinstance(frame, pd.DataFrame) else []
+    return [str(name) for name in (*frame.columns, *index) if name is not None]
+
+
+def own_results(frame: Any) -> pd.DataFrame:
+    """Return the results in a frame under their own names.
+
+    ``join_results`` notes their columns in ``attrs``. Where this is lost, as in a file, they are
+    found by the prefix of the only column of statuses, or of the only one with all columns.
+
+    Args:
+        frame: What ``read_results``, ``join_results`` or ``run`` returned.
+
+    Raises:
+        TypeError: If it is not a frame.
+        ColumnError: If it has no statuses, or several columns may be theirs.
+    """
+    if not is_frame(frame):
+        kind = type(frame).__name__
+        raise TypeError(f"results must be the DataFrame that read_results returned, not {kind}")
+    if not isinstance(frame, pd.DataFrame):
+        # Of what polars hands over by itself, its views of text, Arrow takes no rows.
+        table = frame.to_arrow() if _polars(frame) else pa.table(frame)
+        frame = to_dataframe(table, "pyarrow")
+    have = [str(name) for name in frame.columns]
+    columns: Mapping[str, str] | None = noted(frame, "columns")
+    if columns is None or ("status" in columns and columns["status"] not in have):
+        prefix = _prefix(frame, have)
+        columns = {name.removeprefix(prefix): name for name in have if name.startswith(prefix)}
+    columns = {name: column for name, column in columns.items() if column in have}
+    find_columns(list(columns), ["status"], RESULTS)
+    own: pd.DataFrame = frame
+    if list(columns) != have:
+        own = own[list(columns.values())].set_axis(list(columns), axis="columns")
+    return own
+
+
+def _prefix(frame: pd.DataFrame, have: list[str]) -> str:
+    """Find the prefix of the columns of results."""
+    every = [name.removesuffix("status") for name in have if name.endswith("status")]
+    if len(every) < 2:
+        return "".join(every)
+    able = [prefix for prefix in every if _holds_statuses(frame[f"{prefix}status"])]
+    needed = set(names_of("first", "then")) - {"custom_id"}
+    whole = [prefix for prefix in able if {prefix + name for name in needed} <= set(have)]
+    found = able if len(able) == 1 else whole
+    if len(found) != 1:
+        listed = some_of([repr(f"{prefix}status") for prefix in able or every])
+        problem = f"the statuses of the results may be in several columns: {listed}"
+        raise ColumnError(problem, hint="drop or rename the others")
+    return found[0]
+
+
+def _holds_statuses(column: pd.Series[Any]) -> bool:
+    return bool(column.dropna().astype(str).isin(list(RANKS)).all())
+
+
+def with_columns(frame: Any, columns: pd.DataFrame) -> Any:
+    """Return a frame with columns added, as pandas or polars where it is, or else as Arrow."""
+    if isinstance(frame, pd.DataFrame):
+        return pd.concat([frame, columns.set_axis(frame.index)], axis="columns")
+    added = pa.table({str(name): _arrow(column) for name, column in columns.items()})
+    if polars := _polars(frame):
+        return polars.concat([frame, polars.from_arrow(added)], how="horizontal")
+    joined = pa.table(frame)
+    for name, column in zip(added.column_names, added.columns, strict=True):
+        joined = joined.append_column(name, column)
+    return joined
+
+
+def like_frame(table: pa.Table, frame: Any) -> Any:
+    """Return a table as polars where a frame is, or else as it is."""
+    polars = _polars(frame)
+    return polars.from_arrow(table) if polars else table
+
+
+def _polars(frame: Any) -> Any:
+    """Return the module polars if a frame is of it; it is loaded then."""
+    polars = sys.modules.get("polars")
+    return polars if polars is not None and isinstance(frame, polars.DataFrame) else None
+
+
+def _arrow(column: pd.Series[Any]) -> pa.Array | pa.ChunkedArray:
+    """Convert a column to Arrow; Python objects without a common type become JSON."""
+    try:
+        return pa.array(column, from_pandas=True)
+    except pa.ArrowException:
+        texts = [dumps(one) if isinstance(one, (list, dict)) else None for one in column]
+        return pa.array(texts, TEXT)
