@@ -152,18 +152,24 @@ def status(paths: Paths, client: Any, watch: bool, poll: float) -> None:
 
 @click.command()
 @_with_client
-def download(paths: Paths, client: Any) -> None:
+@click.option(
+    "--delete-input",
+    is_flag=True,
+    help="Delete the uploaded request files at the service once their results are here.",
+)
+def download(paths: Paths, client: Any, delete_input: bool) -> None:
     """Download the result files of the batches of PATHS next to their request files.
 
     PATHS are request files, the name that they were saved to, or folders.
 
     \b
     Example:
-      batch-frames download out/reviews.jsonl
+      batch-frames download out/reviews.jsonl --delete-input
     """
     import batch_frames.batches as batches
 
-    _print_files(batches.download(batches.load_jobs(paths), client=client))
+    jobs = batches.load_jobs(paths)
+    _print_files(batches.download(jobs, client=client, delete_input=delete_input))
     _exit_for(job.status for job in batches.load_jobs(paths))
 
 

@@ -36,7 +36,7 @@ STATUSES = ("ok", "truncated", "refused", "filtered", "invalid_json", *UNANSWERE
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True)
+@click.argument("files", nargs=-1)
 @click.option(
     "--requests",
     multiple=True,
@@ -54,11 +54,13 @@ STATUSES = ("ok", "truncated", "refused", "filtered", "invalid_json", *UNANSWERE
 def read(files: tuple[str, ...], output: Path | None, **options: Any) -> None:
     """Read FILES into a table: request files, or output and error files.
 
-    Request files among output and error files are taken as --requests.
+    Request files among output and error files are taken as --requests. With --requests and no
+    FILES, all their results are read: of batches, of retries and of run-local.
 
     \b
     Example:
       batch-frames read out/reviews-*.jsonl -o requests.parquet
+      batch-frames read --requests "out/reviews-*.jsonl" -o results.parquet
       batch-frames read out/reviews.output.jsonl out/reviews.errors.jsonl \\
           --requests out/reviews.jsonl --join reviews.csv --id-column id -o rated.parquet
     """
@@ -68,13 +70,15 @@ def read(files: tuple[str, ...], output: Path | None, **options: Any) -> None:
         raise click.UsageError("--join and --id-column need each other")
     if options["prefix"] and not options["join"]:
         raise click.UsageError("--prefix needs --join")
+    if not files and not options["requests"]:
+        raise click.UsageError("name FILES, or --requests whose results are known")
     with plain_errors():
         check_output(output, options["join"])
-        kinds = _kinds(files)
+        kinds = _kinds(files) if files else {}
         asked = [path for path, holds in kinds.items() if holds]
         answers = [path for path, holds in kinds.items() if not holds]
         if False in kinds.values() or (not asked and any(options.values())):
-            _read_results(answers, asked, output, **options)
+            _read_results(answers if files else None, asked, output, **options)
         elif any(options.values()):
             problem = "these are request files; the options are for output and error files"
             raise click.ClickException(problem)
@@ -84,17 +88,17 @@ def read(files: tuple[str, ...], output: Path | None, **options: Any) -> None:
 
 def _kinds(files: tuple[str, ...]) -> dict[Path, bool | None]:
     """Find out which files hold requests; old ledgers, which a glob catches too, are left out."""
-    from batch_frames.files import ENDINGS, LEDGER, find_files, holds_requests
+    from batch_frames.files import ENDINGS, LEDGER, holds_requests, whole_files
 
     named = [name for name in files if not name.endswith(LEDGER)]
     if not named:
         problem = "is an old ledger of batches; name request files, or output and error files"
         raise click.ClickException(f"'{files[0]}' {problem}")
-    return {path: holds_requests(path) for path in find_files(named, ENDINGS)}
+    return {path: holds_requests(path) for path in whole_files(named, ENDINGS)}
 
 
 def _read_results(
-    paths: list[Path],
+    paths: list[Path] | None,
     asked: list[Path],
     output: Path | None,
     *,
@@ -150,7 +154,7 @@ def _show(frame: pd.DataFrame, output: Path | None, columns: Sequence[str], noun
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True)
+@click.argument("files", nargs=-1)
 @click.option(
     "--requests", multiple=True, required=True,
     help="Request file that was sent, or a glob; repeatable.",
@@ -161,36 +165,45 @@ def _show(frame: pd.DataFrame, output: Path | None, columns: Sequence[str], noun
 )  # fmt: skip
 @click.option(
     "--status", "statuses", multiple=True, type=click.Choice(STATUSES),
-    default=UNANSWERED, show_default=True,
-    help="Statuses to send again; repeatable.",
+    help=f"Statuses to send again; repeatable.  [default: {', '.join(UNANSWERED)}]",
+)  # fmt: skip
+@click.option(
+    "--permanent", is_flag=True,
+    help="Send what failed for good, too: with an HTTP status from 400 to 499 other than 408, "
+    "409, 425 and 429.",
 )  # fmt: skip
 def retry(
     files: tuple[str, ...],
     requests: tuple[str, ...],
     output: Path | None,
     statuses: tuple[str, ...],
+    permanent: bool,
 ) -> None:
-    """Write the requests that lack an answer in the output and error FILES to a new request file.
+    """Write the requests that still lack an answer to a new request file.
 
-    Request files among FILES are ignored.
+    What is known of the batches, retries and live answers of --requests counts; FILES are further
+    output and error files, such as those from elsewhere. Request files among FILES are ignored.
 
     \b
     Example:
       batch-frames retry out/reviews.output.jsonl out/reviews.errors.jsonl \\
           --requests out/reviews.jsonl
+      batch-frames retry --requests "out/reviews-*.jsonl"
     """
     from batch_frames.retry import retry_requests
 
     with plain_errors():
-        results = [path for path, holds in _kinds(files).items() if not holds]
-        if not results:
+        results = [path for path, holds in _kinds(files).items() if not holds] if files else None
+        if results == []:
             problem = "these are request files; name the output and error files"
             raise click.ClickException(problem)
-        shards = retry_requests(requests, results, output, statuses=statuses)
+        named = statuses or None
+        shards = retry_requests(requests, results, output, statuses=named, permanent=permanent)
     if shards:
         print_shards(shards)
     else:
         none = f"no request is {' or '.join(statuses)}"
-        if set(statuses) >= set(UNANSWERED):
+        if set(statuses or UNANSWERED) >= set(UNANSWERED):
             none = "every request has an answer or waits for one"
+            none += "" if statuses or permanent else ", or failed for good (see --permanent)"
         click.echo(f"nothing to retry: {none}")

@@ -26,6 +26,7 @@ from batch_frames.files.find import (
     request_files,
     result_files,
     set_name,
+    whole_files,
 )
 from batch_frames.files.job import BATCH_FACTS, ENDED, NO_BATCH, Job, Jobs, Settings, distinct
 from batch_frames.files.jsonl import (
@@ -106,5 +107,6 @@ __all__ = [
     "set_name",
     "wanted_job",
     "whole",
+    "whole_files",
     "without_lone_surrogates",
 ]

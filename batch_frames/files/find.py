@@ -6,7 +6,7 @@ import contextlib
 import io
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ __all__ = [
     "request_files",
     "result_files",
     "set_name",
+    "whole_files",
 ]
 
 
@@ -83,6 +84,26 @@ def _expand(path: Path, endings: Sequence[str]) -> list[Path]:
     return [p for p in matches if _is_wanted(p, endings) and (hidden or not p.name.startswith("."))]
 
 
+def whole_files(paths: Paths, endings: Sequence[str]) -> list[Path]:
+    """List files as ``find_files`` does, once no set among them is half saved.
+
+    The commits of killed processes next to them are finished.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        BatchFramesError: If a process is in the middle of a commit, or it cannot be finished.
+    """
+    listed = list(paths) if isinstance(paths, Iterator) else paths
+    named = [listed] if isinstance(listed, (str, os.PathLike)) else listed
+    for path in named if isinstance(named, Iterable) else ():
+        # The first save under a name may be unfinished: then nothing is there yet.
+        if isinstance(path, (str, os.PathLike)):
+            finish_commits(Path(path) if Path(path).is_dir() else Path(path).parent)
+    files = find_files(listed, endings)
+    finished = list(map(finish_commits, dict.fromkeys(path.parent for path in files)))
+    return find_files(listed, endings) if any(finished) else files
+
+
 def _is_wanted(path: Path, endings: Sequence[str]) -> bool:
     return path.is_file() and (LEDGER in endings or not path.name.endswith(LEDGER))
 
@@ -112,7 +133,7 @@ ENDINGS = (".jsonl", ".jsonl.gz")
 
 def request_files(paths: Paths) -> list[Path]:
     """List request files, without results that a glob matches too."""
-    files = find_files(paths, ENDINGS)
+    files = whole_files(paths, ENDINGS)
     return [path for path in files if holds_requests(path) is not False] or files
 
 
@@ -161,12 +182,7 @@ def find_shards(shards: Paths) -> list[Path]:
     found: dict[Path, Path] = {}
     for given in listed:
         by_name = isinstance(given, (str, os.PathLike)) and Path(given).is_file()
-        if isinstance(given, (str, os.PathLike)):
-            # The first save under a name may be unfinished: then nothing is there yet.
-            finish_commits(Path(given) if Path(given).is_dir() else Path(given).parent)
-        files = find_files([given], [".jsonl"])
-        files = find_files([given], [".jsonl"]) if _finished(files) else files
-        for path in files:
+        for path in whole_files([given], [".jsonl"]):
             if by_name and not path.name.endswith((LEDGER, *RESULT_ENDINGS)):
                 endpoint_of(path)
             elif not holds_requests(path):
@@ -183,12 +199,6 @@ def recorded_folders(folder: Path) -> list[Path]:
     records = (path.parent for path in folder.rglob(RECORD) if path.is_dir())
     ledgers = (path.parent for path in folder.rglob(f"*{LEDGER}"))
     return sorted({*records, *ledgers})
-
-
-def _finished(paths: list[Path]) -> bool:
-    """Finish the commits of killed processes next to some files; return whether there were any."""
-    finished = [finish_commits(folder) for folder in dict.fromkeys(p.parent for p in paths)]
-    return any(finished)
 
 
 def _iterable(shards: Any) -> Iterable[Any]:

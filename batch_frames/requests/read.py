@@ -21,10 +21,10 @@ from batch_frames.files import (
     ENDINGS,
     Lines,
     Paths,
-    find_files,
     line_hashes,
     read_lines,
     request_files,
+    whole_files,
 )
 from batch_frames.frames import to_dataframe
 from batch_frames.progress import warn
@@ -90,7 +90,7 @@ def read_requests(
     """
     if errors not in ("raise", "column"):
         raise ValueError(f"errors must be 'raise' or 'column', not {errors!r}")
-    pieces = _pieces(find_files(paths, ENDINGS))
+    pieces = _pieces(whole_files(paths, ENDINGS))
     tables = in_threads(lambda lines: _table(lines, errors), pieces)
     return to_dataframe(pa.concat_tables([_empty(errors), *tables]), dtype_backend)
 

@@ -299,6 +299,35 @@ def test_examples_of_the_help_work(server: BatchServer) -> None:
         type_in(name)
 
 
+def test_results_that_are_known_need_not_be_named(server: BatchServer) -> None:
+    """All that came back for some requests is retried, and read, by the names of these alone."""
+    save()
+    server.settings.fail_every = 2
+    requests = ("--requests", "out/reviews-*.jsonl")
+    assert run("run", "out/reviews-*.jsonl", "--poll", "0.01")[0] == 1
+    code, text = run("retry", *requests)
+    assert (code, text.split()[:3]) == (0, ["out/reviews.retry-1.jsonl", "2", "requests"])
+    server.settings.fail_every = None
+    assert run("run", "out/reviews.retry-1.jsonl", "--poll", "0.01")[0] == 0
+    none = "every request has an answer or waits for one, or failed for good (see --permanent)"
+    assert run("retry", *requests) == (0, f"nothing to retry: {none}\n")
+    code, text = run("read", *requests, "-o", "t.csv")
+    assert (code, text.splitlines()[-1]) == (0, "4 ok")
+    contents = list(pd.read_csv("t.csv")["content"])
+    assert contents == [f"You said: Say {n}." for n in range(4)]
+
+
+def test_uploads_are_deleted_on_demand(server: BatchServer) -> None:
+    """Once their results are here, and not before they are asked for."""
+    save(per_shard=9)
+    for command in (["submit", "out"], ["wait", "out", "--poll", "0.01"], ["download", "out"]):
+        assert run(*command)[0] == 0
+    assert [file.deleted for file in server.uploads] == [False]
+    code, text = run("download", "out", "--delete-input")
+    assert (code, table(text)[0][0]) == (0, "out/reviews.output.jsonl")
+    assert [file.deleted for file in server.uploads] == [True]
+
+
 def test_a_service_that_is_not_reached_is_one_line() -> None:
     """Where nobody listens, a sentence says what to look at, and nothing is lost."""
     save()

@@ -270,7 +270,7 @@ def test_errors_of_other_libraries_name_the_file(arguments: tuple[str, ...], nam
     ("arguments", "message"),
     [
         ((*WRITE[:3], *COLUMN), "Missing option '--id-column'."),
-        (("read",), "Missing argument 'FILES...'."),
+        (("read",), "name FILES, or --requests whose results are known"),
         (("frobnicate",), "No such command 'frobnicate'."),
         (WRITE, "there is no prompt; pass --prompt-column or --prompt"),
         ((*WRITE, *COLUMN, "--prompt", "x"), "pass --prompt or --prompt-column, not both"),
@@ -332,7 +332,6 @@ def test_errors_of_other_libraries_name_the_file(arguments: tuple[str, ...], nam
             "Invalid value for '--json-schema': File 'none.json' does not exist.",
         ),
         ((*READ, "-o", "."), "Invalid value for '-o' / '--output': File '.' is a directory."),
-        (("retry", "--requests", "one.jsonl"), "Missing argument 'FILES...'."),
         (("retry", "results.jsonl"), "Missing option '--requests'."),
         (
             (*RETRY, "results.jsonl", "-o", "."),

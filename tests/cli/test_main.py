@@ -61,7 +61,7 @@ def test_examples_of_the_help_work() -> None:
             done = run(*arguments)
             assert (done.code, done.err) == (0, ""), line
             ran += 1
-    assert ran == 6
+    assert ran == 8
     assert pq.read_table("requests.parquet").num_rows == 2
     assert pq.read_table("rated.parquet")["status"].to_pylist() == ["expired", "ok"]
     assert Path("rated.csv").exists()
@@ -75,7 +75,7 @@ OPTIONS = {
         *("--na", "--max-requests", "--max-bytes", "--overwrite"),
     },
     "read": {"--requests", "--json-schema", "--join", "--id-column", "--prefix", "--output"},
-    "retry": {"--requests", "--output", "--status"},
+    "retry": {"--requests", "--output", "--status", "--permanent"},
 }
 
 

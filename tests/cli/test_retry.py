@@ -123,7 +123,12 @@ def test_retry_goes_from_round_to_round() -> None:
     put("round-2.jsonl", answer("b", "Now."))
     everything = retried("*.jsonl", "--requests", "sent.jsonl")
     assert everything == (
-        Done(0, "nothing to retry: every request has an answer or waits for one\n", ""),
+        Done(
+            0,
+            "nothing to retry: every request has an answer or waits for one, or failed for good "
+            "(see --permanent)\n",
+            "",
+        ),
         {},
     )
 
@@ -171,13 +176,17 @@ def test_statuses_say_what_is_sent_again(statuses: tuple[str, ...]) -> None:
     assert (done.code, done.err) == (0, "")
 
 
+ALL_ANSWERED = "every request has an answer or waits for one"
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ((), "every request has an answer or waits for one"),
+        ((), f"{ALL_ANSWERED}, or failed for good (see --permanent)"),
+        (("--permanent",), ALL_ANSWERED),
         (("--status", "filtered"), "no request is filtered"),
         (("--status", "refused", "--status", "ok"), "no request is refused or ok"),
-        (("-o", "new.jsonl"), "every request has an answer or waits for one"),
+        (("-o", "new.jsonl"), f"{ALL_ANSWERED}, or failed for good (see --permanent)"),
     ],
 )
 def test_nothing_to_retry_makes_no_file(options: tuple[str, ...], reason: str) -> None:
@@ -186,6 +195,17 @@ def test_nothing_to_retry_makes_no_file(options: tuple[str, ...], reason: str) -
     put("output.jsonl", answer("9", "x", "length"))
     done = retried("output.jsonl", "--requests", "sent.jsonl", *options)
     assert done == (Done(0, f"nothing to retry: {reason}\n", ""), {})
+
+
+def test_what_failed_for_good_is_retried_on_demand() -> None:
+    """A request that the service refuses in any case is written with ``--permanent`` only."""
+    put("sent.jsonl", request("b"), request("c"))
+    put("errors.jsonl", http_error("b", "bad", "No.").replace("429", "400"), expired("c"))
+    arguments = ("errors.jsonl", "--requests", "sent.jsonl")
+    name, late, both = "sent.retry-1.jsonl", request("c"), request("b") + request("c")
+    assert retried(*arguments) == (listed(name, late), {name: late})
+    Path(name).unlink()
+    assert retried(*arguments, "--permanent") == (listed(name, both), {name: both})
 
 
 def test_retry_splits_where_the_service_does() -> None:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -81,10 +82,8 @@ def test_a_glob_after_a_kill_at_any_step_never_sees_a_mixed_set(
     assert seen == {"old", "new"}
 
 
-def test_a_commit_whose_temporary_file_is_gone_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It cannot be finished; the error names the file, and saving again is the way out."""
+def leave_unfinished(folder: Path, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save, and stop when it is noted what is to be renamed."""
 
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
@@ -93,11 +92,46 @@ def test_a_commit_whose_temporary_file_is_gone_is_refused(
         patch.setattr(Sets, "_finish", fail)
         patch.setattr("batch_frames.files.stores.FolderStore.close", lambda store: None)
         with pytest.raises(KeyboardInterrupt):
-            save(tmp_path, "new", 2)
+            save(folder, "new", count)
+    for lock in folder.rglob("*.lock"):
+        lock.unlink()
+
+
+def retry(path: Path) -> list[str]:
+    """Take the ids of the requests that are written again."""
+    shards = bf.retry_requests(path, path=path.with_name("again.jsonl"))
+    return list(bf.read_requests([shard.path for shard in shards])["custom_id"])
+
+
+READING: dict[str, Callable[[Path], Iterable[str]]] = {
+    "read_requests": lambda path: bf.read_requests(path)["custom_id"],
+    "retry_requests": retry,
+    "read_results": lambda path: bf.read_results(requests=path)["custom_id"],
+}
+
+
+@pytest.mark.parametrize("verb", READING)
+def test_what_reads_requests_finishes_an_unfinished_commit(
+    tmp_path: Path, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads the later set whole, or says that this is not there, but never a mixed one."""
+    save(tmp_path, "old", 3)
+    leave_unfinished(tmp_path, 2, monkeypatch)
+    assert list(READING[verb](tmp_path / "q-*.jsonl")) == ["r0", "r1"]
+    assert tags(sorted(tmp_path.glob("q-*.jsonl"))) == ["new", "new"]
+    leave_unfinished(tmp_path, 3, monkeypatch)
+    max(tmp_path.glob(".q.jsonl.*.tmp")).unlink()
+    with pytest.raises(BatchFramesError, match="was not completely saved"):
+        READING[verb](tmp_path / "q-*.jsonl")
+
+
+def test_a_commit_whose_temporary_file_is_gone_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cannot be finished; the error names the file, and saving again is the way out."""
+    leave_unfinished(tmp_path, 2, monkeypatch)
     gone = max(tmp_path.glob(".q.jsonl.*.tmp"))
     gone.unlink()
-    for lock in tmp_path.rglob("*.lock"):
-        lock.unlink()
     with pytest.raises(BatchFramesError) as caught:
         find_shards(tmp_path / "q-*.jsonl")
     assert str(caught.value) == (
