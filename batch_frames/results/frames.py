@@ -19,11 +19,11 @@ __all__ = [
     "RESULTS",
     "is_frame",
     "lasting",
-    "like_frame",
     "names_in",
     "note",
     "noted",
     "own_results",
+    "to_frame",
     "with_columns",
 ]
 
@@ -42,6 +42,10 @@ def note(frame: pd.DataFrame, **facts: Any) -> None:
 def noted(frame: pd.DataFrame, fact: str) -> Any:
     """Return a fact about the results in a frame, or None."""
     return frame.attrs.get(ATTRS, {}).get(fact)
+
+
+def _is_pandas(given: Any) -> bool:
+    return given is None or isinstance(given, pd.DataFrame)
 
 
 def is_frame(given: Any) -> bool:
@@ -129,10 +133,33 @@ def with_columns(frame: Any, columns: pd.DataFrame) -> Any:
     return joined
 
 
-def like_frame(table: pa.Table, frame: Any) -> Any:
-    """Return a table as polars where a frame is, or else as it is."""
-    polars = _polars(frame)
-    return polars.from_arrow(table) if polars else table
+def to_frame(table: pa.Table, dtype_backend: str | None, like: Any = None) -> Any:
+    """Return results as a frame of pandas, or of the kind of another frame.
+
+    Raises:
+        TypeError: If the other is not a frame.
+    """
+    if like is not None and not is_frame(like):
+        raise TypeError(f"like must be a frame, not {type(like).__name__}")
+    if polars := _polars(like):
+        return polars.from_arrow(table)
+    return _to_pandas(table, dtype_backend) if _is_pandas(like) else table
+
+
+def _to_pandas(table: pa.Table, dtype_backend: str | None) -> pd.DataFrame:
+    """Make a DataFrame, with Python lists and dicts but for the vectors of NumPy."""
+    nested: dict[str, list[Any]] = {}
+    for index, field in enumerate(table.schema if dtype_backend != "pyarrow" else ()):
+        column = table.column(index)
+        if pa.types.is_date32(field.type):
+            table = table.set_column(index, field.name, column.cast(pa.timestamp("s")))
+        elif pa.types.is_nested(field.type) and field.name != "embedding":
+            nested[field.name] = column.to_pylist()
+            table = table.set_column(index, field.name, pa.nulls(len(table)))
+    frame = to_dataframe(table, dtype_backend, nullable=True)
+    for name, values in nested.items():
+        frame[name] = pd.Series(values, dtype=object)
+    return frame
 
 
 def _polars(frame: Any) -> Any:

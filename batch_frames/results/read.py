@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
@@ -13,11 +13,10 @@ import pyarrow.compute as pc
 
 from batch_frames.arrow import NULL, constant, in_threads
 from batch_frames.files import Lines, Paths, read_lines, result_files
-from batch_frames.frames import to_dataframe
 from batch_frames.progress import warn
 from batch_frames.requests import read_asked
 from batch_frames.results.fields import FIELDS, RANKS, names_of, status_array
-from batch_frames.results.frames import note
+from batch_frames.results.frames import note, to_frame
 from batch_frames.results.join import match
 from batch_frames.results.known import KnownResults
 from batch_frames.results.parse import read_outcomes
@@ -93,6 +92,27 @@ def _with_answers(table: pa.Table, answers: Answers) -> pa.Table:
     return table
 
 
+@overload
+def read_results(
+    paths: Paths | None = ...,
+    *,
+    requests: Paths | None = ...,
+    json_schema: Any = ...,
+    usage: bool = ...,
+    raw: bool = ...,
+    dtype_backend: str | None = ...,
+    like: pd.DataFrame | None = ...,
+) -> pd.DataFrame: ...
+@overload
+def read_results(
+    paths: Paths | None = ...,
+    *,
+    requests: Paths | None = ...,
+    json_schema: Any = ...,
+    usage: bool = ...,
+    raw: bool = ...,
+    like: Any,
+) -> Any: ...
 def read_results(
     paths: Paths | None = None,
     *,
@@ -101,7 +121,8 @@ def read_results(
     usage: bool = True,
     raw: bool = False,
     dtype_backend: str | None = None,
-) -> pd.DataFrame:
+    like: Any = None,
+) -> Any:
     """Load output and error files, of OpenAI and of services with its format.
 
     Without ``requests`` every line has its row, in the order of the files. With them, every request
@@ -111,20 +132,23 @@ def read_results(
 
     Args:
         paths: A path, a list of them, a glob or a folder; ``.jsonl``, also ``.jsonl.gz``. Output
-            and error files may come in any order: what a line is, it says itself. Of a file with
-            no results in several lines there is a warning. None reads all results of ``requests``
-            that the record knows: of batches, of retries and of ``run_local``.
-        requests: The request files that were sent, given likewise; results that a glob catches
-            are passed over.
+            and error files may come in any order; request files among them are ignored. A file of
+            several lines without any result triggers a warning. None reads all results of
+            ``requests`` that the record knows: of batches, of retries and of ``run_local``.
+        requests: The request files that were sent, given likewise; results that a glob matches as
+            well are ignored.
         json_schema: The schema that answers follow, as given when writing: a pydantic model class
             or a dict. None takes that of ``requests``, where all of them have the same.
-        usage: Whether to give the columns with numbers of tokens.
-        raw: Whether to give the ``body`` of every row, as compact JSON.
-        dtype_backend: ``"numpy_nullable"`` or ``"pyarrow"``, as in ``pandas.read_csv``; None gives
-            pandas' own dtypes. Whole numbers and booleans are nullable in each of them.
+        usage: Whether to return the columns with numbers of tokens.
+        raw: Whether to return the ``body`` of every row, as compact JSON.
+        dtype_backend: ``"numpy_nullable"`` or ``"pyarrow"``, as in ``pandas.read_csv``; None
+            returns pandas' own dtypes. Whole numbers and booleans are nullable in each of them.
+            Lists and objects are Python lists and dicts, and with ``"pyarrow"`` Arrow's.
+        like: A frame such as that which the requests were made of: polars returns polars, and all
+            but pandas returns a table of pyarrow. None returns pandas.
 
     Returns:
-        A DataFrame with the columns ``custom_id`` (text), ``status`` (a categorical: ``ok``,
+        A frame with the columns ``custom_id`` (text), ``status`` (a categorical: ``ok``,
         ``truncated``, ``refused``, ``filtered``, ``invalid_json``, ``http_error``, ``expired``,
         ``cancelled``, ``missing``, ``malformed``, ``skipped``) and ``content`` (the answer's
         text); with a schema one for each property of the answer; then ``finish_reason``,
@@ -137,10 +161,10 @@ def read_results(
         that are not known).
 
     Raises:
-        TypeError: If there are neither paths nor requests.
+        TypeError: If there are neither paths nor requests, or ``like`` is not a frame.
         FileNotFoundError: If there is no such file.
-        LineError: If a file holds requests, or results in another service's own format.
-        TemplateError: If ``json_schema`` is none.
+        LineError: If there are only requests, or results in another service's own format.
+        TemplateError: If ``json_schema`` is not a schema.
 
     Example:
         >>> import pathlib, tempfile
@@ -167,8 +191,8 @@ def read_results(
     else:
         _warn_of_other_files(table)
     names = () if answers is None else answers.names
-    frame = _frame(_arranged(table, names, usage=usage, raw=raw), dtype_backend)
-    if asked:
+    frame = to_frame(_arranged(table, names, usage=usage, raw=raw), dtype_backend, like)
+    if asked and isinstance(frame, pd.DataFrame):
         note(frame, requests=len(frame))
     return frame
 
@@ -256,12 +280,3 @@ def _vectors(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if len(sizes) == 1:
         vectors = vectors.cast(pa.list_(pa.float32(), sizes[0].as_py()))
     return pa.chunked_array([vectors])
-
-
-def _frame(table: pa.Table, dtype_backend: str | None) -> pd.DataFrame:
-    if dtype_backend != "pyarrow":
-        for index, field in enumerate(table.schema):
-            if pa.types.is_date32(field.type):
-                moments = table.column(index).cast(pa.timestamp("s"))
-                table = table.set_column(index, field.name, moments)
-    return to_dataframe(table, dtype_backend, nullable=True)

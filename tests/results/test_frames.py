@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -135,3 +137,56 @@ def test_no_results_at_all_are_retried(tmp_path: Path) -> None:
     path, _ = asked(tmp_path)
     (shard,) = bf.retry_requests(path, [])
     assert shard.requests == 3
+
+
+PERSON = {
+    "type": "object",
+    "properties": {
+        "tags": {"type": "array", "items": {"type": "string"}},
+        "years": {"type": "array", "items": {"type": ["integer", "null"]}},
+        "home": {"type": "object", "properties": {"zip": {"type": "integer"}}},
+        "born": {"type": "string", "format": "date"},
+    },
+}
+ANSWER = {"tags": ["text 809", "it's"], "years": [2**60 + 1, None], "home": {"zip": 7}}
+
+
+def people(folder: Path, **options: Any) -> Any:
+    """Read an answer with lists and an object, and one that is not valid."""
+    answers = [json.dumps({**ANSWER, "born": "2000-02-29"}), "?"]
+    lines = [
+        result(chat(choice(text)), custom_id=name) for name, text in zip("ab", answers, strict=True)
+    ]
+    return bf.read_results(write(folder / "output.jsonl", *lines), json_schema=PERSON, **options)
+
+
+@pytest.mark.parametrize("dtype_backend", [None, "numpy_nullable"])
+def test_lists_and_objects_are_those_of_python(tmp_path: Path, dtype_backend: str | None) -> None:
+    """Nested answers are lists and dicts, which CSV, JSON and ``if`` take; missing ones None."""
+    frame = people(tmp_path, dtype_backend=dtype_backend)
+    for name, value in ANSWER.items():
+        assert frame[name].dtype == object
+        assert frame[name].tolist() == [value, None]
+        assert type(frame[name][0]) is type(value)
+    frame.to_csv(tmp_path / "kept.csv", index=False)
+    kept = pd.read_csv(tmp_path / "kept.csv")
+    assert {name: ast.literal_eval(kept[name][0]) for name in ANSWER} == ANSWER
+    assert kept["tags"].isna().tolist() == [False, True]
+    frame.to_parquet(tmp_path / "kept.parquet")
+    assert list(pd.read_parquet(tmp_path / "kept.parquet")["tags"][0]) == ANSWER["tags"]
+
+
+def test_results_are_read_as_the_kind_of_a_frame(tmp_path: Path) -> None:
+    """Like polars they are of polars, like all else that speaks Arrow of pyarrow."""
+    nothing = people(tmp_path, like=pd.DataFrame())
+    pd.testing.assert_frame_equal(nothing, people(tmp_path))
+    table = people(tmp_path, like=pa.table({}))
+    frame = people(tmp_path, like=pl.DataFrame())
+    assert (type(table), type(frame)) == (pa.Table, pl.DataFrame)
+    assert table.column_names == frame.columns == list(nothing.columns)
+    for name, value in {**ANSWER, "born": date(2000, 2, 29), "status": "ok"}.items():
+        assert table[name].to_pylist()[0] == frame[name].to_list()[0] == value
+    assert table.schema.field("years").type == pa.large_list(pa.int64())
+    with pytest.raises(TypeError) as caught:
+        people(tmp_path, like="polars")
+    assert str(caught.value) == "like must be a frame, not str"

@@ -58,7 +58,8 @@ def results_of(*results: Result, **options: Any) -> pd.DataFrame:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "output.jsonl"
         path.write_text("\n".join(line_of(*result) for result in results))
-        return bf.read_results(path, **options)
+        read: pd.DataFrame = bf.read_results(path, **options)
+        return read
 
 
 def ids_in(path: Path) -> list[str]:

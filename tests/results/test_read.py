@@ -287,6 +287,15 @@ def test_files_stand_in_the_order_in_which_they_are_named(tmp_path: Path) -> Non
         assert frame["line"].tolist() == [1, 2] * 3
 
 
+def test_request_files_among_results_are_ignored(tmp_path: Path) -> None:
+    """A folder or a glob that has requests and retries in it, too, gives the results alone."""
+    for name in ("reviews", "reviews.retry-1"):
+        asked(tmp_path, "a").rename(tmp_path / f"{name}.jsonl")
+    write(tmp_path / "reviews.output.jsonl", named("a"))
+    for paths in (tmp_path, tmp_path / "*.jsonl", sorted(tmp_path.iterdir())):
+        assert ids(bf.read_results(paths)) == ["a"]
+
+
 def test_a_file_named_twice_is_read_once(tmp_path: Path) -> None:
     """A file that two of the paths lead to does not double its rows."""
     path = write(tmp_path / "a.jsonl", named("a"))
@@ -328,7 +337,7 @@ def asked(folder: Path, *names: Any) -> Path:
 def read_warned(paths: Any, message: str, **options: Any) -> pd.DataFrame:
     """Read results, and compare the whole of the only warning."""
     with pytest.warns(UserWarning, match=f"^{re.escape(message)}$") as caught:
-        frame = bf.read_results(paths, **options)
+        frame: pd.DataFrame = bf.read_results(paths, **options)
     assert [warning.filename for warning in caught] == [__file__]
     return frame
 

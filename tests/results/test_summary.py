@@ -146,7 +146,8 @@ def read_back(folder: Path, **options: Any) -> pd.DataFrame:
     ]
     path = folder / "output.jsonl"
     path.write_text("\n".join([*lines, lines[0][:40]]))
-    return bf.read_results(path, **options)
+    results: pd.DataFrame = bf.read_results(path, **options)
+    return results
 
 
 OF_FOUR = [
