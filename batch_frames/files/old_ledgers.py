@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from batch_frames.errors import LineError
-from batch_frames.files.find import LEDGER
+from batch_frames.files.find import LEDGER, set_name
 from batch_frames.files.job import Job, Settings
 
-__all__ = ["ledger_jobs", "old_ledgers"]
+__all__ = ["ledger_jobs", "may_tell_of", "old_ledgers"]
 
 
 FACTS = frozenset(field.name for field in fields(Job)) - {"path", "token", "settings", "files"}
@@ -23,6 +23,12 @@ SETTINGS = frozenset(field.name for field in fields(Settings))
 def old_ledgers(folder: Path) -> list[Path]:
     """List the ledgers in a folder."""
     return sorted(path for path in folder.glob(f"*{LEDGER}") if path.is_file())
+
+
+def may_tell_of(ledger: Path, sha256: str, path: Path | None) -> bool:
+    """Return whether a ledger that cannot be read may tell of a shard: of its name or its hash."""
+    is_named = path is not None and set_name(path)[0] == ledger.name.removesuffix(LEDGER)
+    return is_named or sha256.encode() in ledger.read_bytes()
 
 
 def ledger_jobs(path: Path) -> list[Job]:

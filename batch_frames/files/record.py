@@ -17,7 +17,7 @@ from batch_frames.errors import LineError
 from batch_frames.files.documents import RECORD, Documents, file_hash, now
 from batch_frames.files.job import Job, Jobs, Settings
 from batch_frames.files.locks import locked
-from batch_frames.files.old_ledgers import ledger_jobs, old_ledgers
+from batch_frames.files.old_ledgers import ledger_jobs, may_tell_of, old_ledgers
 from batch_frames.files.shards import RequestFile
 from batch_frames.progress import warn
 
@@ -38,15 +38,15 @@ class Record:
     """What was sent of the shards of one folder, each under the SHA-256 of its bytes.
 
     Args:
-        folder: The folder. Ledgers of earlier versions in it are taken over.
-
-    Raises:
-        LineError: If a ledger that is to be taken over is damaged.
+        folder: The folder. Ledgers of earlier versions in it are taken over, or only read where
+            nothing can be written.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._jobs = Documents(folder, "jobs")
+        self._only_read: dict[str, Job] = {}
+        self._damaged: dict[Path, LineError] = {}
         self._take_over()
 
     def job(self, sha256: str, path: Path | None = None) -> Job | None:
@@ -57,21 +57,29 @@ class Record:
             path: Where the shard is; None leaves that to the document.
 
         Raises:
-            LineError: If the document is damaged.
+            LineError: If the document is damaged, or a ledger that may tell of the shard.
         """
         document = self._jobs.read(sha256)
-        return None if document is None else self._job(sha256, document, path)
+        if document is not None:
+            return self._job(sha256, document, path)
+        for ledger, error in self._damaged.items():
+            if may_tell_of(ledger, sha256, path):
+                raise error
+        job = self._only_read.get(sha256)
+        return replace(job, path=path or job.path) if job else None
 
     def job_of(self, path: Path) -> Job | None:
         """Return the job of the shard at a path, which is told by the bytes of the file."""
-        is_there = self._jobs.folder.is_dir() and path.is_file()
-        return self.job(file_hash(path), path) if is_there else None
+        is_empty = not (self._jobs.folder.is_dir() or self._only_read or self._damaged)
+        return None if is_empty or not path.is_file() else self.job(file_hash(path), path)
 
     def jobs(self) -> list[Job]:
-        """List all jobs in the order in which they were begun; damaged documents are warned of."""
+        """List all jobs in the order in which they were begun; what is damaged is warned of."""
         found: list[Job] = []
+        for damage in self._damaged.values():
+            warn(str(damage))
         # A listing may miss a document while it is replaced, but not the hashes of its lines.
-        for name in self._jobs.names(".json", ".lines"):
+        for name in {*self._jobs.names(".json", ".lines"), *self._only_read}:
             try:
                 job = self.job(name)
             except LineError as error:
@@ -177,10 +185,20 @@ class Record:
         """Make documents of the jobs in ledgers of earlier versions, once for each ledger."""
         taken = Documents(self.folder, "ledgers")
         for path in old_ledgers(self.folder):
-            if taken.read(path.name) is None:
-                for job in ledger_jobs(path):
-                    self._jobs.create(job.sha256, _document(self._stepped(job, "taken over")))
+            if taken.read(path.name) is not None:
+                continue
+            try:
+                jobs = [self._stepped(job, "taken over") for job in ledger_jobs(path)]
+            except LineError as error:
+                self._damaged[path] = error
+                continue
+            try:
+                for job in jobs:
+                    self._jobs.create(job.sha256, _document(job))
                 taken.create(path.name, {"taken_over_at": now()})
+            except OSError:
+                # Where nothing can be written, what they say can still be shown and read.
+                self._only_read |= {job.sha256: job for job in jobs}
 
 
 class Records:

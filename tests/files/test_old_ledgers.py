@@ -5,7 +5,9 @@ The events are those that commit 55fd37d wrote, with shorter ids.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ import pytest
 import batch_frames as bf
 from batch_frames.batches import client as calls
 from batch_frames.batches import send
-from batch_frames.errors import LineError
+from batch_frames.errors import BatchFramesWarning, LineError
+from batch_frames.files.documents import Documents
 from tests.service.server import BatchServer
+from tests.support.jobs import save_lines
 
 SHARD = "".join(
     f'{{"custom_id":"r{n}","method":"POST","url":"/v1/chat/completions","body":'
@@ -209,3 +213,45 @@ def test_a_damaged_ledger_is_an_error_that_names_the_line(server: BatchServer, l
             call("o.jsonl")
     assert not server.batches
     assert Path("o.jobs.jsonl").read_bytes() == kept
+
+
+@pytest.mark.parametrize("name", ["o.jsonl", "copy.jsonl"])
+def test_a_damaged_ledger_stops_only_what_it_may_tell_of(server: BatchServer, name: str) -> None:
+    """Other sets in the folder are sent and listed, with a warning that names the ledger."""
+    prepare(server, INTENT + "{\n" + UPLOADED, None)
+    Path("o.jsonl").rename(name)
+    other = save_lines("other.jsonl", {"custom_id": "x"})
+    message = (
+        f"{Path.cwd()}/o.jobs.jsonl, line 2: not an event of a ledger; take the line out, or "
+        "bring the file back"
+    )
+    with pytest.warns(BatchFramesWarning, match="o.jobs.jsonl, line 2: not an event of a ledger"):
+        [job] = bf.submit(other.absolute(), client=server.client())
+    with pytest.warns(BatchFramesWarning) as caught:
+        assert bf.load_jobs(Path.cwd()) == [job]
+    assert {str(one.message) for one in caught} == {message}
+    with pytest.raises(LineError) as error:
+        bf.submit(Path(name).absolute(), client=server.client())
+    assert str(error.value) == message
+    assert len(server.batches) == 1
+
+
+def test_a_ledger_in_a_folder_that_cannot_be_written_to_is_read(
+    server: BatchServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its jobs are listed and shown, their results read; nothing is written or sent."""
+    prepare(server, SENT + CREATED + COMPLETED + DOWNLOADED, "completed")
+    before = sorted(Path().rglob("*"))
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), ".batch_frames")
+
+    monkeypatch.setattr(Documents, "_written", refuse)
+    for given in ("o.jsonl", "."):
+        [job] = bf.load_jobs(given)
+        assert (job.batch_id, job.status) == ("batch_1", "completed")
+    assert bf.status(job, client=server.client())["completed"].tolist() == [2]
+    results = bf.read_results("o.output.jsonl", requests="o.jsonl")
+    assert results["status"].tolist() == ["ok", "ok"]
+    assert bf.retry_requests("o.jsonl", "o.output.jsonl") == []
+    assert sorted(Path().rglob("*")) == before
