@@ -1,5 +1,7 @@
 """The command line: each command parses arguments, calls one function and prints."""
 
+from typing import Any
+
 import click
 
 from batch_frames.cli.batches import COMMANDS
@@ -9,7 +11,26 @@ from batch_frames.cli.write import write
 __all__ = ["main"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """Commands that suggest an option for the start of its name."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command, and name the options that a wrong one may have meant."""
+        try:
+            return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            wrong, options = error.option_name, error.ctx.command.params if error.ctx else []
+            names = [name for option in options for name in option.opts]
+            if near := " or ".join(repr(name) for name in names if name.startswith(wrong)):
+                problem = f"No such option {wrong!r}. Did you mean {near}?"
+                raise click.UsageError(problem, error.ctx) from None
+            raise
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="batch-frames")
 def main() -> None:
     """Turn tables into OpenAI Batch API request files, and what comes back into tables.

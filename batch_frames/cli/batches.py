@@ -200,7 +200,7 @@ def cancel(paths: Paths, client: Any) -> None:
 @poll_option
 @schema_option
 @output_option
-def run(paths: Paths, json_schema: Path | None, output: Path | None, **options: Any) -> None:
+def run(paths: Paths, json_schema: Any, output: Path | None, **options: Any) -> None:
     """Submit request files (PATHS), wait, download, and read the results into a table.
 
     Run again, it resumes where it stopped, and nothing is billed twice.

@@ -48,7 +48,9 @@ STATUSES = ("ok", "truncated", "refused", "filtered", "invalid_json", *UNANSWERE
     type=EXISTING_FILE,
     help="CSV or Parquet file that the requests were made from; its columns come first.",
 )
-@click.option("--id-column", help="Column of --join with the custom_ids.")
+@click.option(
+    "--id-column", multiple=True, help="Column of --join with the custom_ids; repeatable."
+)
 @click.option("--prefix", default="", help="Prefix for the names of the results' columns.")
 @output_option
 def read(files: tuple[str, ...], output: Path | None, **options: Any) -> None:
@@ -103,9 +105,9 @@ def _read_results(
     output: Path | None,
     *,
     requests: tuple[str, ...],
-    json_schema: Path | None,
+    json_schema: Any,
     join: Path | None,
-    id_column: str | None,
+    id_column: tuple[str, ...],
     prefix: str,
 ) -> None:
     from batch_frames.frames import read_table, to_dataframe

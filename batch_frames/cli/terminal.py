@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shlex
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +34,7 @@ __all__ = [
     "read_schema",
     "read_text",
     "schema_option",
+    "schema_source",
 ]
 
 
@@ -41,10 +44,27 @@ EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 
+
+def schema_source(value: str) -> Any:
+    """Return the path of a JSON file, or import a class from the current folder or elsewhere."""
+    if Path(value).exists() or not re.fullmatch(r"[\w.]+:\w+", value):
+        return EXISTING_FILE.convert(value, None, None)
+    module, _, name = value.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise click.BadParameter(f"{value!r}: {error}") from None
+    finally:
+        sys.path.pop(0)
+
+
 schema_option = click.option(
     "--json-schema",
-    type=EXISTING_FILE,
-    help="JSON file with the schema of the answers; without it, that of the requests is used.",
+    type=schema_source,
+    metavar="FILE|MODULE:CLASS",
+    help="JSON file with the schema of the answers, or the pydantic model class; "
+    "without it, that of the requests is used.",
 )
 
 output_option = click.option(
@@ -71,7 +91,7 @@ PYTHON = re.compile(
     r"""|\b(?P<name>[a-z]+_[a-z_]+)\b"""
 )
 
-ONLY_PYTHON = re.compile(r"\bbf\.|\b(?:from_csv|from_dataframe|from_parquet|load_jobs)\b")
+ONLY_PYTHON = re.compile(r"\bbf\.|\b(?:from_csv|from_dataframe|from_parquet|load_jobs|fmt)\b")
 
 
 @contextmanager
@@ -140,10 +160,10 @@ def read_text(path: Path) -> str:
         raise click.ClickException(problem) from None
 
 
-def read_schema(path: Path | None) -> Any:
-    """Read the JSON schema that an option names, if it does."""
-    if path is None:
-        return None
+def read_schema(path: Any) -> Any:
+    """Read the JSON schema that an option names, if it is a file."""
+    if not isinstance(path, Path):
+        return path
     try:
         schema = json.loads(read_text(path))
     except ValueError as error:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -16,6 +21,7 @@ from batch_frames.cli.terminal import (
     print_shards,
     read_schema,
     read_text,
+    schema_source,
 )
 
 __all__ = ["write"]
@@ -24,7 +30,9 @@ __all__ = ["write"]
 @click.command()
 @click.argument("source")
 @click.argument("target")
-@click.option("--id-column", required=True, help="Column with the custom_ids.")
+@click.option(
+    "--id-column", required=True, multiple=True, help="Column with the custom_ids; repeatable."
+)
 @click.option("--prompt-column", help="Column with the prompts.")
 @click.option("--prompt", help="Prompt with columns in it, such as '{title}: {review}'.")
 @click.option("--model", help="Name of the model.")
@@ -36,8 +44,9 @@ __all__ = ["write"]
 )
 @click.option(
     "--json-schema",
-    type=EXISTING_FILE,
-    help="JSON file with the schema of the answers: an object with 'name' and 'schema'.",
+    type=schema_source,
+    metavar="FILE|MODULE:CLASS",
+    help="JSON file with the schema of the answers, or the pydantic model class.",
 )
 @click.option("--endpoint", default="/v1/chat/completions", show_default=True, help="API path.")
 @click.option(
@@ -72,8 +81,9 @@ def write(
 ) -> None:
     """Write a request file from SOURCE to TARGET, one request per row.
 
-    SOURCE is a CSV or Parquet file, a glob or a folder of either. TARGET is a .jsonl file, or - for
-    standard output; above the limits it becomes TARGET-00001.jsonl, TARGET-00002.jsonl, ….
+    SOURCE is a CSV or Parquet file, a glob or a folder of either, or - for CSV from standard input.
+    TARGET is a .jsonl file, or - for standard output; above the limits it becomes
+    TARGET-00001.jsonl, TARGET-00002.jsonl, ….
 
     \b
     Example:
@@ -83,13 +93,28 @@ def write(
     from batch_frames.files import Limits
     from batch_frames.requests import from_csv, from_parquet
 
-    with plain_errors():
-        check_csv(Path(source))
-        read = from_parquet if _is_parquet(source) else from_csv
-        batch = read(source, **_template_options(options))
+    with plain_errors(), _on_disk(source) as path:
+        if target != "-" and not target.endswith(".jsonl") and not Path(target).is_dir():
+            raise click.ClickException(f"'{target}' must end in .jsonl, as the service requires")
+        check_csv(Path(path))
+        given = _template_options(options)
+        batch = from_parquet(path, **given) if _is_parquet(path) else from_csv(path, **given)
         limits = Limits(max_requests, max_bytes)
         shards = batch.save_to_file(target, limits=limits, overwrite=overwrite)
     print_shards(shards, to_stderr=target == "-")
+
+
+@contextmanager
+def _on_disk(source: str) -> Iterator[str]:
+    """Copy standard input to a file, as rows are read more than once."""
+    if source != "-":
+        yield source
+        return
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "stdin.csv"
+        with path.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        yield str(path)
 
 
 def _template_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def find_columns(have: Sequence[str], need: Iterable[str], where: str = "the fra
 def _hint(name: str, have: Sequence[str]) -> str:
     base = re.split("[!:]", name)[0]
     if base != name and base in have:
-        return f"fmt knows no formats such as {name.removeprefix(base)!r}; format a column first"
+        return f"there are no formats such as {name.removeprefix(base)!r}; format a column first"
     if "{" in name:
         return "a text with columns in it is fmt('… {column} …')"
     if '"' in name or ":" in name:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from batch_frames.arrow import TEXT
 from batch_frames.frames.arrow import ArrowSource
-from batch_frames.frames.chunks import Source
+from batch_frames.frames.chunks import Source, id_names
 from batch_frames.frames.csv import CsvFile
 from batch_frames.frames.pandas import PandasSource
 from batch_frames.frames.parquet import ParquetSource
@@ -51,7 +51,7 @@ def _advice(frame: Any) -> str:
     return ""
 
 
-def read_table(path: Path, id_column: str) -> pa.Table:
+def read_table(path: Path, id_column: str | Sequence[str]) -> pa.Table:
     """Read a whole CSV or Parquet file; the columns of CSV are text.
 
     Raises:
@@ -62,6 +62,6 @@ def read_table(path: Path, id_column: str) -> pa.Table:
         import pyarrow.parquet as pq
 
         return pq.read_table(path)
-    names = CsvFile(path, [id_column]).header
+    names = CsvFile(path, id_names(id_column)).header
     batches = list(CsvFile(path, names).batches())
     return pa.Table.from_batches(batches, pa.schema([(name, TEXT) for name in names]))

@@ -70,9 +70,22 @@ FIRST = len(CHATS.encode().split(b"\n")[0]) + 1
             "write to a path, or raise the limits",
         ),
         (
-            ("write", "reviews.csv", "reviews.csv", *OUT[1:], *COLUMN),
-            "'reviews.csv' would replace 'reviews.csv', which the rows come from; "
-            "choose another name",
+            ("write", "one.jsonl", *OUT, "--prompt-column", "review"),
+            "'one.jsonl' is not a CSV file; make it one with pandas.read_json('one.jsonl', "
+            "lines=True, dtype=False).to_csv('one.csv', index=False)",
+        ),
+        (
+            (*WRITE, *COLUMN, "--system-prompt", "Rate {title}"),
+            "system_prompt is plain text, and '{title}' in it names a column",
+        ),
+        (
+            (*WRITE, "--prompt", "{title!r}"),
+            "'reviews.csv' has no column 'title!r'; "
+            "there are no formats such as '!r'; format a column first",
+        ),
+        (
+            ("write", "reviews.csv", "out.json", *OUT[1:], *COLUMN),
+            "'out.json' must end in .jsonl, as the service requires",
         ),
         (
             ("write", "reviews.csv", ".", *OUT[1:], *COLUMN),
@@ -271,6 +284,20 @@ def test_errors_of_other_libraries_name_the_file(arguments: tuple[str, ...], nam
     [
         ((*WRITE[:3], *COLUMN), "Missing option '--id-column'."),
         (("read",), "name FILES, or --requests whose results are known"),
+        ((*WRITE[:3], "--id", "id"), "No such option '--id'. Did you mean '--id-column'?"),
+        (
+            (*WRITE, "--prom", "x"),
+            "No such option '--prom'. Did you mean '--prompt-column' or '--prompt'?",
+        ),
+        (
+            (*WRITE, *COLUMN, "--json-schema", "json:Stars"),
+            "Invalid value for '--json-schema': 'json:Stars': module 'json' has no attribute "
+            "'Stars'",
+        ),
+        (
+            (*WRITE, *COLUMN, "--json-schema", "no.module:Stars"),
+            "Invalid value for '--json-schema': 'no.module:Stars': No module named 'no'",
+        ),
         (("frobnicate",), "No such command 'frobnicate'."),
         (WRITE, "there is no prompt; pass --prompt-column or --prompt"),
         ((*WRITE, *COLUMN, "--prompt", "x"), "pass --prompt or --prompt-column, not both"),

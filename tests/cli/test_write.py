@@ -1,8 +1,11 @@
 """What `batch-frames write` writes and prints."""
 
 import gzip
+import json
+import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import batch_frames as bf
@@ -14,9 +17,11 @@ from tests.support.commands import (
     SCHEMA,
     WRITE,
     Done,
+    answer,
     chat,
     lines,
     run,
+    run_process,
 )
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -166,3 +171,35 @@ def test_no_rows_are_warned_of() -> None:
         "out.jsonl          0 requests    0 bytes\n",
         "Warning: there are no requests: the file is empty\n",
     )
+
+
+def test_the_schema_may_be_a_class(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``module:Class`` names a pydantic model, also one in the current folder."""
+    source = "from pydantic import BaseModel\n\n\nclass Stars(BaseModel):\n    stars: int\n"
+    Path("models_of_test.py").write_text(source, encoding="utf-8")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert run(*WRITE, *COLUMN, "--json-schema", "models_of_test:Stars").code == 0
+    asked = json.loads(bf.read_requests("out.jsonl")["body"][0])["response_format"]["json_schema"]
+    assert (asked["name"], asked["strict"]) == ("Stars", True)
+    assert list(asked["schema"]["properties"]) == ["stars"]
+
+
+def test_rows_may_come_from_standard_input() -> None:
+    """``-`` is CSV from a pipe, and errors show that it was."""
+    source = Path("reviews.csv").read_bytes()
+    done = run_process("write", "-", "-", *WRITE[3:], *COLUMN, input=source)
+    assert (done.returncode, done.stdout.decode()) == (0, CHATS)
+    done = run_process("write", "-", "-", *WRITE[3:], "--prompt-column", "x", input=source)
+    assert done.returncode == 1
+    assert b"stdin.csv' has no column 'x'" in done.stderr
+
+
+def test_several_columns_make_an_id() -> None:
+    """``--id-column`` may be repeated, when writing and when joining."""
+    columns = ("--id-column", "id", "--id-column", "title")
+    assert run("write", "reviews.csv", "out.jsonl", *columns, "--model", "m", *COLUMN).code == 0
+    assert bf.read_requests("out.jsonl")["custom_id"].tolist() == ["007|Tea", "9|Pot"]
+    Path("results.jsonl").write_text(answer("9|Pot", "bad") + answer("007|Tea", "good"), "utf-8")
+    done = run("read", "results.jsonl", "--join", "reviews.csv", *columns, "-o", "joined.csv")
+    assert done.code == 0
+    assert pd.read_csv("joined.csv")["content"].tolist() == ["good", "bad"]

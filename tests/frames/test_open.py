@@ -41,8 +41,8 @@ COLUMNS = ["id", "title", "review_text", "stars"]
         ("review_txt", "did you mean 'review_text'?"),
         ("Title", "did you mean 'title'?"),
         ("zzz", "it has 'id', 'title', 'review_text', 'stars'"),
-        ("title!r", "fmt knows no formats such as '!r'; format a column first"),
-        ("stars:03d", "fmt knows no formats such as ':03d'; format a column first"),
+        ("title!r", "there are no formats such as '!r'; format a column first"),
+        ("stars:03d", "there are no formats such as ':03d'; format a column first"),
     ],
 )
 def test_a_missing_column_is_named_with_its_nearest(kind: str, name: str, hint: str) -> None:
