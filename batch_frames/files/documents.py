@@ -32,6 +32,9 @@ VERSION = 1
 HOST = f"{zlib.crc32(platform.node().encode()):08x}"
 """Tells the temporary files of this machine from those of others in a shared folder."""
 
+PATIENCE = 10.0
+"""Seconds to wait for another process that creates the same document."""
+
 HINT = "bring it back from a copy; without it, its shard counts as never sent"
 
 
@@ -105,9 +108,11 @@ class Documents:
             except FileExistsError:
                 return False
             except OSError:
-                # Not every file system has hard links. What is created then is not whole at once,
-                # but nobody else takes it for theirs: it is there.
-                return self._create_plainly(name, temporary.read_bytes())
+                # Not every file system has hard links.
+                with self.locked(name, f"'{self.path(name)}' is in use by {{owner}}", PATIENCE):
+                    if self.path(name).exists():
+                        return False
+                    temporary.replace(self.path(name))
         _sync(self.folder)
         return True
 
@@ -152,18 +157,6 @@ class Documents:
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
-
-    def _create_plainly(self, name: str, data: bytes) -> bool:
-        path = self.path(name)
-        try:
-            _write(path, data)
-        except FileExistsError:
-            return False
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
-        _sync(self.folder)
-        return True
 
 
 def temporary_path(path: Path) -> Path:

@@ -40,7 +40,7 @@ def locked(path: Path, problem: str, *, patience: float = 0.0) -> Iterator[None]
         patience: Seconds in which the lock may still become free.
 
     Raises:
-        BatchFramesError: If it does not.
+        BatchFramesError: If it does not, or its file is a symbolic link, which is not followed.
     """
     from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
@@ -50,7 +50,12 @@ def locked(path: Path, problem: str, *, patience: float = 0.0) -> Iterator[None]
     lock: BaseFileLock = SoftFileLock(file) if is_soft else FileLock(file, mode=0o666)
     try:
         lock.acquire(timeout=patience, poll_interval=PAUSE)
-    except Timeout:
+    except OSError as error:
+        if file.is_symlink():
+            link = f"'{file}' is a symbolic link, and no lock file"
+            raise BatchFramesError(link, hint="remove it") from None
+        if not isinstance(error, Timeout):
+            raise
         by = owner or _owner(file) or "another process"
         raise InUseError(problem.replace("{owner}", by), hint="wait for it to end") from None
     try:

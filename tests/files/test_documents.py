@@ -80,16 +80,58 @@ def test_create_leaves_what_is_there(
     assert documents.names() == ["a"]
 
 
-def replace_and_die(folder: Path, step: int) -> None:
-    """Replace a document, and die before the step."""
-    documents, done = Documents(folder, "jobs"), count()
+def die_before(step: int, folder: Path) -> None:
+    """Die before a step on the files in a folder."""
+    done = count()
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event in STEPS and str(folder) in str(arguments[0]) and next(done) == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)
-    documents.replace("a", {"text": "new" * 50_000})
+
+
+def create_and_die(folder: Path, step: int) -> None:
+    """Create a document where there are no hard links, and die before the step."""
+    die_before(step, folder)
+    Documents(folder, "jobs").create("a", {"text": "dead" * 50_000})
+
+
+@linux
+def test_a_kill_while_a_document_is_created_leaves_it_whole_or_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where there are no hard links; the next process creates it."""
+
+    def link(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    context = multiprocessing.get_context("fork")
+    Documents(tmp_path / "loaded", "jobs").create("a", {})  # names are loaded when first used
+    seen = Counter[bool]()
+    for step in count():
+        folder = tmp_path / str(step)
+        process = context.Process(target=create_and_die, args=(folder, step))
+        process.start()
+        process.join()
+        documents = Documents(folder, "jobs")
+        found = documents.read("a")
+        assert found in (None, {"version": 1, "text": "dead" * 50_000})
+        assert documents.create("a", {"text": "next"}) is (found is None)
+        assert documents.read("a") == (found or {"version": 1, "text": "next"})
+        seen[found is None] += 1
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL
+    assert seen[True] >= 3
+    assert seen[False] >= 2
+
+
+def replace_and_die(folder: Path, step: int) -> None:
+    """Replace a document, and die before the step."""
+    die_before(step, folder)
+    Documents(folder, "jobs").replace("a", {"text": "new" * 50_000})
 
 
 @linux

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import batch_frames as bf
-from batch_frames.files import locked, whole
+from batch_frames.files import locked, locks, whole
 
 COUNTING = """
 import sys
@@ -71,6 +71,25 @@ def test_a_lock_file_that_cannot_be_removed_holds_nothing_up(
     with locked(path, "{owner}"):
         pass
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+@pytest.mark.parametrize("has_locks", [True, False])
+@pytest.mark.parametrize("target", ["victim", "nowhere"])
+def test_a_link_under_the_name_of_a_lock_is_refused(
+    tmp_path: Path, target: str, has_locks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is named, and what it points to is left alone."""
+    if not has_locks:
+        monkeypatch.setattr(locks, "_lacks_locks", lambda folder: True)
+    (tmp_path / "victim").write_text("precious")
+    link = tmp_path / ".x.lock"
+    link.symlink_to(target)
+    with pytest.raises(bf.BatchFramesError) as caught:
+        locked(tmp_path / "x", "busy").__enter__()
+    assert str(caught.value) == f"'{link}' is a symbolic link, and no lock file; remove it"
+    assert {path.name for path in tmp_path.iterdir()} == {"victim", ".x.lock"}
+    assert (tmp_path / "victim").read_text() == "precious"
 
 
 @pytest.mark.parametrize("sync", [False, True])
