@@ -85,15 +85,8 @@ class BatchCreator:
         endpoint: Endpoint = CHAT,
         body: Mapping[str, Any] | None = None,
     ) -> None:
-        self._options = Options(
-            model=model,
-            reasoning_effort=reasoning_effort,
-            json_schema=json_schema,
-            system_prompt=system_prompt,
-            seed=seed,
-            endpoint=endpoint,
-            body=body,
-        )
+        given = locals()
+        self._options = {name: given[name] for name in Options.__annotations__}
         self._table: TableRequests | None = None
         self._ids: list[str] = []
         self._prompts: list[str] = []

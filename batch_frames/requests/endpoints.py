@@ -30,13 +30,8 @@ __all__ = [
 CHAT = "/v1/chat/completions"
 
 Endpoint = (
-    Literal[
-        "/v1/chat/completions",
-        "/v1/responses",
-        "/v1/embeddings",
-        "/v1/completions",
-        "/v1/moderations",
-    ]
+    Literal["/v1/chat/completions", "/v1/responses", "/v1/embeddings"]
+    | Literal["/v1/completions", "/v1/moderations"]
     | str
 )
 

@@ -119,16 +119,7 @@ def from_csv(
     Args:
         path: A path, a list of them, a glob such as ``"data/*.csv"``, or a folder.
         id_column: The column with the ``custom_id``s.
-        prompt_column: As for ``from_dataframe``, like all others.
-        na: ``"raise"`` or ``"skip"``.
-        model: The name of the model.
-        reasoning_effort: The effort; None leaves it out.
-        json_schema: The schema of the answers.
-        system_prompt: The system message.
-        seed: The seed for sampling; None leaves it out.
-        endpoint: The API path.
-        body: Further keys of the request body.
-        unknown: Nothing; other names are an error that says what was meant.
+        prompt_column: As for ``from_dataframe``, like all after it.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -159,16 +150,7 @@ def from_parquet(
     Args:
         path: A path, a list of them, a glob such as ``"data/*.parquet"``, or a folder.
         id_column: The column with the ``custom_id``s.
-        prompt_column: As for ``from_dataframe``, like all others.
-        na: ``"raise"`` or ``"skip"``.
-        model: The name of the model.
-        reasoning_effort: The effort; None leaves it out.
-        json_schema: The schema of the answers.
-        system_prompt: The system message.
-        seed: The seed for sampling; None leaves it out.
-        endpoint: The API path.
-        body: Further keys of the request body.
-        unknown: Nothing; other names are an error that says what was meant.
+        prompt_column: As for ``from_dataframe``, like all after it.
 
     Raises:
         FileNotFoundError: If there is no such file.
