@@ -180,7 +180,7 @@ def read_results(
     asked = None if requests is None else read_asked(requests)
     if asked and schema is None:
         schema = asked.schema
-    answers = None if schema is None else Answers(schema)
+    answers = None if schema is None else Answers(schema, json_schema)
     given = [] if paths is None else result_files(paths)
     known = None if asked is None else KnownResults(asked, given)
     found = known.files() if known and paths is None else given

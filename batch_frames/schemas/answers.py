@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from batch_frames.arrow import NULL, TEXT, constant, join
 from batch_frames.schemas.sql import fits_duckdb, read_fast
 from batch_frames.schemas.types import Kind, answer_kind, column_type, plain_type
-from batch_frames.schemas.validate import read_answer
+from batch_frames.schemas.validate import read_answer, validator_of
 
 __all__ = ["Answers"]
 
@@ -34,6 +34,7 @@ class Answers:
 
     Args:
         schema: A JSON schema whose root is an object.
+        model: The pydantic model class of the schema, whose validators are called, too.
 
     Raises:
         TemplateError: If its root is not an object, or a reference in it leads nowhere.
@@ -46,8 +47,9 @@ class Answers:
         ([5, None], "'stars' is 'five', not an integer")
     """
 
-    def __init__(self, schema: Mapping[str, Any]) -> None:
+    def __init__(self, schema: Mapping[str, Any], model: Any = None) -> None:
         self._kind = answer_kind(schema)
+        self._validator = validator_of(model)
         self.names: tuple[str, ...] = tuple(self._kind.fields)
         self.types: tuple[pa.DataType, ...] = tuple(map(column_type, self._kind.fields.values()))
 
@@ -67,7 +69,7 @@ class Answers:
         if isinstance(text, pa.ChunkedArray):
             text = text.combine_chunks()
         text, braced = _tidy(text)
-        if fits_duckdb(self._kind):
+        if fits_duckdb(self._kind) and self._validator is None:
             # A text that DuckDB cannot read slows down those around it.
             lines = pc.replace_with_mask(text, pc.invert(braced), NULL)
             values, doubts = read_fast(lines, self._kind)
@@ -97,7 +99,7 @@ class Answers:
         faulty = np.zeros(len(text), np.bool_)
         for row, line in zip(rows, text.take(pa.array(rows)), strict=True):
             try:
-                by_hand.append(read_answer(line.as_py(), self._kind))
+                by_hand.append(read_answer(line.as_py(), self._kind, self._validator))
                 places[row] = len(values) + len(by_hand) - 1
             except ValueError as error:
                 reasons.append(str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_frames.arrow import dumps, select
-from batch_frames.schemas.types import Kind
+from batch_frames.schemas.types import FORMATS, PATTERNS, Kind
 
 __all__ = ["fits_duckdb", "read_fast"]
 
@@ -29,6 +30,7 @@ SURE = {
     "date": f"^{DATE}$",
     "date-time": f"^{DATE}T(?:[01][0-9]|2[0-3])(?::[0-5][0-9]){{2}}(?:\\.[0-9]{{1,6}})?"
     r"(?:Z|[+-](?:0[0-9]|1[0-4]):[0-5][0-9])?$",
+    **{name: f"^(?:{pattern})$" for name, pattern in PATTERNS.items()},
 }
 
 NOT_FINITE = r"(?i)nan|inf|e\+?[0-9]{3}"
@@ -89,16 +91,49 @@ def _forbidden(kind: Kind, values: pa.Array) -> Marks:
     elif kind.name == "object":
         for child, part in zip(kind.fields.values(), values.flatten(), strict=True):
             doubts |= _forbidden(child, part)
-    elif kind.name in SURE:
+    elif kind.name in FORMATS:
         doubts = ~_matches(values, SURE[kind.name])
     elif kind.name == "json":
         doubts = _matches(values, NOT_FINITE)
     elif kind.name == "number":
         doubts = ~np.isfinite(values.to_numpy(zero_copy_only=False))
+    for keyword, limit in kind.limits.items():
+        within = PROVEN.get(keyword, _never)(values, limit)
+        doubts |= ~np.asarray(within.fill_null(False))
     if kind.values is not None:
         doubts |= ~np.asarray(pc.is_in(values, pa.array(kind.values, values.type)))
     marks: Marks = (doubts & ~is_null) if kind.nullable else (doubts | is_null)
     return marks
+
+
+def _floats(numbers: pa.Array) -> pa.Array:
+    return numbers.cast(pa.float64(), safe=False)
+
+
+def _never(values: pa.Array, limit: Any) -> pa.Array:
+    return pa.repeat(False, len(values))
+
+
+def _match(text: pa.Array, pattern: str) -> pa.Array:
+    try:
+        return pc.match_substring_regex(text, pattern)
+    except pa.ArrowInvalid:  # a pattern that RE2 does not know
+        return _never(text, pattern)
+
+
+PROVEN: dict[str, Callable[[pa.Array, Any], pa.Array]] = {
+    "minimum": lambda numbers, least: pc.greater_equal(_floats(numbers), least),
+    "maximum": lambda numbers, most: pc.less_equal(_floats(numbers), most),
+    "exclusiveMinimum": lambda numbers, least: pc.greater(_floats(numbers), least),
+    "exclusiveMaximum": lambda numbers, most: pc.less(_floats(numbers), most),
+    "minLength": lambda text, least: pc.greater_equal(pc.utf8_length(text), least),
+    "maxLength": lambda text, most: pc.less_equal(pc.utf8_length(text), most),
+    "pattern": _match,
+    "format": lambda text, name: _match(text, SURE[name]),
+    "minItems": lambda lists, least: pc.greater_equal(pc.list_value_length(lists), least),
+    "maxItems": lambda lists, most: pc.less_equal(pc.list_value_length(lists), most),
+}
+"""For each keyword which values are surely within its limit."""
 
 
 def _matches(text: pa.Array, pattern: str) -> Marks:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +14,7 @@ from batch_frames.arrow import TEXT, dumps
 from batch_frames.errors import TemplateError
 from batch_frames.schemas.strict import resolve
 
-__all__ = ["INTEGERS", "Kind", "answer_kind", "column_type", "plain_type"]
+__all__ = ["FORMATS", "INTEGERS", "PATTERNS", "Kind", "answer_kind", "column_type", "plain_type"]
 
 
 PLAIN = {
@@ -26,6 +28,36 @@ PLAIN = {
 }
 
 FORMATS = ("date", "date-time")
+"""Formats that have types of their own."""
+
+OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+
+LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+
+PATTERNS = {
+    "time": r"[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:[Zz]|[+-][0-9]{2}:?[0-9]{2})?",
+    "duration": r"P(?:[0-9]+[YMWD])*(?:T(?:[0-9]+(?:\.[0-9]+)?[HMS])+)?",
+    "email": r"[^@\s]+@[^@\s]+",
+    "hostname": rf"{LABEL}(?:\.{LABEL})*",
+    "ipv4": rf"{OCTET}(?:\.{OCTET}){{3}}",
+    "ipv6": "[0-9A-Fa-f:.]{2,45}",
+    "uri": r"[A-Za-z][A-Za-z0-9+.-]*:\S*",
+    "uuid": "[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}",
+}
+"""Patterns of the formats whose values stay text; other formats are not checked."""
+
+NUMERIC = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+
+LIMITS = {
+    "string": ("minLength", "maxLength", "pattern", "format"),
+    "integer": NUMERIC,
+    "number": NUMERIC,
+    "array": ("minItems", "maxItems", "uniqueItems"),
+}
+"""Keywords that limit the values of a type."""
+
+EXACT = 2**53
+"""Up to here floats are exact; larger limits are not checked."""
 
 INTEGERS = range(-(2**63), 2**63)
 
@@ -42,6 +74,7 @@ class Kind:
         items: Kind of the elements of an array.
         fields: Kinds of the properties of an object, in their order.
         required: Names of the properties that are required.
+        limits: Keywords of the schema that limit the values, such as ``minimum``.
     """
 
     name: str
@@ -50,6 +83,7 @@ class Kind:
     items: Kind | None = None
     fields: Mapping[str, Kind] = field(default_factory=dict)
     required: frozenset[str] = frozenset()
+    limits: Mapping[str, Any] = field(default_factory=dict)
 
 
 ANYTHING = Kind("json", nullable=True)
@@ -107,15 +141,28 @@ def _kind(node: Any, root: Mapping[str, Any], seen: tuple[Any, ...], formats: bo
     nullable = nullable or "null" in types
     types = [name for name in types if name != "null"]
     name = types[0] if len(types) == 1 else ""
-    if name == "string":
-        return Kind(node["format"] if formats and node.get("format") in FORMATS else name, nullable)
-    if name in ("integer", "number", "boolean"):
-        return Kind(name, nullable)
+    limits = {key: node[key] for key in LIMITS.get(name, ()) if _is_limit(key, node.get(key))}
+    if name == "string" and formats and node.get("format") in FORMATS:
+        return Kind(node["format"], nullable)
+    if name in ("string", "integer", "number", "boolean"):
+        return Kind(name, nullable, limits=limits)
     if name == "array" and isinstance(node.get("items"), Mapping):
-        return Kind(name, nullable, items=_kind(node["items"], root, seen))
+        return Kind(name, nullable, items=_kind(node["items"], root, seen), limits=limits)
     if name == "object" and node.get("properties") and node["properties"] not in seen:
         return _object(node, root, seen, nullable)
     return ANYTHING
+
+
+def _is_limit(keyword: str, value: Any) -> bool:
+    """Return whether a keyword has a value by which answers can be checked."""
+    if keyword == "pattern":
+        with suppress(re.error, TypeError):
+            return bool(re.compile(value, re.ASCII))
+        return False
+    if keyword == "format":
+        return value in (*PATTERNS, *FORMATS)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value is True if keyword == "uniqueItems" else is_number and abs(value) < EXACT
 
 
 def _object(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import operator
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 from batch_frames.arrow import dumps
 from batch_frames.files import without_lone_surrogates
-from batch_frames.schemas.types import INTEGERS, Kind
+from batch_frames.schemas.types import INTEGERS, PATTERNS, Kind
 
-__all__ = ["read_answer"]
+__all__ = ["read_answer", "validator_of"]
 
 
 DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -51,7 +53,15 @@ class AnswerError(Exception):
         return f"{repr(''.join(steps)[1:]) if steps else 'the answer'} {self.problem}"
 
 
-def read_answer(text: str, kind: Kind) -> dict[str, Any]:
+def validator_of(model: Any) -> Callable[[str], Any] | None:
+    """Return what checks answers by the functions of a pydantic model, None if it has none."""
+    has_functions = "function-" in repr(getattr(model, "__pydantic_core_schema__", ""))
+    return model.model_validate_json if has_functions else None
+
+
+def read_answer(
+    text: str, kind: Kind, validator: Callable[[str], Any] | None = None
+) -> dict[str, Any]:
     """Read an answer as ``json.loads`` does, and check it against its kind.
 
     A lone surrogate becomes U+FFFD; an integer may be written as 3.0. Dates and times are returned
@@ -62,6 +72,8 @@ def read_answer(text: str, kind: Kind) -> dict[str, Any]:
     """
     try:
         answer: dict[str, Any] = _check(_load(text), kind)
+        if validator:
+            _validate(text, validator)
     except AnswerError as fault:
         raise ValueError(str(fault)) from None
     except RecursionError:
@@ -79,13 +91,29 @@ def _load(text: str) -> Any:
     raise ValueError(f"not JSON: {problem}")
 
 
+def _validate(text: str, validator: Callable[[str], Any]) -> None:
+    """Check an answer by a pydantic model."""
+    try:
+        validator(without_lone_surrogates(text))
+    except ValueError as error:
+        first = error.errors(include_url=False)[0]  # type: ignore[attr-defined]
+        reason = str(first.get("ctx", {}).get("error", first["msg"]))
+        fault = AnswerError(f"is not valid: {reason[:1].lower()}{reason[1:]}")
+        fault.path = list(reversed(first["loc"]))
+        raise fault from None
+
+
 def _check(value: Any, kind: Kind) -> Any:
     """Return a value as the column holds it."""
     if value is None and kind.nullable:
         return None
     if kind.values is not None:
         return _member(value, kind, kind.values)
-    return CHECKS[kind.name](value, kind)
+    checked = CHECKS[kind.name](value, kind)
+    for keyword, limit in kind.limits.items():
+        if not ALLOWS[keyword](value, limit):
+            raise AnswerError(f"is {_show(value)}, which violates {keyword}={limit!r}")
+    return checked
 
 
 def _wrong(value: Any, kind: Kind) -> AnswerError:
@@ -209,6 +237,36 @@ def _object(value: Any, kind: Kind) -> dict[str, Any]:
             fault.path.append(name)
             raise
     return values
+
+
+def _is_multiple(value: float, of: float) -> bool:
+    return not of or not Decimal(str(value)) % Decimal(str(of))
+
+
+def _is_in_format(value: str, name: str) -> bool:
+    if name in PATTERNS:
+        return re.fullmatch(PATTERNS[name], value) is not None
+    try:
+        return bool(CHECKS[name](value, Kind(name)))
+    except AnswerError:
+        return False
+
+
+ALLOWS: dict[str, Callable[[Any, Any], bool]] = {
+    "minimum": operator.ge,
+    "maximum": operator.le,
+    "exclusiveMinimum": operator.gt,
+    "exclusiveMaximum": operator.lt,
+    "multipleOf": _is_multiple,
+    "minLength": lambda text, least: len(text) >= least,
+    "maxLength": lambda text, most: len(text) <= most,
+    "pattern": lambda text, pattern: re.search(pattern, text, re.ASCII) is not None,
+    "format": _is_in_format,
+    "minItems": lambda items, least: len(items) >= least,
+    "maxItems": lambda items, most: len(items) <= most,
+    "uniqueItems": lambda items, _: len(set(map(_canonical, items))) == len(items),
+}
+"""For each keyword whether it allows a value."""
 
 
 CHECKS: dict[str, Callable[[Any, Kind], Any]] = {

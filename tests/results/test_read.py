@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from pydantic import BaseModel, Field, field_validator
 
 import batch_frames as bf
 from tests.support.marks import slow
@@ -509,6 +510,39 @@ def test_answers_are_columns(tmp_path: Path, value: Row, row: Row, values: list[
     assert [rows[1].pop("stars"), rows[1].pop("tone")] == values
     (expected,) = without_file(rows_of(bf.read_results(path)))[1:]
     assert without_file(rows[1:]) == [{**expected, **row}]
+
+
+class Ticket(BaseModel):
+    """An answer with a limit and a validator."""
+
+    urgency: int = Field(ge=1, le=5)
+    team: str
+
+    @field_validator("team")
+    @classmethod
+    def check(cls, team: str) -> str:
+        """Refuse a team that there is not."""
+        if team not in ("web", "shop"):
+            raise ValueError("no such team")
+        return team
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ('{"urgency":5,"team":"shop"}', None),
+        ('{"urgency":9,"team":"shop"}', "'urgency' is 9, which violates maximum=5"),
+        ('{"urgency":5,"team":"x"}', "'team' is not valid: no such team"),
+    ],
+)
+def test_limits_and_validators_of_a_model_count(
+    tmp_path: Path, answer: str, reason: str | None
+) -> None:
+    """An answer beyond the limits of a model, or that its validators refuse, says why."""
+    frame = bf.read_results(write(tmp_path / "a.jsonl", rated(answer)), json_schema=Ticket)
+    assert frame["status"].tolist() == ["invalid_json" if reason else "ok"]
+    assert rows_of(frame)[0]["error_message"] == reason
+    assert frame["urgency"].notna().tolist() == [reason is None]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 import json
 import math
 import random
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
@@ -11,8 +12,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, field_validator, model_validator
 
 from batch_frames.schemas.answers import Answers
+from batch_frames.schemas.strict import answer_schema
 from tests.support.answers import NULL, TEXT, Node, an_object, one, read
 from tests.support.marks import slow
 
@@ -69,16 +72,38 @@ def cell(value: Any, node: Node, root: Node, top: bool = False) -> Any:
     named = [name for name in types if name != "null"]
     only = named[0] if len(named) == 1 else None
     if only in SIMPLE:
-        return SIMPLE[only](value, node, top)
+        found = SIMPLE[only](value, node, top)
+        check_limits(found, node)
+        return found
     if only == "array":
         if not isinstance(value, list):
             raise WrongError
+        check_limits(value, node)
         return [cell(element, node["items"], root) for element in value]
     if only == "object":
         return cells(value, node, root)
     if not is_finite(value):
         raise WrongError
     return Json(value)
+
+
+def check_limits(value: Any, node: Node) -> None:
+    """Check the keywords that limit a value, in the words of the standard."""
+    tests: dict[str, Callable[[Any], bool]] = {
+        "minimum": lambda limit: value >= limit,
+        "maximum": lambda limit: value <= limit,
+        "exclusiveMinimum": lambda limit: value > limit,
+        "exclusiveMaximum": lambda limit: value < limit,
+        "multipleOf": lambda limit: value % limit == 0,
+        "minLength": lambda limit: len(value) >= limit,
+        "maxLength": lambda limit: len(value) <= limit,
+        "pattern": lambda limit: re.search(limit, value) is not None,
+        "minItems": lambda limit: len(value) >= limit,
+        "maxItems": lambda limit: len(value) <= limit,
+        "uniqueItems": lambda limit: len(set(map(json.dumps, value))) == len(value),
+    }
+    if not all(test(node[keyword]) for keyword, test in tests.items() if keyword in node):
+        raise WrongError
 
 
 def cells(value: Any, node: Node, root: Node, top: bool = False) -> dict[str, Any]:
@@ -181,6 +206,12 @@ LEAVES: list[tuple[Node, st.SearchStrategy[Any]]] = [
     ({"type": "integer"}, INTEGERS),
     ({"type": "number"}, FLOATS | INTEGERS),
     ({"type": "boolean"}, st.booleans()),
+    ({"type": "integer", "minimum": 1, "maximum": 5}, st.integers(1, 5)),
+    ({"type": "integer", "exclusiveMinimum": 0.5, "multipleOf": 2}, st.just(2) | st.just(40)),
+    ({"type": "number", "minimum": -0.5, "exclusiveMaximum": 1}, st.floats(-0.5, 0.9)),
+    ({"type": "string", "minLength": 1, "maxLength": 3}, TEXTS.filter(lambda t: 0 < len(t) < 4)),
+    ({"type": "string", "pattern": "^[a-z ]*$"}, st.sampled_from(["", "a", "is so"])),
+    ({"type": "string", "pattern": "(?=a)a"}, st.sampled_from(["a", "xa"])),
     ({"type": "string", "format": "date"}, DAYS),
     ({"type": "string", "format": "date-time"}, MOMENTS),
     ({"type": "string", "enum": ["a", "b", "true"]}, st.sampled_from(["a", "b", "true"])),
@@ -204,7 +235,8 @@ def kinds(draw: st.DrawFn, depth: int = 2) -> tuple[Node, st.SearchStrategy[Any]
     choice = draw(st.integers(0, 9)) if depth else 9
     if choice == 0:
         node, values = draw(kinds(depth - 1))
-        return {"type": "array", "items": node}, st.lists(values, max_size=3)
+        limits = draw(st.sampled_from([{}, {"minItems": 1}, {"maxItems": 2, "uniqueItems": True}]))
+        return {"type": "array", "items": node, **limits}, st.lists(values, max_size=3)
     if choice == 1:
         return draw(objects(depth - 1))
     if choice == 2:
@@ -384,7 +416,128 @@ FAULTS: list[tuple[Node, Any, str]] = [
         "'x.t' is null, not a string",
     ),
     ({}, {"a": [math.nan]}, "'x' holds NaN or a number beyond 64 bits"),
+    ({"type": "integer", "minimum": 1}, 0, "'x' is 0, which violates minimum=1"),
+    ({"type": "integer", "maximum": 5}, 9, "'x' is 9, which violates maximum=5"),
+    ({"type": "number", "exclusiveMinimum": 0}, 0, "'x' is 0, which violates exclusiveMinimum=0"),
+    (
+        {"type": "number", "exclusiveMaximum": 1},
+        1.5,
+        "'x' is 1.5, which violates exclusiveMaximum=1",
+    ),
+    ({"type": "number", "multipleOf": 0.01}, 0.305, "'x' is 0.305, which violates multipleOf=0.01"),
+    ({"type": "string", "minLength": 2}, "é", "'x' is 'é', which violates minLength=2"),
+    ({"type": "string", "maxLength": 1}, "日本", "'x' is '日本', which violates maxLength=1"),
+    ({"type": "string", "pattern": "^a"}, "b", "'x' is 'b', which violates pattern='^a'"),
+    ({"type": "string", "format": "uuid"}, "7", "'x' is '7', which violates format='uuid'"),
+    (
+        {"type": "array", "items": {"type": "string", "format": "date"}},
+        ["2024-02-30"],
+        "'x[0]' is '2024-02-30', which violates format='date'",
+    ),
+    (
+        {"type": "array", "items": {}, "minItems": 1},
+        [],
+        "'x' is an array, which violates minItems=1",
+    ),
+    (
+        {"type": "array", "items": {}, "maxItems": 1},
+        [1, 2],
+        "'x' is an array, which violates maxItems=1",
+    ),
+    (
+        {"type": "array", "items": {}, "uniqueItems": True},
+        [1, 1.0],
+        "'x' is an array, which violates uniqueItems=True",
+    ),
 ]
+
+FORMATS = {
+    "date": ["2024-02-29", "0001-01-01"],
+    "date-time": ["2024-02-29T23:59:59Z", "2024-02-29 23:59"],
+    "time": ["23:59:59", "23:59:59.5+01:00"],
+    "duration": ["P1D", "PT1H30M", "P1Y2M3DT4H"],
+    "email": ["a@example.org", "é.b+c@example.org"],
+    "hostname": ["localhost", "a-1.example.org"],
+    "ipv4": ["127.0.0.1", "255.255.255.0"],
+    "ipv6": ["::1", "2001:db8::ff00:42:8329"],
+    "uri": ["https://example.org/a?b#c", "mailto:a@example.org"],
+    "uuid": ["123e4567-e89b-12d3-a456-426614174000"],
+    "regex": ["(", "anything that is not known"],
+}
+
+
+class TestLimits:
+    """Values within the limits of the schema are as they were; what cannot be checked is."""
+
+    @pytest.mark.parametrize("name", FORMATS)
+    def test_formats(self, name: str) -> None:
+        """Each format takes its values, and none of the others where it is known."""
+        node = {"type": "array", "items": {"type": "string", "format": name}}
+        assert [one(node, [text]) for text in FORMATS[name]] == [[t] for t in FORMATS[name]]
+        wrong = f"'x[0]' is ' ', which violates format={name!r}"
+        assert one(node, [" "]) == ([" "] if name == "regex" else wrong)
+
+    @pytest.mark.parametrize(
+        "limits",
+        [
+            {"minimum": "1", "maximum": None, "exclusiveMaximum": True, "multipleOf": 0},
+            {"maximum": 2**63 - 1, "minimum": -(10**400)},
+            {"minLength": 100, "pattern": "^a", "format": "date"},
+        ],
+    )
+    def test_what_limits_nothing(self, limits: Node) -> None:
+        """Keywords with odd values, or of another type, leave numbers alone."""
+        assert one({"type": "integer", **limits}, 2**62 + 1) == 2**62 + 1
+
+    def test_a_pattern_that_is_none(self) -> None:
+        """A pattern that Python does not know is not checked."""
+        assert one({"type": "string", "pattern": r"\p{L}("}, "7") == "7"
+
+
+class Part(BaseModel):
+    """A model in a model, with a validator."""
+
+    size: int
+
+    @field_validator("size")
+    @classmethod
+    def check(cls, size: int) -> int:
+        """Refuse odd sizes."""
+        if size % 2:
+            raise ValueError("Must be even")
+        return size
+
+
+class Box(BaseModel):
+    """A model whose parts must fit."""
+
+    parts: list[Part]
+    room: int
+
+    @model_validator(mode="after")
+    def check(self) -> "Box":
+        """Refuse what does not fit."""
+        if sum(part.size for part in self.parts) > self.room:
+            raise ValueError("parts do not fit")
+        return self
+
+
+def test_validators_of_a_model_are_called() -> None:
+    """What a validator refuses is invalid with its words; the others are as they would be."""
+    boxes: list[tuple[list[Any], int]] = [([2, 4], 6), ([2, 3], 6), ([4, 4], 6), (["2"], 6)]
+    texts = [json.dumps({"parts": [{"size": s} for s in p], "room": r}) for p, r in boxes]
+    table, reasons = Answers(answer_schema(Box), Box).read(pa.array([*texts, "?", None], TEXT))
+    assert reasons.to_pylist() == [
+        None,
+        "'parts[1].size' is not valid: must be even",
+        "the answer is not valid: parts do not fit",
+        "'parts[0].size' is '2', not an integer",
+        "not JSON: Expecting value at character 0",
+        None,
+    ]
+    assert table["room"].to_pylist() == [6, None, None, None, None, None]
+    _, reasons = Answers(answer_schema(Box)).read(pa.array(texts, TEXT))
+    assert [reason is None for reason in reasons.to_pylist()] == [True, True, True, False]
 
 
 class TestReasons:
