@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -46,7 +47,8 @@ class Sender:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._ends: dict[tuple[str, str | None], float] = {}
+        self._ends: dict[tuple[str, int], float] = {}
+        self._tries: dict[str, int] = {}
         self._batches: list[Any] | None = None
         self._listed_at = self._listed_since = 0.0
 
@@ -63,11 +65,19 @@ class Sender:
         Raises:
             openai.APIError: As the SDK says it. The job can be advanced again.
         """
+        tries = self._tries[job.token] = record.tries(job)
         if job.tried_at:
             job = self.found(record, job)
             if job.batch_id or self.seconds_left(job):
                 return job
-        return self._create(record, self._uploaded(record, job))
+        job = self._uploaded(record, job)
+        if record.begin_try(job, tries + 1):
+            return self._create(record, job, tries + 1)
+        # A process on another host was quicker; whether it has created the batch is not known yet.
+        known = record.job(job.sha256, job.path) or job
+        if known.file_id != job.file_id:
+            delete_file(self._service, job.file_id)
+        return replace(known, tried_at=known.tried_at or now())
 
     def found(self, record: Record, job: Job) -> Job:
         """Note the batch that an earlier try has created, if there is one in the list."""
@@ -87,22 +97,26 @@ class Sender:
             return 0.0
         listed = time.monotonic() if self._batches is None else self._listed_at
         # Of a try by another process the end is not known.
-        end = self._ends.setdefault((job.token, job.retried_at), time.monotonic())
+        tries = self._tries.get(job.token, 0)
+        end = self._ends.setdefault((job.token, tries), time.monotonic())
         return max(end + SETTLE - listed, 0.0)
 
-    def _create(self, record: Record, job: Job) -> Job:
+    def _create(self, record: Record, job: Job, number: int) -> Job:
+        self._tries[job.token] = number
         moment = now()
         job = record.note(job, "creating", tried_at=job.tried_at or moment, retried_at=moment)
         try:
             facts = self._service.call(lambda api: batch_facts(_create_call(job, api)), tries=1)
         except Exception as error:
             if not self._service.was_not_received(error):
-                self._ends[job.token, job.retried_at] = time.monotonic()
-            elif self._service.retry_pause(error) is None:
+                self._ends[job.token, number] = time.monotonic()
+                raise
+            if self._service.retry_pause(error) is None:
                 record.note(job, "refused", tried_at=None, file_id=None)
                 delete_file(self._service, job.file_id)
             else:
                 record.note(job, "not created", tried_at=None)
+            record.end_try(job, number)
             raise
         return record.note(job, "created", **facts)
 
@@ -210,7 +224,12 @@ def send_again(record: Record, job: Job) -> Job:
     """Note that a shard whose batch was given up is to get another one."""
     earlier = (*job.earlier, job.batch_id) if job.batch_id else job.earlier
     files = {**job.earlier_files, **job.files}
-    facts: dict[str, Any] = {**NO_BATCH, "token": new_token(), "tried_at": None, "files": {}}
+    facts: dict[str, Any] = {
+        **NO_BATCH,
+        "token": new_token(job.token),
+        "tried_at": None,
+        "files": {},
+    }
     facts |= {"earlier": earlier, "earlier_files": files}
     return record.note(job, "to be sent again", **facts)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ NOT_FACTS = ("path", "sha256", "settings", "names", "earlier", "errors", "steps"
 FACTS = tuple(field.name for field in fields(Job) if field.name not in NOT_FACTS)
 
 SETTINGS = frozenset(field.name for field in fields(Settings))
+
+OPEN, NO_EFFECT = ".try", ".no"
+"""How the files end of tries to create a batch, and of those that certainly created none."""
 
 HASHES = "<u8"
 """How the hashes of a shard's lines are stored, next to its document."""
@@ -111,7 +115,32 @@ class Record:
         """
         problem = f"'{job.path}' is in use by {{owner}}"
         with self._jobs.locked(job.sha256, problem, patience):
-            yield self.job(job.sha256, job.path) or job
+            known = self.job(job.sha256, job.path) or job
+            # On another host, whose locks do not hold here, it may be sent at this moment.
+            is_open = known.tried_at is None and self._try(known, self.tries(known)).exists()
+            yield replace(known, tried_at=now()) if is_open else known
+
+    def tries(self, job: Job) -> int:
+        """Return how many times the creation of a job's batch was tried, by whomever."""
+        number = 0
+        while any(self._try(job, number + 1, ending).exists() for ending in (OPEN, NO_EFFECT)):
+            number += 1
+        return number
+
+    def begin_try(self, job: Job, number: int) -> bool:
+        """Take the right to a try; of all processes, on one host or on several, one has it."""
+        try:
+            self._try(job, number).touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
+    def end_try(self, job: Job, number: int) -> None:
+        """Note that a try certainly had no effect, so that there may be another at once."""
+        self._try(job, number).replace(self._try(job, number, NO_EFFECT))
+
+    def _try(self, job: Job, number: int, ending: str = OPEN) -> Path:
+        return self._jobs.folder / f"{job.token}.{number}{ending}"
 
     def begin(self, job: Job, lines: npt.NDArray[np.uint64]) -> Job:
         """Note that a shard is to be sent, unless that is noted already; return what is noted.
@@ -215,9 +244,13 @@ class Records:
         return self._records[folder]
 
 
-def new_token() -> str:
-    """Return a text by which a batch is found again."""
-    return secrets.token_hex(16)
+def new_token(before: str = "") -> str:
+    """Return a text by which a batch is found again.
+
+    Args:
+        before: The token of the batch that it replaces; all who replace that one get the same.
+    """
+    return sha256(before.encode()).hexdigest()[:32] if before else secrets.token_hex(16)
 
 
 def wanted_job(file: RequestFile, settings: Settings) -> Job:

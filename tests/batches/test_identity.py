@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from contextlib import nullcontext
@@ -15,8 +16,9 @@ from pathlib import Path
 import pytest
 
 import batch_frames as bf
-from batch_frames.batches import local
+from batch_frames.batches import local, send
 from batch_frames.errors import BatchFramesWarning
+from batch_frames.files import Record
 from tests.service.server import BatchServer, drop, reply, sleep
 from tests.support.identity import (
     SECOND,
@@ -118,6 +120,67 @@ def test_a_create_that_was_never_made_is_made_once_more(server: BatchServer) -> 
     jobs = submit(ask("a.jsonl"), server)
     assert content(fetch(jobs, server)) == answers()
     assert paid(server) == 4
+
+
+# Hosts that share a folder
+
+WITHOUT_LOCKS = """
+import sys
+from contextlib import nullcontext
+
+import batch_frames as bf
+from batch_frames.batches import client, send
+from batch_frames.files import documents, record
+from tests.support.forks import make_client
+
+documents.locked = record.locked = lambda *given, **how: nullcontext()
+send.SETTLE, client.FIRST_PAUSE = 1.2, 0.01
+verb, url = sys.argv[1:]
+with make_client(url) as api:
+    if verb == "submit":
+        jobs = bf.submit("a-*.jsonl", client=api, progress=False)
+    else:
+        jobs = bf.wait(bf.load_jobs("a.jsonl"), client=api, poll=0.01, progress=False)
+print(*(job.batch_id for job in jobs))
+"""
+
+
+def send_from_two_hosts(server: BatchServer, verb: str) -> list[str]:
+    """Let two processes that no lock keeps apart upload the same shard at once, and go on."""
+    both_upload = threading.Barrier(2)
+    server.when("POST /files", "asked", lambda: both_upload.wait(30), times=2)
+    script = [sys.executable, "-W", "ignore", "-c", WITHOUT_LOCKS, verb, server.url]
+    path = str(Path(bf.__file__).parents[1])
+    hosts = [
+        subprocess.Popen(
+            script, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
+        )
+        for _ in range(2)
+    ]
+    told = [host.communicate(timeout=50)[0] for host in hosts]
+    assert [host.returncode for host in hosts] == [0, 0]
+    return told
+
+
+@pytest.mark.parametrize("seconds", [0, 0.3])
+def test_of_two_hosts_one_creates_each_batch(server: BatchServer, seconds: float) -> None:
+    """Where locks do not hold, what is created exclusively decides; the other finds the batch."""
+    server.settings.list_lag = 0.2
+    server.when(CREATE, "asked", sleep(seconds))
+    ask("a.jsonl", per_shard=2)
+    first, second = send_from_two_hosts(server, "submit")
+    assert first == second
+    assert sorted(first.split()) == sorted(batch.id for batch in server.batches)
+    assert len(server.batches) == 2
+    assert content(fetch(bf.load_jobs("a.jsonl"), server)) == answers()
+    assert paid(server) == 4
+
+
+def test_two_hosts_that_send_a_shard_again_have_one_token(server: BatchServer) -> None:
+    """Both begin from the same document, so that one of them creates the new batch."""
+    [job] = submit(ask("a.jsonl"), server)
+    one, two = (send.send_again(Record(Path()), job) for _ in range(2))
+    assert one.token == two.token != job.token
 
 
 # A2, A3, U2: retries
