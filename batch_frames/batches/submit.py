@@ -41,7 +41,7 @@ from batch_frames.progress import interrupt_hint, progress_bar
 if TYPE_CHECKING:
     from openai import OpenAI
 
-__all__ = ["enqueued_tokens", "send_waiting", "submit"]
+__all__ = ["send_waiting", "submit"]
 
 
 MOST_METADATA = 15
@@ -258,13 +258,17 @@ def _send_all(
     total, sent = sum(job.requests for job in jobs), _sent_requests(jobs)
     with progress_bar("submit", total, progress, initial=sent) as bar:
         while True:
-            news = send_waiting(
-                sender, records, list(results.values()), failed=failed, patience=PATIENCE
-            )
-            results |= {job.key: job for job in news}
+            # First those that the service may have already: they take room in any case.
+            unsent = [job for job in results.values() if job.is_unsent]
+            unsent.sort(key=lambda job: job.tried_at is None)
+            enqueued = _enqueued_tokens(results.values())
+            for job in send_waiting(
+                sender, records, unsent, enqueued=enqueued, failed=failed, patience=PATIENCE
+            ):
+                results[job.key] = job
             bar.update(_sent_requests(results.values()) - sent)
             sent = _sent_requests(results.values())
-            enqueued = enqueued_tokens(results.values())
+            enqueued = _enqueued_tokens(results.values())
             left = [j for j in results.values() if j.is_unsent and _is_next(j, enqueued, None)]
             if not left:
                 return list(results.values())
@@ -277,7 +281,7 @@ def _sent_requests(jobs: Iterable[Job]) -> int:
     return sum(job.requests for job in jobs if not job.is_unsent)
 
 
-def enqueued_tokens(jobs: Iterable[Job]) -> int:
+def _enqueued_tokens(jobs: Iterable[Job]) -> int:
     """Return how many tokens of these jobs the service has."""
     return sum(job.estimated_tokens for job in jobs if job.in_flight)
 
@@ -292,8 +296,9 @@ def _is_next(job: Job, enqueued: int, room: int | None) -> bool:
 def send_waiting(
     sender: Sender,
     records: Records,
-    jobs: Iterable[Job],
+    unsent: Iterable[Job],
     *,
+    enqueued: int,
     failed: Callable[[Job, Exception], object],
     patience: float = 0.0,
     room: int | None = None,
@@ -303,27 +308,26 @@ def send_waiting(
     Args:
         sender: Where to send them.
         records: Where they are noted.
-        jobs: All jobs that count for the limits.
+        unsent: The jobs without a batch, in order.
+        enqueued: How many tokens the service has.
         failed: Called with a job and the error that kept it from having a batch.
         patience: Seconds to wait for another process that has a job; 0 leaves it to that one.
         room: Most tokens to have at the service at once; None leaves it to the settings.
 
     Returns:
-        The jobs that had no batch and were tried, as they are now.
+        The jobs that were tried, as they are now.
     """
     sender.look_again()
-    jobs = list(jobs)
-    enqueued = enqueued_tokens(jobs)
     done: list[Job] = []
     errors = 0
-    # First those that the service may have already: they take room in any case.
-    for job in sorted((j for j in jobs if j.is_unsent), key=lambda job: job.tried_at is None):
+    for job in unsent:
         if errors >= ERRORS or not _is_next(job, enqueued, room):
             break
         record = records.of(job.path)
         try:
             with record.locked(job, patience) as known:
-                done.append(sender.advance(record, known) if known.is_unsent else known)
+                job = sender.advance(record, known) if known.is_unsent else known
+            done.append(job)
             errors = 0
         except InUseError:
             if patience:
@@ -331,6 +335,7 @@ def send_waiting(
         except Exception as error:
             errors += 1
             failed(job, error)
-            done.append(record.job(job.sha256, job.path) or job)
-        enqueued += job.estimated_tokens
+            job = record.job(job.sha256, job.path) or job
+            done.append(job)
+        enqueued += job.estimated_tokens * (job.is_unsent or job.in_flight)
     return done

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from batch_frames.batches.client import Service
 from batch_frames.batches.failures import Places, failures, failures_text, job_error
+from batch_frames.batches.follow import Followed
 from batch_frames.batches.send import Sender, send_again
 from batch_frames.batches.status import job_list, retrieve
-from batch_frames.batches.submit import enqueued_tokens, send_waiting
+from batch_frames.batches.submit import send_waiting
 from batch_frames.display import counted
 from batch_frames.errors import BatchFramesError, JobError, WaitTimeout
 from batch_frames.files import RECORD, InUseError, Job, Jobs, Records, distinct, set_name
@@ -84,7 +84,6 @@ class Queue:
 
     Attributes:
         pause: Seconds until the next try after a refusal while none of the batches is running.
-        refused: Ids of the batches that were refused at the last poll.
         room: Most tokens that the service is known to take; None while it has not refused any.
         refusals: How many refusals there were since a batch was running or has ended.
         ended: How many batches had ended at the last poll.
@@ -92,7 +91,6 @@ class Queue:
     """
 
     pause: float
-    refused: set[str | None] = field(default_factory=set)
     room: int | None = None
     refusals: int = 0
     ended: int = 0
@@ -113,7 +111,7 @@ class Waiter:
         self._service, self._bar = service, bar
         self._sender = Sender(service)
         self._records = Records()
-        self._jobs = {job.key: job for job in jobs}
+        self._jobs = Followed(jobs)
         self._timeout, self._poll = timeout, poll
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._first_pause = FIRST_POLL if poll is None else poll
@@ -131,17 +129,23 @@ class Waiter:
     def run(self) -> list[Job]:
         """Poll all batches, with pauses in between, until they have ended or time is up."""
         pause = self._first_pause
+        asked = list(self._jobs)
         while True:
-            for job in list(self._jobs.values()):
-                self._jobs[job.key] = self._polled(job)
+            for job in asked:
+                self._jobs.put(self._polled(job))
             self._learn_room()
             self._send()
             self._show()
-            if all(job.has_ended for job in self._jobs.values()):
-                return [replace(self._jobs[job.key], path=job.path) for job in self._listed]
+            if self._jobs.ended == len(self._jobs):
+                return self._as_listed()
             self._sleep(pause)
+            # While none is running, others that wait may have sent or cancelled the rest.
+            asked = list(self._jobs.running.values()) or list(self._jobs)
             if self._poll is None:
                 pause = min(pause * POLL_GROWTH, LONGEST_POLL)
+
+    def _as_listed(self) -> list[Job]:
+        return [replace(self._jobs[job.key], path=job.path) for job in self._listed]
 
     def _polled(self, job: Job) -> Job:
         """Ask for a batch that is still running, and note what is new."""
@@ -167,50 +171,52 @@ class Waiter:
 
     def _learn_room(self) -> None:
         """Take what the service had when it refused more as the most that it takes."""
-        queue, jobs = self._queue, list(self._jobs.values())
-        enqueued = enqueued_tokens(jobs)
-        refused = {job.batch_id for job in jobs if job.is_refused}
-        ended = sum(job.has_ended for job in jobs)
-        if ended != queue.ended:
-            queue.ended, queue.refusals = ended, 0
-        if refused - queue.refused:
-            queue.refused = refused
+        queue, jobs, enqueued = self._queue, self._jobs, self._jobs.enqueued
+        if jobs.ended != queue.ended:
+            queue.ended, queue.refusals = jobs.ended, 0
+        if jobs.is_refused_anew:
+            jobs.is_refused_anew = False
             queue.room = enqueued
             if not enqueued:
                 # Other batches of the account take the room: nothing tells when they end.
                 queue.not_before = time.monotonic() + queue.pause
                 queue.pause = min(REFUSED_GROWTH * queue.pause, LONGEST_REFUSED)
             queue.refusals = 0 if enqueued else queue.refusals + 1
-        elif queue.room is not None and all(job.status != "validating" for job in jobs):
+        elif queue.room is not None and all(
+            job.status != "validating" for job in jobs.running.values()
+        ):
             queue.room = max(queue.room, enqueued)
             if enqueued:
                 queue.pause, queue.refusals = self._first_pause, 0
 
     def _send(self) -> None:
         """Send what is waiting and, the smallest first, what was refused and fits by now."""
-        # One that is never taken does not block the others.
-        refused = [job for job in self._jobs.values() if job.is_refused]
-        refused.sort(key=lambda job: job.estimated_tokens)
-        if refused and self._queue.refusals >= REFUSALS:
-            raise _refused_error(refused, self._queue.refusals)
-        if time.monotonic() < self._queue.not_before:
+        queue, jobs = self._queue, self._jobs
+        if jobs.refused and queue.refusals >= REFUSALS:
+            refused = sorted(jobs.refused.values(), key=lambda job: job.estimated_tokens)
+            raise _refused_error(refused, queue.refusals)
+        if time.monotonic() < queue.not_before:
             return
         self._send_waiting()
-        for job in refused:
-            enqueued, room = enqueued_tokens(self._jobs.values()), self._queue.room
-            if not enqueued or room is None or enqueued + job.estimated_tokens <= room:
-                record = self._records.of(job.path)
-                with suppress(InUseError), record.locked(job) as current:
-                    if current.is_refused:
-                        self._jobs[job.key] = send_again(record, current)
-                self._send_waiting()
+        # One that is never taken does not block the others.
+        for job in list(jobs.take_refused(queue.room)):
+            record = self._records.of(job.path)
+            with suppress(InUseError), record.locked(job) as current:
+                job = send_again(record, current) if current.is_refused else current
+            jobs.put(job)
+        self._send_waiting()
 
     def _send_waiting(self) -> None:
-        jobs = list(self._jobs.values())
+        jobs = self._jobs
         for job in send_waiting(
-            self._sender, self._records, jobs, failed=self._failed, room=self._queue.room
+            self._sender,
+            self._records,
+            jobs.unsent(),
+            enqueued=jobs.enqueued,
+            failed=self._failed,
+            room=self._queue.room,
         ):
-            self._jobs[job.key] = job
+            jobs.put(job)
 
     def _failed(self, job: Job, error: Exception) -> None:
         """Leave it to the next poll to try again, if that may help."""
@@ -229,7 +235,7 @@ class Waiter:
         time.sleep(min(seconds, left))
 
     def _timed_out(self) -> WaitTimeout:
-        jobs = [replace(self._jobs[job.key], path=job.path) for job in self._listed]
+        jobs = self._as_listed()
         pending = [job for job in jobs if not job.has_ended]
         first = pending[0] if pending else jobs[0]
         batches = counted(len(jobs), "batch", "batches")
@@ -243,10 +249,9 @@ class Waiter:
 
     def _show(self, note: str = "") -> None:
         """Show the number of answered requests, the statuses, and what holds the batches up."""
-        jobs, bar = list(self._jobs.values()), self._bar
-        states = Counter(job.state for job in jobs)
-        text = ", ".join(f"{count:,} {status}" for status, count in states.items())
-        bar.n = min(sum((job.completed or 0) + (job.failed or 0) for job in jobs), bar.total)
+        jobs, bar = self._jobs, self._bar
+        text = ", ".join(f"{count:,} {state}" for state, count in jobs.states.items() if count)
+        bar.n = min(jobs.answered, bar.total)
         bar.set_postfix_str(f"{text}; {note}" if note else text, refresh=False)
         if not bar.disable and time.time() >= bar.start_t + bar.delay:
             bar.refresh()
