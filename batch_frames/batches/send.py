@@ -154,7 +154,8 @@ class Sender:
                 uploaded = self._service.call(partial(send, **expires), instead=NO_EXPIRY)
             if uploaded is None:
                 uploaded = self._service.call(send)
-        return record.note(
+        # Before the service is asked for more, it is noted that a batch is being created.
+        return record.after(
             job,
             "uploaded",
             file_id=uploaded.id,

@@ -41,7 +41,7 @@ HINT = "bring it back from a copy; without it, its shard counts as never sent"
 class Documents:
     """Small JSON documents of one kind, each in a file of its own that is replaced as a whole.
 
-    What was written is on the disk before ``create`` and ``replace`` return.
+    What was written is on the disk before ``replace`` returns, what was created once ``sync`` does.
 
     Args:
         folder: The folder of the shards.
@@ -113,8 +113,12 @@ class Documents:
                     if self.path(name).exists():
                         return False
                     temporary.replace(self.path(name))
-        _sync(self.folder)
         return True
+
+    def sync(self) -> None:
+        """Bring the names of all documents to the disk."""
+        if self.folder.is_dir():
+            _sync(self.folder)
 
     def replace(self, name: str, value: Mapping[str, Any]) -> None:
         """Write a document in the place of the one there is."""

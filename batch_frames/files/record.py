@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -29,7 +29,9 @@ NOT_FACTS = ("path", "sha256", "settings", "names", "earlier", "errors", "steps"
 
 FACTS = tuple(field.name for field in fields(Job) if field.name not in NOT_FACTS)
 
-SETTINGS = frozenset(field.name for field in fields(Settings))
+SETTINGS = tuple(field.name for field in fields(Settings))
+
+DOCUMENT = ("names", *(f.name for f in fields(Job) if f.name not in ("path", "sha256", "names")))
 
 OPEN, NO_EFFECT = ".try", ".no"
 """How the files end of tries to create a batch, and of those that certainly created none."""
@@ -97,6 +99,8 @@ class Record:
     def planning(self, patience: float) -> Iterator[None]:
         """Keep other processes from beginning jobs in this folder.
 
+        What is begun meanwhile is on the disk at the end.
+
         Raises:
             BatchFramesError: If another process does so for longer than ``patience`` seconds.
         """
@@ -104,6 +108,7 @@ class Record:
         problem = f"'{self.folder}' is in use by {{owner}}"
         with locked(self.folder / RECORD / "record", problem, patience=patience):
             yield
+            self._jobs.sync()
 
     @contextmanager
     def locked(self, job: Job, patience: float = 0.0) -> Iterator[Job]:
@@ -149,7 +154,7 @@ class Record:
             job: The job, without a token.
             lines: The hashes of the shard's lines.
         """
-        new = self._stepped(replace(job, token=new_token()), "begun")
+        new = self.after(job, "begun", token=new_token())
         self._jobs.write_bytes(f"{job.sha256}.lines", lines.astype(HASHES).tobytes())
         if self._jobs.create(new.sha256, _document(new)):
             return new
@@ -159,25 +164,26 @@ class Record:
 
     def note(self, job: Job, step: str, **facts: Any) -> Job:
         """Note a step in the life of a job, and return the job as it is after it."""
-        new = self._stepped(replace(job, **facts), step)
+        new = self.after(job, step, **facts)
         self._jobs.replace(new.sha256, _document(new))
         return new
+
+    def after(self, job: Job, step: str, **facts: Any) -> Job:
+        """Return a job as it is after a step, which is noted with the next one."""
+        names = tuple(name for name in job.names if name != job.path.name)
+        steps = (*job.steps, (now(), step))
+        return replace(job, names=(*names, job.path.name), steps=steps, **facts)
 
     def lines(self, job: Job) -> npt.NDArray[np.uint64] | None:
         """Return the hashes of a shard's lines; None if they are not known."""
         data = self._jobs.read_bytes(f"{job.sha256}.lines")
         return None if data is None else np.frombuffer(data, HASHES).astype(np.uint64)
 
-    def _stepped(self, job: Job, step: str) -> Job:
-        names = tuple(name for name in job.names if name != job.path.name)
-        steps = (*job.steps, (now(), step))
-        return replace(job, names=(*names, job.path.name), steps=steps)
-
     def _job(self, sha256: str, document: Mapping[str, Any], path: Path | None) -> Job:
         try:
             facts = {name: document[name] for name in FACTS if name in document}
             given = document.get("settings", {})
-            settings = Settings(**{name: given[name] for name in SETTINGS & given.keys()})
+            settings = Settings(**{name: given[name] for name in SETTINGS if name in given})
             names, earlier = (
                 tuple(map(str, document.get(key, ()))) for key in ("names", "earlier")
             )
@@ -217,13 +223,14 @@ class Record:
             if taken.read(path.name) is not None:
                 continue
             try:
-                jobs = [self._stepped(job, "taken over") for job in ledger_jobs(path)]
+                jobs = [self.after(job, "taken over") for job in ledger_jobs(path)]
             except LineError as error:
                 self._damaged[path] = error
                 continue
             try:
                 for job in jobs:
                     self._jobs.create(job.sha256, _document(job))
+                self._jobs.sync()
                 taken.create(path.name, {"taken_over_at": now()})
             except OSError:
                 # Where nothing can be written, what they say can still be shown and read.
@@ -268,7 +275,6 @@ def _by_size(folder: Path) -> dict[int, list[Path]]:
 
 def _document(job: Job) -> dict[str, Any]:
     """Return what is written of a job, in an order that reads well."""
-    facts = asdict(job)
-    del facts["path"], facts["sha256"]
-    first = {"names": facts.pop("names"), **facts}
-    return {name: value for name, value in first.items() if value not in (None, {}, ())}
+    facts = {name: getattr(job, name) for name in DOCUMENT}
+    facts["settings"] = {name: getattr(job.settings, name) for name in SETTINGS}
+    return {name: value for name, value in facts.items() if value not in (None, {}, ())}

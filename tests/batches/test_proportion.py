@@ -50,3 +50,66 @@ def test_requests_are_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             work = partial(bf.retry_requests, "reviews-*.jsonl", None, path, statuses="ok")
             counts.append(count(work, server))
     check(*counts)
+
+
+Work = Callable[[dict[str, Any], list[bf.Job]], object]
+
+
+def counts_of(shards: int, server: BatchServer, works: dict[str, Work]) -> dict[str, Counter[str]]:
+    """Submit shards, and count what is done for each of some works on their jobs."""
+    options: dict[str, Any] = {"client": server.client(), "progress": False}
+    saved = save(count=2 * shards)
+    jobs: list[bf.Job] = []
+    counts = {"submit": count(lambda: jobs.extend(bf.submit(saved, **options)), server)}
+    for name, work in works.items():
+        counts[name] = count(partial(work, options, jobs), server)
+    assert {job.status for job in bf.load_jobs("reviews.jsonl")} <= {"completed", "cancelled"}
+    return counts
+
+
+FOLLOWED: dict[str, Work] = {
+    "submit again": lambda options, jobs: bf.submit("reviews-*.jsonl", **options),
+    "load_jobs of a set": lambda options, jobs: bf.load_jobs("reviews.jsonl"),
+    "load_jobs of shards": lambda options, jobs: bf.load_jobs([job.path for job in jobs]),
+    "status": lambda options, jobs: bf.status(jobs, client=options["client"]),
+    "cancel": lambda options, jobs: bf.cancel(jobs[::2], client=options["client"]),
+    "wait": lambda options, jobs: bf.wait(jobs, poll=0.001, **options),
+    "download": lambda options, jobs: bf.download(jobs, **options),
+    "download again": lambda options, jobs: bf.download(jobs, **options),
+}
+
+
+def test_batches_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is done with all shards costs the same for each, however many there are."""
+    counts = []
+    for shards in (FEW, 2 * FEW):
+        (tmp_path / str(shards)).mkdir()
+        monkeypatch.chdir(tmp_path / str(shards))
+        with BatchServer(polls=2) as server:
+            counts.append(counts_of(shards, server, FOLLOWED))
+    for name, few in counts[0].items():
+        check(few, counts[1][name])
+
+
+@pytest.mark.parametrize("waiting", ["refused", "unsent"])
+def test_batches_wait_for_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waiting: str
+) -> None:
+    """Where the service takes three at a time, a poll does not look at the others again."""
+    counts = []
+    # The first three do not wait.
+    for shards in (FEW + 3, 2 * FEW + 3):
+        (tmp_path / str(shards)).mkdir()
+        monkeypatch.chdir(tmp_path / str(shards))
+        with BatchServer(polls=1) as server:
+            options: dict[str, Any] = {"client": server.client(), "progress": False}
+            saved = save(count=2 * shards, text="Say {:05}.")
+            room = 3 * (saved[-1].nbytes // 4) + 3
+            if waiting == "refused":
+                server.settings.enqueued_tokens = room
+                jobs = bf.submit(saved, **options)
+            else:
+                jobs = bf.submit(saved, **options, max_enqueued_tokens=room)
+            counts.append(count(partial(bf.wait, jobs, poll=0.001, **options), server))
+            assert (len(server.batches) > shards) == (waiting == "refused")
+    check(*counts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def record() -> dict[str, bytes]:
 def steps() -> list[str]:
     """List what the record says happened, in order."""
     found = [step for one in record().values() for step in json.loads(one)["steps"]]
-    return [step for _, step in sorted(found)]
+    return [step for _, step in sorted(found, key=itemgetter(0))]
 
 
 def bad_shards() -> list[Path]:
