@@ -15,8 +15,8 @@ from batch_frames.batches.send import delete_file
 from batch_frames.batches.status import job_list, news_of
 from batch_frames.display import counted, size_text
 from batch_frames.errors import BatchFramesError, JobError
-from batch_frames.files import RESULT_ENDINGS, Job, Record, Records, distinct, whole
-from batch_frames.progress import interrupt_hint, progress_bar
+from batch_frames.files import RESULT_ENDINGS, Job, Record, Records, distinct, file_hash, whole
+from batch_frames.progress import interrupt_hint, progress_bar, warn
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -25,6 +25,9 @@ __all__ = ["download"]
 
 
 BLOCK = 1 << 20
+
+NO_INPUT = dict.fromkeys((400, 403, 404, 405, 410, 501))
+"""Replies of services that do not return what was uploaded, or not any more."""
 
 NO_SIZE = dict.fromkeys((404, 405, 501))
 """Replies of services that have batches but do not describe their files."""
@@ -49,7 +52,8 @@ def download(
     The files of ``reviews-00001.jsonl`` are ``reviews-00001.output.jsonl`` and
     ``reviews-00001.errors.jsonl``, where they exist. Batches that expired or were cancelled have
     files as well, with the requests finished before. A file gets its name once it is complete, and
-    is not downloaded again.
+    is not downloaded again. With the results of a shard that is gone, what was uploaded of it is
+    downloaded, too.
 
     Args:
         jobs: What ``wait``, ``submit`` or ``load_jobs`` returned.
@@ -125,6 +129,7 @@ def _download_all(
 ) -> tuple[Job, list[Path]]:
     """Download the files of an ended batch, except those that are there already."""
     found: list[Path] = []
+    before = job.files
     if not job.has_ended:
         return job, found
     file_ids = (job.output_file_id, job.error_file_id)
@@ -136,7 +141,26 @@ def _download_all(
         if not (path.is_file() and path.stat().st_size == job.files.get(path.name)):
             job = _download(service, record, job, file_id, path, progress)
         found.append(path)
+    if job.files != before:
+        _bring_back(service, record.located(job), progress)
     return job, found
+
+
+def _bring_back(service: Service, job: Job, progress: Progress) -> None:
+    """Download a shard that is gone, if that is possible, so that its answers have requests."""
+    if job.path.exists() or job.file_id is None:
+        return
+    try:
+        with whole(job.path) as file:
+            service.call(
+                lambda api: _stream(api, str(job.file_id), file, job.nbytes, progress),
+                instead=NO_INPUT,
+            )
+            file.flush()
+            if file_hash(Path(file.name)) != job.sha256:
+                raise JobError("the service does not return what was uploaded")
+    except JobError as error:
+        warn(f"'{job.path}' is gone: {error}", hint="save it again to read its requests")
 
 
 def _free_path(record: Record, job: Job, ending: str) -> Path:

@@ -203,6 +203,10 @@ class Record:
         except (AttributeError, IndexError, TypeError, ValueError):
             raise self._jobs.damaged(sha256) from None
 
+    def located(self, job: Job) -> Job:
+        """Return a job with the path where its shard is, or was last if it is gone."""
+        return next(self._found([job]))
+
     def _found(self, jobs: Iterable[Job]) -> Iterator[Job]:
         """Give each job the path where its shard is, also if it was renamed."""
         others: dict[int, list[Path]] | None = None

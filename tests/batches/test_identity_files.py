@@ -258,6 +258,48 @@ def test_a_renamed_shard_has_its_batch(server: BatchServer) -> None:
     assert paid(server) == 4
 
 
+def test_a_shard_that_is_gone_is_brought_back_with_its_results(server: BatchServer) -> None:
+    """Until then its requests are not sent in another file; later it is left alone."""
+    shards = ask("q.jsonl", per_shard=2)
+    before = shards[0].path.read_bytes()
+    jobs = submit(shards, server)
+    shards[0].path.unlink()
+    with pytest.raises(bf.BatchFramesError, match=r"2 of 4 requests of 'b.jsonl' may still be"):
+        submit(ask("b.jsonl"), server)
+    Path("b.jsonl").unlink()
+    paths = fetch(jobs, server)
+    assert [path.name for path in paths] == ["q-00001.output.jsonl", "q-00002.output.jsonl"]
+    assert shards[0].path.read_bytes() == before
+    results = bf.read_results(requests="q-*.jsonl")
+    assert dict(zip(results["custom_id"], results["content"], strict=True)) == answers()
+    shards[0].path.unlink()
+    assert bf.download(jobs, client=server.client()) == paths
+    assert not shards[0].path.exists()
+
+
+@pytest.mark.parametrize("upload", ["deleted", "different"])
+def test_results_come_without_a_shard_that_cannot_be_brought_back(
+    server: BatchServer, upload: str
+) -> None:
+    """A warning says so, and no other file stands in its place."""
+    [job] = submit(ask("q.jsonl"), server)
+    server.finish()
+    Path("q.jsonl").unlink()
+    if upload == "deleted":
+        server.client().files.delete(str(job.file_id))
+    else:
+        other = server.client().files.create(file=("x.jsonl", b"{}\n"), purpose="batch")
+        server.service.files[str(job.file_id)].content = server.service.files[other.id].content
+    with pytest.warns(BatchFramesWarning) as caught:
+        [path] = fetch(job, server)
+    assert [str(one.message) for one in caught] == [
+        "'q.jsonl' is gone: the service does not return what was uploaded; save it again to read "
+        "its requests"
+    ]
+    assert content(path) == answers()
+    assert not Path("q.jsonl").exists()
+
+
 def test_a_copied_shard_has_the_same_batch(server: BatchServer) -> None:
     """In its folder it is the same shard once more."""
     [job] = submit(ask("q.jsonl"), server)
