@@ -300,16 +300,6 @@ def test_without_locks_one_of_a_dead_process_is_passed_over(folder: Path) -> Non
     assert not list(folder.iterdir())
 
 
-def test_lock_files_follow_no_links(folder: Path) -> None:
-    """A link under the name of a lock is an error, and what it points to stays as it was."""
-    victim = folder / "victim"
-    victim.write_text("precious", "utf-8")
-    (folder / ".x.lock").symlink_to(victim)
-    with pytest.raises(OSError, match=r"\.x\.lock"), locks.locked(folder / "x", "{owner}"):
-        pass
-    assert victim.read_text("utf-8") == "precious"
-
-
 def test_a_lock_of_a_read_only_folder_names_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
