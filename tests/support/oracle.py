@@ -81,8 +81,10 @@ def read(data: bytes, *, raw: bool = False, found: list[Row] | None = None) -> l
     rows = []
     for place, (number, line) in enumerate(lines_of(data)):
         readings = rows_of_line(number, line, raw)
-        like = found[place] if found and place < len(found) else {}
-        rows.append(next((row for row in readings if is_alike(row, like)), readings[0]))
+        if len(readings) > 1:
+            like = found[place] if found and place < len(found) else {}
+            readings = [row for row in readings if is_alike(row, like)] or readings
+        rows.append(readings[0])
     listed = any(len(row["choices"] or ()) > 1 for row in rows)
     single = all(len(row["embedding"] or ()) <= 1 for row in rows)
     for row in rows:
