@@ -43,7 +43,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stand in an empty folder, with short pauses."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(send, "SETTLE", 0.05)
-    monkeypatch.setattr(calls, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(calls, "FIRST_PAUSE", 0.002)
     return tmp_path
 
 

@@ -30,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stand in an empty folder, with short pauses, without bars and without a key."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(progress, "DELAY", 60)
-    monkeypatch.setattr(service, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(service, "FIRST_PAUSE", 0.002)
     monkeypatch.setattr(livecalls, "PAUSE", 0.01)
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)

@@ -116,7 +116,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stand in a folder with the shard, with short pauses."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(send, "SETTLE", 0.05)
-    monkeypatch.setattr(calls, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(calls, "FIRST_PAUSE", 0.002)
     (tmp_path / "o.jsonl").write_text(SHARD, "utf-8")
     return tmp_path
 

@@ -103,7 +103,7 @@ FOREIGN: list[tuple[Row, str]] = [
 
 @pytest.mark.parametrize(
     ("value", "problem", "line"),
-    [*((*shape, at) for shape in FOREIGN for at in (1, 2)), (*FOREIGN[-1], 30_001)],
+    [*((*shape, at) for shape in FOREIGN for at in (1, 2)), (*FOREIGN[-1], 3_001)],
 )
 def test_files_of_another_kind_are_refused(
     tmp_path: Path, value: Row, problem: str, line: int

@@ -24,7 +24,7 @@ def shorten(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
     """Work in an empty folder, with short pauses and without a key."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(send, "SETTLE", SETTLE)
-    monkeypatch.setattr(client, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(client, "FIRST_PAUSE", 0.002)
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     return folder
