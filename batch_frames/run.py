@@ -1,32 +1,53 @@
-"""Answer every row of a frame in one call that may be repeated."""
+"""Answer every row of a table in one call that may be repeated."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Never
 
 import pandas as pd
 
 from batch_frames.batches import download, submit, wait
-from batch_frames.errors import BatchFramesError, JobError
-from batch_frames.files import Job, Limits, Paths, Shard, find_shards, refuse_submitted
+from batch_frames.display import counted
+from batch_frames.errors import BatchFramesError, TemplateError
+from batch_frames.files import (
+    RECORD,
+    Job,
+    Limits,
+    Record,
+    Shard,
+    ShardWriter,
+    find_shards,
+    locked,
+    open_store,
+    refuse_submitted,
+)
 from batch_frames.frames import open_frame
+from batch_frames.plan import Selection, is_wanted, next_round, select
 from batch_frames.progress import warn
 from batch_frames.requests import (
+    CHAT,
+    EFFORT,
     LIMITS,
-    Options,
+    MODEL,
+    SEED,
+    Asked,
+    Endpoint,
     TableRequests,
     Value,
-    save_requests,
     table_requests,
 )
 from batch_frames.results import (
     UNANSWERED,
+    Outcomes,
     join_results,
     lasting,
     names_in,
+    read_answers,
     read_results,
     refuse_names_in_both,
     result_columns,
@@ -39,13 +60,26 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 
+PATIENCE = 600.0
+"""Seconds to wait for another process that is sending requests from the same folder."""
+
+
 def run(
     frame_or_shards: Any,
     path: str | os.PathLike[str] | None = None,
     *,
-    id_column: str | None = None,
+    id_column: str | Sequence[str] | None = None,
     prompt_column: str | Value | None = None,
-    na: str = "raise",
+    na: Literal["raise", "skip"] = "raise",
+    model: str | Value = MODEL,
+    reasoning_effort: str | Value | None = EFFORT,
+    json_schema: Any = None,
+    system_prompt: str | Value | None = None,
+    seed: int | Value | None = SEED,
+    endpoint: Endpoint = CHAT,
+    body: Mapping[str, Any] | None = None,
+    retries: int = 2,
+    max_requests: int | None = None,
     client: OpenAI | None = None,
     limits: Limits = LIMITS,
     metadata: Mapping[str, str] | None = None,
@@ -54,19 +88,34 @@ def run(
     poll: float | None = None,
     progress: bool | None = None,
     prefix: str = "",
-    **options: Unpack[Options],
+    **unknown: Never,
 ) -> pd.DataFrame:
-    """Write requests, submit them, wait, download, and join the answers to their rows.
+    """Answer every row of a table: ask what has no answer yet, wait, and join all answers.
 
-    Progress is kept in files next to ``path``. Calling it again with the same rows resumes where it
-    stopped and, once all is done, returns immediately; nothing is billed twice.
+    A row has an answer if its very request was answered before, in any call with this path: rows
+    may be added, removed and sorted, prompts changed and changed back, and only what was never
+    answered is sent. Progress is kept in files next to ``path``: requests in ``reviews.jsonl``,
+    those of later calls and of retries in ``reviews.round-2.jsonl``, ``reviews.round-3.jsonl``, ….
+    Interrupted or killed at any moment, it continues when called again.
 
     Args:
         frame_or_shards: A frame as for ``from_dataframe``, or request files as for ``submit``.
         path: Where to save the requests of a frame, as in ``"out/reviews.jsonl"``.
-        id_column: As for ``from_dataframe``, like ``prompt_column``, ``na`` and ``options``.
+        id_column: As for ``from_dataframe``, like all until ``body``.
         prompt_column: The column with the prompts, or ``fmt("… {name} …")``.
-        na: What to do with rows whose prompt is missing: ``"raise"`` or ``"skip"``.
+        na: What to do with rows without a prompt: ``"raise"`` or ``"skip"``.
+        model: The name of the model.
+        reasoning_effort: The effort; None leaves it out.
+        json_schema: The schema of the answers, which also types their columns.
+        system_prompt: The system message.
+        seed: The seed for sampling; None leaves it out.
+        endpoint: The API path.
+        body: Further keys of the request body.
+        retries: How often to send again what fails for a passing reason: HTTP status 408, 409,
+            425, 429 or 5xx, an expired batch, a lost or damaged result. Each time, all batches must
+            have ended. What fails for good, with another HTTP status from 400 to 499 or a refusal,
+            is not sent again, also not by later calls; ``retry_requests`` can do that.
+        max_requests: Most requests to send, not counting retries; None sets no limit.
         client: As for ``submit``.
         limits: Maximum size of one file.
         metadata: Up to 15 texts to attach to each batch.
@@ -75,41 +124,75 @@ def run(
         poll: Seconds between polls.
         progress: Whether to show progress bars; None shows each after two seconds.
         prefix: Prefix for the names of the columns with answers, as for ``join_results``.
-        options: As for ``BatchCreator``; ``json_schema`` also types the columns with answers.
+        unknown: Nothing; other names are an error that says what was meant.
 
     Returns:
         The frame with its answers, as from ``join_results``; for request files their results, as
         from ``read_results``.
 
     Raises:
-        BatchFramesError: If other requests were submitted under this path, or there are none.
+        BatchFramesError: If more than ``max_requests`` would be sent; nothing is sent then.
         ColumnError: If the frame has a column with the name of a result column; pass ``prefix``.
-        JobError: If batches failed at validation, or no request was answered.
+        TemplateError: If the template is wrong, or there is no model.
+        JobError: If batches failed at validation.
         WaitTimeout: If batches are still running after ``timeout`` seconds.
         openai.APIError: Passed through from the SDK.
     """
-    schema = options.get("json_schema")
-
-    def answers(shards: Paths) -> pd.DataFrame:
-        jobs = submit(
-            shards,
-            client=client,
-            metadata=metadata,
-            max_enqueued_tokens=max_enqueued_tokens,
-            progress=progress,
-        )
-        jobs = wait(jobs, client=client, timeout=timeout, poll=poll, progress=progress)
-        return _read(jobs, download(jobs, client=client, progress=progress), shards, schema)
-
+    given = locals()
+    sending = Sending(client, metadata, max_enqueued_tokens, timeout, poll, progress)
     if not _is_frame(frame_or_shards, path):
-        return answers(find_shards(frame_or_shards))
-    assert path is not None
-    frame = lasting(frame_or_shards)
-    _check_ahead(frame, Path(path), schema, prefix)
-    requests = table_requests(open_frame, frame, id_column, prompt_column, na, options)
-    results = answers(_save(requests, path, limits, progress))
+        shards = find_shards(frame_or_shards)
+        sending.answer(shards)
+        return _warned(read_results(requests=shards, json_schema=json_schema))
+    frame, target = lasting(frame_or_shards), Path(path or "")
+    _check_ahead(frame, target, json_schema, prefix)
+    requests = _requests(frame, given)
+    asked = _answer_all(requests, target, sending, limits, retries, max_requests)
+    results = _warned(read_answers(asked, None, [target], json_schema=json_schema))
     joined: pd.DataFrame = join_results(frame, results, id_column=id_column, prefix=prefix)
     return joined
+
+
+TABLE = ("id_column", "prompt_column", "na")
+
+TEMPLATE = ("model", "reasoning_effort", "json_schema", "system_prompt", "seed", "endpoint", "body")
+
+
+@dataclass(frozen=True)
+class Sending:
+    """How batches are made and followed, as for ``submit`` and ``wait``."""
+
+    client: OpenAI | None
+    metadata: Mapping[str, str] | None
+    max_enqueued_tokens: int | None
+    timeout: float | None
+    poll: float | None
+    progress: bool | None
+
+    def submit(self, shards: Sequence[Shard] | Sequence[Path]) -> list[Job]:
+        """Create batches."""
+        return submit(
+            shards,
+            client=self.client,
+            metadata=self.metadata,
+            max_enqueued_tokens=self.max_enqueued_tokens,
+            progress=self.progress,
+        )
+
+    def follow(self, jobs: Sequence[Job]) -> None:
+        """Wait for batches, and download what came back."""
+        ended = wait(
+            jobs,
+            client=self.client,
+            timeout=self.timeout,
+            poll=self.poll,
+            progress=self.progress,
+        )
+        download(ended, client=self.client, progress=self.progress)
+
+    def answer(self, shards: Sequence[Path]) -> None:
+        """Create batches, wait for them, and download what came back."""
+        self.follow(self.submit(shards))
 
 
 def _is_frame(given: Any, path: object) -> bool:
@@ -131,35 +214,72 @@ def _check_ahead(frame: Any, path: Path, schema: Any, prefix: str) -> None:
     refuse_names_in_both(names_in(frame), columns, prefix)
 
 
-def _save(
+def _requests(frame: Any, given: Mapping[str, Any]) -> TableRequests:
+    """Return the requests of a frame, by the arguments of ``run``."""
+    if (given["body"] or {}).get("model", given["model"]) is MODEL:
+        raise TemplateError("there is no model", hint="pass model=")
+    template = {**{name: given[name] for name in TEMPLATE}, **given["unknown"]}
+    id_column, prompt_column, na = (given[name] for name in TABLE)
+    return table_requests(open_frame, frame, id_column, prompt_column, na, template)
+
+
+def _answer_all(
     requests: TableRequests,
-    path: str | os.PathLike[str],
+    path: Path,
+    sending: Sending,
     limits: Limits,
-    progress: bool | None,
-) -> list[Shard]:
-    shards = save_requests(
-        requests.blocks(),
-        path,
-        rows=requests.rows(),
-        limits=limits,
-        progress=progress,
-        check=refuse_submitted,
-    )
-    if not shards[0].requests:
-        raise BatchFramesError("the frame has no rows with a prompt")
-    return shards
+    retries: int,
+    max_requests: int | None,
+) -> Asked:
+    """Send what has no answer, round after round, and return what is asked now."""
+    selection: Selection | None = None
+    for round_number in range(retries + 1):
+        with _alone(path.parent) as record:
+            outcomes = Outcomes(record)
+            if selection is not None:
+                found = outcomes.find(selection.ids, selection.lines)
+                if not is_wanted(found, once_more=True).any():
+                    break
+            target = next_round(path, outcomes.jobs)
+            store = open_store(target, requests.paths, again=True)
+            with ShardWriter(store, limits) as writer:
+                selection = select(
+                    requests, outcomes, path, writer,
+                    once_more=round_number > 0, progress=sending.progress,
+                )  # fmt: skip
+                if not round_number:
+                    _check_count(int(selection.asked.sum()), max_requests)
+                shards = _committed(writer) if selection.asked.any() else []
+            jobs = sending.submit(shards) if shards else []
+        jobs = [*jobs, *outcomes.waited_for(selection.under_way())]
+        if not jobs:
+            break
+        sending.follow(jobs)
+    assert selection is not None
+    return Asked.of_table(selection.custom_ids.combine_chunks(), selection.lines)
 
 
-def _read(jobs: Sequence[Job], files: Sequence[Path], shards: Paths, schema: Any) -> pd.DataFrame:
-    """Read what came back, and warn of requests without an answer."""
-    if not files:
-        raise JobError(
-            f"no request was answered, {jobs[0].path.name!r} is {jobs[0].status!r}",
-            batch_id=jobs[0].batch_id,
-            status=jobs[0].status,
-            hint="submit the requests under another name",
-        )
-    results = read_results(files, requests=shards, json_schema=schema)
+@contextmanager
+def _alone(folder: Path) -> Iterator[Record]:
+    """Keep other processes from deciding at the same time what is to be sent from a folder."""
+    (folder / RECORD).mkdir(parents=True, exist_ok=True)
+    with locked(folder / RECORD / "run", f"'{folder}' is in use by {{owner}}", patience=PATIENCE):
+        yield Record(folder)
+
+
+def _committed(writer: ShardWriter) -> list[Shard]:
+    refuse_submitted(writer.changes())
+    return writer.commit()
+
+
+def _check_count(count: int, most: int | None) -> None:
+    if most is not None and count > most:
+        problem = f"{counted(count, 'request')} would be sent, above max_requests={most:,}"
+        raise BatchFramesError(problem, hint="plan says which")
+
+
+def _warned(results: pd.DataFrame) -> pd.DataFrame:
+    """Warn of requests without an answer."""
     count = int(results["status"].isin(UNANSWERED).sum())
     if count:
         many = f"{count:,} of {len(results):,} requests have no answer ({summary_line(results)})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import warnings
 from pathlib import Path
@@ -61,39 +62,6 @@ def test_it_goes_on_after_a_timeout(server: BatchServer) -> None:
     assert len(server.batches) == 1
 
 
-@pytest.mark.parametrize("ended", [False, True])
-@pytest.mark.parametrize("change", ["prompts", "rows", "model", "split"])
-def test_other_requests_are_refused(server: BatchServer, ended: bool, change: str) -> None:
-    """Requests that were submitted stay what they are, while their batch runs and ever after."""
-    if not ended:
-        server.settings.endings["reviews.jsonl"] = "in_progress"
-    options: dict[str, Any] = {**ASK, "client": server.client(), "timeout": 60 if ended else 0}
-    if ended:
-        bf.run(FRAME, "reviews.jsonl", **options)
-    else:
-        with pytest.raises(bf.WaitTimeout):
-            bf.run(FRAME, "reviews.jsonl", **options)
-    before = {path: path.read_bytes() for path in Path().glob("[!.]*")}
-    frame = FRAME
-    if change == "prompts":
-        frame = FRAME.assign(text=["a", "b", "c"])
-    elif change == "rows":
-        frame = FRAME[:2]
-    elif change == "model":
-        options["model"] = "n"
-    else:
-        options["limits"] = bf.Limits(requests=1)
-    with pytest.raises(bf.BatchFramesError) as caught:
-        bf.run(frame, "reviews.jsonl", **options)
-    batch = server.batches[0].id
-    assert str(caught.value) == (
-        f"'reviews.jsonl' was submitted as {batch} with different requests; choose another path "
-        "(bf.download(bf.load_jobs('reviews.jsonl')) fetches their answers)"
-    )
-    assert {path: path.read_bytes() for path in Path().glob("[!.]*")} == before
-    assert len(server.batches) == 1
-
-
 def test_answers_with_a_shape_have_columns(server: BatchServer) -> None:
     """The schema that is sent is the one that the answers are read by."""
     rated = bf.run(FRAME, "r.jsonl", client=server.client(), json_schema=Rating, **ASK)
@@ -107,7 +75,7 @@ def test_failures_are_rows_too(server: BatchServer) -> None:
     """A request that failed and one that never ran have their status beside the row."""
     server.settings.fail_every = 2
     with pytest.warns(UserWarning, match="no answer") as caught:
-        failed = bf.run(FRAME, "a.jsonl", client=server.client(), **ASK)
+        failed = bf.run(FRAME, "a.jsonl", client=server.client(), retries=0, **ASK)
     assert [str(one.message) for one in caught] == [
         "1 of 3 requests have no answer (2 ok, 1 http_error (1× server_error)); retry_requests "
         "writes them again"
@@ -119,7 +87,7 @@ def test_failures_are_rows_too(server: BatchServer) -> None:
     server.settings.endings["b.jsonl"] = "expired"
     other = FRAME.assign(text=FRAME["text"] + "?")
     with pytest.warns(UserWarning, match="3 of 3 requests have no answer"):
-        expired = bf.run(other, "b.jsonl", client=server.client(), **ASK)
+        expired = bf.run(other, "b.jsonl", client=server.client(), retries=0, **ASK)
     assert list(expired["status"]) == ["expired"] * 3
 
 
@@ -156,21 +124,6 @@ def test_rows_without_a_prompt_are_skipped_with_a_word(server: BatchServer) -> N
     assert list(rated["status"]) == ["ok", "skipped", "ok"]
 
 
-def test_nothing_came_back(server: BatchServer) -> None:
-    """A batch that was cancelled before its first request has nothing to read."""
-    server.settings.endings["r.jsonl"] = "in_progress"
-    server.settings.done = 0
-    options = {**ASK, "client": server.client()}
-    with pytest.raises(bf.WaitTimeout):
-        bf.run(FRAME, "r.jsonl", timeout=0, **options)
-    bf.cancel(bf.load_jobs("r.jsonl"), client=server.client())
-    with pytest.raises(bf.JobError) as caught:
-        bf.run(FRAME, "r.jsonl", **options)
-    assert str(caught.value) == (
-        "no request was answered, 'r.jsonl' is 'cancelled'; submit the requests under another name"
-    )
-
-
 @pytest.mark.parametrize(
     ("frame", "path", "text"),
     [
@@ -186,11 +139,9 @@ def test_nothing_came_back(server: BatchServer) -> None:
             "'r.csv' must end in .jsonl, as the service requires; name a file such as "
             "'out/reviews.jsonl'",
         ),
-        (FRAME[:0], "r.jsonl", "the frame has no rows with a prompt"),
     ],
-    ids=["names", "path", "empty"],
+    ids=["names", "path"],
 )
-@pytest.mark.filterwarnings("ignore:there are no requests")
 def test_what_would_fail_later_fails_before(
     server: BatchServer, frame: pd.DataFrame, path: str, text: str
 ) -> None:
@@ -209,26 +160,50 @@ def test_every_warning_points_at_the_call(server: BatchServer) -> None:
 
     frame = FRAME.assign(text=pd.Series(["seven", None, "five"], index=FRAME.index))
     server.settings.fail_every = 2
-    ask = {**ASK, "client": server.client(), "na": "skip", "json_schema": Named}
-    del ask["model"]
+    ask = {**ASK, "client": server.client(), "na": "skip", "json_schema": Named, "retries": 0}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         bf.run(frame, "a.jsonl", **ask)
-        bf.run(FRAME, "b.jsonl", client=server.client(), json_schema=Rating, **ASK)
+        bf.run(FRAME, "b.jsonl", client=server.client(), json_schema=Rating, retries=0, **ASK)
         bf.run(["a.jsonl", "b.jsonl"], client=server.client())
-        with pytest.raises(bf.BatchFramesError):
-            bf.run(FRAME[:0], "c.jsonl", **ASK)
     assert {warning.filename for warning in caught} == {__file__}
     assert {warning.category for warning in caught} == {BatchFramesWarning}
     found = {str(warning.message)[:17] for warning in caught}
     assert found == {
-        "model is left at ",
         "skipped 1 row wit",
         "1 of 2 requests h",
         "1 of 3 requests h",
-        "2 of 3 requests h",
+        "2 custom_ids have",
         "answer column 'mo",
-        "dropped 2 results",
         "the requests do n",
-        "there are no requ",
     }
+
+
+@pytest.mark.parametrize("frame", [FRAME[:0], FRAME.assign(text=None)], ids=["empty", "skipped"])
+@pytest.mark.filterwarnings("ignore:skipped 3 rows")
+def test_a_table_without_requests_has_all_columns(frame: pd.DataFrame) -> None:
+    """Where there is nothing to ask, nothing is written or sent, and the columns are there."""
+    rated = bf.run(frame, "out/r.jsonl", json_schema=Rating, na="skip", **ASK)
+    pd.testing.assert_frame_equal(rated[["id", "text"]], frame)
+    assert list(rated["status"]) == ["skipped"] * len(frame)
+    assert str(rated["stars"].dtype) == "Int64"
+    assert not list(Path().rglob("*.jsonl"))
+
+
+def test_there_is_no_default_model(server: BatchServer) -> None:
+    """The model of the original is retired: a batch with it would fail as a whole."""
+    options = {name: value for name, value in ASK.items() if name != "model"}
+    with pytest.raises(bf.TemplateError) as caught:
+        bf.run(FRAME, "r.jsonl", client=server.client(), **options)
+    assert str(caught.value) == "there is no model; pass model="
+    rated = bf.run(FRAME, "r.jsonl", client=server.client(), body={"model": "m"}, **options)
+    assert list(rated["status"]) == ["ok"] * 3
+
+
+def test_the_options_are_seen_by_help_and_tab() -> None:
+    """What one looks up stands in the signature, and other names are told what was meant."""
+    names = inspect.signature(bf.run).parameters
+    assert {"model", "system_prompt", "json_schema", "body", "reasoning_effort"} <= names.keys()
+    with pytest.raises(TypeError) as caught:
+        bf.run(FRAME, "r.jsonl", prompt="text", id_column="id", model="m")  # type: ignore[arg-type]
+    assert str(caught.value) == "there is no option 'prompt'; did you mean 'prompt_column'?"

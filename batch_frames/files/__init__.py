@@ -11,6 +11,7 @@ from batch_frames.files.asked import (
     refuse_answering,
     refuse_in_flight,
     refuse_submitted,
+    sent_lines,
 )
 from batch_frames.files.documents import RECORD, file_hash, now
 from batch_frames.files.find import (
@@ -25,6 +26,9 @@ from batch_frames.files.find import (
     recorded_folders,
     request_files,
     result_files,
+    round_of,
+    round_path,
+    set_files,
     set_name,
     whole_files,
 )
@@ -49,7 +53,7 @@ from batch_frames.files.shards import (
     line_hashes,
     read_shard,
 )
-from batch_frames.files.stores import open_store, whole
+from batch_frames.files.stores import DryStore, FolderStore, open_store, whole
 
 __all__ = [
     "BATCH_FACTS",
@@ -61,6 +65,8 @@ __all__ = [
     "NO_BATCH",
     "RECORD",
     "RESULT_ENDINGS",
+    "DryStore",
+    "FolderStore",
     "InUseError",
     "Job",
     "Jobs",
@@ -104,6 +110,10 @@ __all__ = [
     "refuse_submitted",
     "request_files",
     "result_files",
+    "round_of",
+    "round_path",
+    "sent_lines",
+    "set_files",
     "set_name",
     "wanted_job",
     "whole",

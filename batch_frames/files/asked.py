@@ -30,7 +30,11 @@ __all__ = [
     "refuse_answering",
     "refuse_in_flight",
     "refuse_submitted",
+    "sent_lines",
 ]
+
+
+Hashes = npt.NDArray[np.uint64]
 
 
 LIVE_ID = "local-"
@@ -39,9 +43,6 @@ LIVE_ID = "local-"
 LIVE_LINE = f'{{"id":"{LIVE_ID}'.encode()
 
 DIGITS = 16
-
-
-Hashes = npt.NDArray[np.uint64]
 
 
 def refuse_in_flight(changes: Mapping[Path, Path | None]) -> None:
@@ -103,15 +104,29 @@ def pending_lines(record: Record, but: Iterable[str]) -> Iterator[tuple[Job, Has
         but: The hashes of shards that do not count.
     """
     passed = set(but)
-    for job in record.jobs():
-        if job.is_pending and not _cannot_be_sent(job) and job.sha256 not in passed:
-            lines = record.lines(job)
-            if lines is None and job.path.is_file() and file_hash(job.path) == job.sha256:
-                lines = read_shard(job.path).lines
-            if lines is None:
-                warn(f"the requests of '{job.path}', which may still be answered, are not known")
-            else:
-                yield job, lines
+    jobs = (job for job in record.jobs() if job.is_pending and job.sha256 not in passed)
+    return _with_lines(record, jobs)
+
+
+def sent_lines(record: Record) -> Iterator[tuple[Job, Hashes]]:
+    """Yield the jobs that were answered, or may be, each with the hashes of its lines.
+
+    Args:
+        record: The record of a folder.
+    """
+    jobs = (job for job in record.jobs() if job.is_pending or job.may_be_paid or job.earlier_files)
+    return _with_lines(record, jobs)
+
+
+def _with_lines(record: Record, jobs: Iterable[Job]) -> Iterator[tuple[Job, Hashes]]:
+    for job in (job for job in jobs if not _cannot_be_sent(job)):
+        lines = record.lines(job)
+        if lines is None and job.path.is_file() and file_hash(job.path) == job.sha256:
+            lines = read_shard(job.path).lines
+        if lines is not None:
+            yield job, lines
+        elif job.is_pending:
+            warn(f"the requests of '{job.path}', which may still be answered, are not known")
 
 
 def live_output(shard: Path) -> Path:
@@ -130,7 +145,7 @@ def refuse_answering(shard: Path) -> None:
 
 def live_lines(
     folder: Path, endings: Sequence[str] = LIVE_ENDINGS[:1]
-) -> Iterator[tuple[Path, npt.NDArray[np.uint64]]]:
+) -> Iterator[tuple[Path, Hashes]]:
     """Yield the files of live answers in a folder, each with the hashes of the lines it is for.
 
     Args:

@@ -29,6 +29,9 @@ __all__ = [
     "recorded_folders",
     "request_files",
     "result_files",
+    "round_of",
+    "round_path",
+    "set_files",
     "set_name",
     "whole_files",
 ]
@@ -120,12 +123,54 @@ def set_name(shard: Path) -> tuple[str, int | None]:
     """Split the name of a shard into that of the set it belongs to, and its number.
 
     Example:
-        >>> set_name(Path("out/reviews-00002.jsonl")), set_name(Path("reviews.retry-1.jsonl"))
-        (('reviews', 2), ('reviews.retry-1', None))
+        >>> set_name(Path("out/reviews-00002.jsonl")), set_name(Path("reviews.round-2.jsonl"))
+        (('reviews', 2), ('reviews.round-2', None))
     """
     stem = shard.name.removesuffix(".jsonl")
     found = NUMBERED.fullmatch(stem)
     return (found[1], int(found[2])) if found else (stem, None)
+
+
+ROUND = re.compile(r"(.+)\.round-([1-9][0-9]*)")
+
+
+def round_of(name: str, path: Path) -> int | None:
+    """Return to which round of the set under a path a request file belongs, None for no round.
+
+    Example:
+        >>> path = Path("out/reviews.jsonl")
+        >>> [round_of(name, path) for name in ("reviews.round-2-00001.jsonl", "reviews.jsonl")]
+        [2, 1]
+    """
+    stem = path.name.removesuffix(".jsonl")
+    own, _ = set_name(Path(name))
+    found = ROUND.fullmatch(own)
+    if name == path.name or own == stem:
+        return 1
+    return int(found[2]) if found and found[1] == stem else None
+
+
+def round_path(path: Path, number: int) -> Path:
+    """Return where a round of a set is saved; the first has the path of the set.
+
+    Example:
+        >>> round_path(Path("reviews.jsonl"), 2).name
+        'reviews.round-2.jsonl'
+    """
+    name = path.name.removesuffix(".jsonl")
+    return path if number == 1 else path.with_name(f"{name}.round-{number}.jsonl")
+
+
+def set_files(path: Path) -> list[Path]:
+    """List the request files of all rounds of the set that was saved under a path, in order."""
+    if not path.name.endswith(".jsonl") or not path.parent.is_dir():
+        return []
+    rounds = {
+        file: number
+        for file in path.parent.iterdir()
+        if file.name.endswith(".jsonl") and (number := round_of(file.name, path)) and file.is_file()
+    }
+    return sorted(rounds, key=lambda file: (rounds[file], set_name(file)[1] or 0))
 
 
 ENDINGS = (".jsonl", ".jsonl.gz")

@@ -186,8 +186,8 @@ class Job:
     @property
     def needs_download(self) -> bool:
         """Whether there may be answers that have not been downloaded."""
-        has_files = self.output_file_id is not None or self.error_file_id is not None
-        is_complete = self.has_ended and not self.lacks_files and (self.files or not has_files)
+        named = sum(file_id is not None for file_id in (self.output_file_id, self.error_file_id))
+        is_complete = self.has_ended and not self.lacks_files and len(self.files) >= named
         return self.may_be_paid and not is_complete
 
     @property

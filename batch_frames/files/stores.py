@@ -19,7 +19,7 @@ from batch_frames.files.documents import temporary_path
 from batch_frames.files.locks import locked
 from batch_frames.files.sets import Sets
 
-__all__ = ["FolderStore", "PipeStore", "open_store", "whole"]
+__all__ = ["DryStore", "FolderStore", "PipeStore", "open_store", "whole"]
 
 
 @contextmanager
@@ -235,3 +235,21 @@ class PipeStore(FolderStore):
         shutil.rmtree(self._folder, ignore_errors=True)
         if self._owned:
             self._pipe.close()
+
+
+class DryStore(FolderStore):
+    """Write nothing, but know the names that files would get."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def create(self, number: int) -> IO[bytes]:
+        """Open what forgets all that is written to it."""
+        return Path(os.devnull).open("wb")
+
+    def commit(self, requests: Sequence[int]) -> tuple[list[Path], str]:
+        """Return the names."""
+        return self._finals(len(requests)), ""
+
+    def close(self) -> None:
+        """Do nothing, as nothing is there."""

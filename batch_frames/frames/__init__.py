@@ -1,11 +1,10 @@
 """Any table in as chunks, and Arrow tables out as DataFrames."""
 
-from batch_frames.frames.arrow import find_columns
+from batch_frames.frames.arrow import ParquetSource, find_columns
 from batch_frames.frames.chunks import Chunk, Position, Source
 from batch_frames.frames.csv import CsvSource
 from batch_frames.frames.open import open_frame, read_table
 from batch_frames.frames.pandas import only_counts, to_dataframe
-from batch_frames.frames.parquet import ParquetSource
 
 __all__ = [
     "Chunk",

@@ -1,4 +1,4 @@
-"""Read Arrow tables and streams, and files in batches, as chunks that fit in cache."""
+"""Read Arrow tables and streams, and Parquet files, as chunks that fit in cache."""
 
 from __future__ import annotations
 
@@ -6,20 +6,24 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_frames.arrow import NULL, TEXT
-from batch_frames.errors import ColumnError
+from batch_frames.errors import BatchFramesError, ColumnError
 from batch_frames.files import Paths, find_files
 from batch_frames.frames.chunks import Chunk, Position, id_names
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
 
 __all__ = [
     "FIRST_ROWS",
     "ArrowSource",
     "FileSource",
+    "ParquetSource",
     "cut",
     "find_columns",
     "next_size",
@@ -90,7 +94,7 @@ class ArrowSource:
             problem = f"a {kind} has no index to take the ids from"
             raise ColumnError(problem, hint="pass id_column=")
         self.once = not hasattr(frame, "__len__")
-        self._frame = frame
+        self.frame, self.id_column = frame, id_column
         self._ids, self._columns = id_names(id_column), columns
         self._reader = reader if self.once else reader.close()
         self.names = reader.schema.names
@@ -98,12 +102,12 @@ class ArrowSource:
 
     def rows(self) -> int | None:
         """Count the rows where that needs no reading, else None."""
-        height = getattr(self._frame, "num_rows", getattr(self._frame, "height", None))
+        height = getattr(self.frame, "num_rows", getattr(self.frame, "height", None))
         return height if isinstance(height, int) else None
 
     def chunks(self) -> Iterator[Chunk]:
         """Read the rows from the first one on."""
-        reader = self._reader or pa.RecordBatchReader.from_stream(self._frame)
+        reader = self._reader or pa.RecordBatchReader.from_stream(self.frame)
         try:
             yield from cut(reader, self._ids, self._columns)
         finally:
@@ -196,6 +200,7 @@ class FileSource:
     """Rows of files, one file after the other."""
 
     once = False
+    frame = None
     kind: str
     names: Sequence[str]
 
@@ -210,6 +215,7 @@ class FileSource:
         if id_column is None:
             problem = f"a {self.kind} file has no index to take the ids from"
             raise ColumnError(problem, hint="pass id_column=")
+        self.id_column = id_column
         self._ids, self._columns = id_names(id_column), columns
         self._needed = list(dict.fromkeys([*self._ids, *columns]))
 
@@ -221,3 +227,53 @@ class FileSource:
 
     def _batches(self, path: Path) -> Iterator[pa.RecordBatch]:
         raise NotImplementedError
+
+
+MOST_ROWS = 2_048
+
+
+class ParquetSource(FileSource):
+    """Rows of Parquet files, one file after the other."""
+
+    kind = "Parquet"
+
+    def __init__(
+        self, paths: Paths, id_column: str | Sequence[str] | None, columns: Sequence[str]
+    ) -> None:
+        from pyarrow.parquet import ParquetFile
+
+        super().__init__(paths, [".parquet", ".pq"], id_column, columns)
+        self._rows = 0
+        for path in self.paths:
+            try:
+                with ParquetFile(path) as file:
+                    names, rows = file.schema_arrow.names, file.metadata.num_rows
+            except pa.ArrowInvalid as error:
+                raise BatchFramesError(f"'{path}' is not a Parquet file: {error}") from None
+            find_columns(names, self._needed, f"'{path}'")
+            self.names = names
+            self._rows += rows
+
+    def rows(self) -> int:
+        """Count the rows."""
+        return self._rows
+
+    def _batches(self, path: Path) -> Iterator[pa.RecordBatch]:
+        from pyarrow.parquet import ParquetFile
+
+        try:
+            # Without pre-buffering, and with a small buffer, a row group is never whole in memory.
+            with ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
+                yield from file.iter_batches(_batch_rows(file), columns=self._needed)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise BatchFramesError(f"'{path}' is damaged: {error}") from None
+
+
+def _batch_rows(file: ParquetFile) -> int:
+    """Choose batches of about 2 MB, by the size of the rows according to the file.
+
+    The number of rows is limited too, as repeated values are much smaller in a file than in memory.
+    """
+    groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
+    largest = max((g.total_byte_size / max(g.num_rows, 1) for g in groups), default=1)
+    return min(max(1, int((2 << 20) / max(largest, 1))), MOST_ROWS)

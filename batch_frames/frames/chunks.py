@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -148,6 +148,14 @@ class Source(Protocol):
     def names(self) -> Sequence[str]:
         """The names of all columns."""
         ...
+
+    @property
+    def frame(self) -> Any:
+        """The frame that is read; None for files."""
+
+    @property
+    def id_column(self) -> str | Sequence[str] | None:
+        """The column with the ids; None for an index."""
 
     def rows(self) -> int | None:
         """Count the rows where that needs no reading, else None."""

@@ -10,11 +10,10 @@ import pandas as pd
 import pyarrow as pa
 
 from batch_frames.arrow import TEXT
-from batch_frames.frames.arrow import ArrowSource
+from batch_frames.frames.arrow import ArrowSource, ParquetSource
 from batch_frames.frames.chunks import Source, id_names
 from batch_frames.frames.csv import CsvFile
 from batch_frames.frames.pandas import PandasSource
-from batch_frames.frames.parquet import ParquetSource
 
 __all__ = ["open_frame", "read_table"]
 

@@ -132,7 +132,7 @@ class PandasSource:
             n: series[n] if level is None else _readable(level) for n, level in ids.items()
         }
         self._columns = {name: series[name] for name in columns}
-        self._frame, self._length = frame, len(frame)
+        self.frame, self._length, self.id_column = frame, len(frame), id_column
 
     def rows(self) -> int:
         """Count the rows."""

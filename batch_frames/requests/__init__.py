@@ -10,7 +10,12 @@ from batch_frames.requests.from_tables import (
     table_requests,
 )
 from batch_frames.requests.read import Asked, read_asked, read_requests
-from batch_frames.requests.rendering import LIMITS, TableRequests, save_requests
+from batch_frames.requests.rendering import (
+    LIMITS,
+    TableRequests,
+    checked_blocks,
+    save_requests,
+)
 
 __all__ = [
     "CHAT",
@@ -24,6 +29,7 @@ __all__ = [
     "Options",
     "TableRequests",
     "Value",
+    "checked_blocks",
     "col",
     "fmt",
     "from_csv",

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_frames.arrow import NULL, TEXT, dumps, extract, in_threads
+from batch_frames.display import NAMED, counted, some_of
 from batch_frames.errors import LineError
 from batch_frames.files import (
     ENDINGS,
@@ -204,7 +205,7 @@ Hashes = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class Asked:
-    """What request files ask for.
+    """What request files ask for, or a table.
 
     Attributes:
         ids: The ``custom_id``s, each once, in the order of their first lines.
@@ -226,13 +227,33 @@ class Asked:
         pieces = (line_hashes(lines.text) for lines, _ in self.pieces())
         return np.concatenate([np.zeros(0, np.uint64), *pieces])
 
-    @cached_property
+    @property
     def lines(self) -> Hashes:
-        """The hash of the first line of each id."""
-        found = np.zeros(len(self.ids), np.uint64)
-        # What is written last stays.
-        found[self.places[::-1]] = self.hashes[::-1]
-        return found
+        """The hash of the last line of each id."""
+        # Not by cached_property, to whose code the warning would point.
+        if "found" not in vars(self):
+            found = np.zeros(len(self.ids), np.uint64)
+            # What is written last stays.
+            found[self.places] = self.hashes
+            vars(self)["found"] = found
+            self._warn_of_several(found)
+        lines: Hashes = vars(self)["found"]
+        return lines
+
+    def _warn_of_several(self, lines: Hashes) -> None:
+        several = np.unique(self.places[lines[self.places] != self.hashes])
+        if len(several):
+            many = counted(len(several), "custom_id has", "custom_ids have")
+            named = [repr(self.ids[place].as_py()) for place in several[:NAMED].tolist()]
+            problem = f"{many} several requests, of which the last counts"
+            warn(f"{problem}: {some_of(named, len(several))}")
+
+    @classmethod
+    def of_table(cls, ids: pa.Array, hashes: Hashes) -> Asked:
+        """Return what a table asks for, by the ids and the hashes of its requests."""
+        asked = cls(ids, np.arange(len(ids)), None, [], [])
+        vars(asked)["hashes"] = hashes
+        return asked
 
     def pieces(self) -> Iterator[tuple[Lines, slice]]:
         """Read the lines again, piece by piece, each with its part of all requests.

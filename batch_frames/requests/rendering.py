@@ -18,7 +18,7 @@ from batch_frames.progress import progress_bar, warn
 from batch_frames.requests.duplicates import IdCheck
 from batch_frames.requests.template import Rendered, Template
 
-__all__ = ["LIMITS", "TableRequests", "save_requests"]
+__all__ = ["LIMITS", "TableRequests", "checked_blocks", "save_requests"]
 
 
 class TableRequests:
@@ -35,7 +35,7 @@ class TableRequests:
 
     def __init__(self, source: Source, template: Template, na: str) -> None:
         self.template = template
-        self._source, self._na = source, na
+        self.source, self._na = source, na
         self._kept: list[Chunk] | None = None
         self._used = False
         self._rendered: int | None = None
@@ -43,7 +43,7 @@ class TableRequests:
     @property
     def streams(self) -> bool:
         """Whether the rows can be read only once."""
-        return self._source.once and self._kept is None
+        return self.source.once and self._kept is None
 
     @property
     def skips(self) -> bool:
@@ -53,11 +53,11 @@ class TableRequests:
     @property
     def paths(self) -> Sequence[Path]:
         """The files that the rows are read from."""
-        return self._source.paths
+        return self.source.paths
 
     def rows(self) -> int | None:
         """Return the number of rows, or None if that takes reading them; some may be skipped."""
-        return self._source.rows() if self._rendered is None else self._rendered
+        return self.source.rows() if self._rendered is None else self._rendered
 
     def count(self) -> int:
         """Return the number of requests, reading the rows if necessary."""
@@ -81,20 +81,20 @@ class TableRequests:
                 rendered = self.template.render(chunk, na=self._na)
                 requests += len(rendered.ids)
                 yield rendered
-        if self._source.once:
+        if self.source.once:
             self._rendered = requests
 
     def _chunks(self) -> Generator[Chunk, None, None]:
         if self._kept is not None:
             yield from self._kept
             return
-        if self._source.once and self._used:
+        if self.source.once and self._used:
             raise BatchFramesError(
                 "this frame is a stream, which can be read only once, and it has been read",
                 hint="to use it again, pass a table, as in pyarrow.table(stream)",
             )
         self._used = True
-        yield from self._source.chunks()
+        yield from self.source.chunks()
 
 
 LIMITS = Limits()
@@ -129,25 +129,49 @@ def save_requests(
     """
     if not isinstance(limits, Limits):
         raise TypeError(f"limits must be Limits(requests=…, nbytes=…), not {limits!r}")
+    with ShardWriter(open_store(target, sources, overwrite=overwrite), limits) as writer:
+        name = str(getattr(target, "name", target))
+        for block in checked_blocks(blocks, name, rows, writer.read_back, progress):
+            writer.write(block.lines, block.chunk.error)
+        if check:
+            check(writer.changes())
+        shards = writer.commit()
+    if not any(shard.requests for shard in shards):
+        warn("there are no requests: the file is empty")
+    return shards
+
+
+def checked_blocks(
+    blocks: Iterable[Rendered],
+    name: str,
+    rows: int | None,
+    files: Callable[[], Iterator[IO[bytes]]],
+    progress: bool | None,
+) -> Iterator[Rendered]:
+    """Yield blocks under a progress bar, check that ids are unique, and warn of skipped rows.
+
+    Args:
+        blocks: The requests.
+        name: Text in front of the bar.
+        rows: The number of rows, or None if it is not known.
+        files: As for ``IdCheck.check``.
+        progress: As for ``save_requests``.
+
+    Raises:
+        RequestError: At the end, if a ``custom_id`` is not unique.
+    """
     # The C library returns less memory to the system once it has seen one large block freed, so
     # that chunks reuse what is there, which nearly halves the time.
     np.empty(16 << 20, np.uint8)
-    bar = progress_bar(str(getattr(target, "name", target)), rows, progress)
     ids, skipped = IdCheck(), 0
     places: list[str] = []
-    with ShardWriter(open_store(target, sources, overwrite=overwrite), limits) as writer, bar:
+    with progress_bar(name, rows, progress) as bar:
         for block in blocks:
-            writer.write(block.lines, block.chunk.error)
+            yield block
             ids.add(block.ids, block.chunk.position)
             skipped += block.skipped
             places += block.places[: NAMED - len(places)]
             bar.update(len(block.ids) + block.skipped)
-        ids.check(writer.read_back)
-        if check:
-            check(writer.changes())
-        shards = writer.commit()
+        ids.check(files)
     if skipped:
         warn(f"skipped {counted(skipped, 'row')} without a prompt: {some_of(places, skipped)}")
-    if not any(shard.requests for shard in shards):
-        warn("there are no requests: the file is empty")
-    return shards

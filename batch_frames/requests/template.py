@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -51,6 +52,20 @@ class Rendered:
     chunk: Chunk
     skipped: int = 0
     places: Sequence[str] = ()
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Rendered:
+        """Return the requests at some places."""
+        index, mask = pa.array(rows), np.zeros(len(self.ids), bool)
+        mask[rows] = True
+        return Rendered(self.lines.take(index), self.ids.take(index), self.chunk.keep(mask))
+
+    def spread(self, values: npt.NDArray[Any], skipped: Any) -> npt.NDArray[Any]:
+        """Return a value for each row of the chunk, from those of its requests."""
+        if not self.skipped:
+            return values
+        every = np.full(len(values) + self.skipped, skipped, values.dtype)
+        every[self.chunk.position.kept] = values
+        return every
 
 
 class Template:

@@ -10,8 +10,14 @@ from batch_frames.results.join import (
     result_ids,
     result_ranks,
 )
-from batch_frames.results.known import KnownResults
-from batch_frames.results.read import empty_piece, read_pieces, read_results, result_columns
+from batch_frames.results.known import Found, KnownResults, Outcomes, is_lasting
+from batch_frames.results.read import (
+    empty_piece,
+    read_answers,
+    read_pieces,
+    read_results,
+    result_columns,
+)
 from batch_frames.results.summary import summarize, summary_line
 
 __all__ = [
@@ -19,14 +25,18 @@ __all__ = [
     "RANKS",
     "STATUSES",
     "UNANSWERED",
+    "Found",
     "KnownResults",
+    "Outcomes",
     "best_rows",
     "empty_piece",
     "is_frame",
+    "is_lasting",
     "join_results",
     "lasting",
     "names_in",
     "own_results",
+    "read_answers",
     "read_pieces",
     "read_results",
     "refuse_names_in_both",

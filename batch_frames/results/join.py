@@ -65,7 +65,8 @@ def best_rows(positions: Places, ranks: npt.NDArray[np.int8], requests: int) -> 
 def match(
     results: pa.Table,
     requests: pa.Array,
-    others: npt.NDArray[np.bool_] | None = None,
+    others: npt.NDArray[np.bool_],
+    absent: npt.NDArray[np.int8],
     *,
     is_given: bool = True,
 ) -> pa.Table:
@@ -76,31 +77,30 @@ def match(
             ``line``.
         requests: The ``custom_id``s asked for, each once.
         others: Which results answer another request with the same ``custom_id``.
-        is_given: Whether a user has named the files; otherwise it is no news that requests have
-            several results.
+        absent: The status of each request that has no result.
+        is_given: Whether a user has named the files; otherwise it is no news that some results
+            are of earlier or other requests.
 
     Returns:
-        The same columns with a row for each request, in their order; those without a result are
-        ``missing``.
+        The same columns with a row for each request, in their order.
     """
     ids, ranks = results["custom_id"], results["status"].to_numpy().astype(np.int8)
     index = pc.index_in(ids, value_set=requests, skip_nulls=True).fill_null(NOWHERE)
     positions = np.asarray(index).astype(np.int64)
-    if others is not None:
-        _warn(results, others, "that answer an earlier request with the same custom_id")
-        positions[others] = NOWHERE
+    positions[others] = NOWHERE
     malformed = ranks == RANKS["malformed"]
     _warn(results, malformed, "that are malformed")
-    strangers = (positions == NOWHERE) & ~malformed
-    _warn(results, strangers if others is None else strangers & ~others, "without a request")
     best = best_rows(positions, ranks, len(requests))
-    second = positions != NOWHERE
-    second[best[best != NOWHERE]] = False
-    second &= is_given
-    _warn(results, second, "superseded by a better or later one with the same custom_id")
+    if is_given:
+        _warn(results, others, "that answer an earlier request with the same custom_id")
+        strangers = (positions == NOWHERE) & ~malformed & ~others
+        _warn(results, strangers, "without a request")
+        second = positions != NOWHERE
+        second[best[best != NOWHERE]] = False
+        _warn(results, second, "superseded by a better or later one with the same custom_id")
     matched = results.take(pa.array(best, mask=best == NOWHERE))
     columns = {name: matched[name] for name in matched.column_names}
-    status = columns["status"].fill_null(RANKS["missing"])
+    status = pc.coalesce(columns["status"], pa.array(absent))
     columns |= {"custom_id": pa.chunked_array([requests]), "status": status}
     return pa.table(columns)
 

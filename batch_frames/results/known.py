@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch_frames.arrow import hash_text, in_threads
 from batch_frames.errors import LineError
 from batch_frames.files import (
     LIVE_ENDINGS,
     Job,
+    Record,
     Records,
     are_among,
     file_hash,
     live_hashes,
     live_lines,
+    read_lines,
+    round_of,
+    sent_lines,
 )
-from batch_frames.requests import Asked
+from batch_frames.requests import Asked, read_asked
+from batch_frames.results.fields import RANKS
+from batch_frames.results.parse import read_outcomes
 
-__all__ = ["KnownResults"]
+__all__ = ["Found", "KnownResults", "Outcomes", "is_lasting"]
 
 
 Hashes = npt.NDArray[np.uint64]
+
+Mask = npt.NDArray[np.bool_]
+
+STOPPED = ("expired", "cancelled")
+"""Statuses of batches that may end before all requests have a result."""
 
 
 class KnownResults:
@@ -39,16 +53,22 @@ class KnownResults:
     """
 
     def __init__(self, asked: Asked, near: Iterable[Path] = ()) -> None:
-        self._asked = asked
+        self._asked, self._near = asked, list(near)
+        self._stopped: dict[str, list[Hashes]] = {status: [] for status in STOPPED}
         self._jobs: dict[Path, tuple[Job, Hashes]] = {}
-        for path, job, lines in _recorded([*asked.files, *near]):
-            self._jobs[path] = (job, lines)
+        for job, lines in _recorded([*asked.files, *self._near]):
+            for name in (*job.files, *job.earlier_files):
+                self._jobs[job.path.with_name(name).resolve()] = (job, lines)
+            if job.status in STOPPED:
+                self._stopped[job.status].append(lines)
         self._shards: set[str] | None = None
 
     def files(self) -> list[Path]:
         """List the result files with answers to some of the requests, in order."""
         found = [(path, lines) for path, (_, lines) in self._jobs.items()]
-        for folder in sorted({path.parent for path in (*self._asked.files, *self._jobs)}):
+        for folder in sorted(
+            {path.parent for path in (*self._asked.files, *self._near, *self._jobs)}
+        ):
             found += live_lines(folder, LIVE_ENDINGS)
         if not found:
             return []
@@ -77,6 +97,14 @@ class KnownResults:
                 lines = np.asarray(results["line"].take(pa.array(rows))).astype(np.int64)
                 mask[rows] = _other_marks(path, lines, hashes)
         return mask
+
+    def absent(self) -> npt.NDArray[np.int8]:
+        """Return for each id the status that it has if there is no result."""
+        ranks = np.full(len(self._asked.ids), RANKS["missing"], np.int8)
+        for status, lines in self._stopped.items():
+            if lines:
+                ranks[np.isin(self._asked.lines, np.concatenate(lines))] = RANKS[status]
+        return ranks
 
     def _may_differ(self, path: Path) -> bool:
         """Return whether a file may have answers to other requests of the same ids."""
@@ -109,21 +137,189 @@ def _other_marks(path: Path, lines: npt.NDArray[np.int64], hashes: Hashes) -> np
     return np.array([marks.get(line, mark) != mark for line, mark in pairs], bool)
 
 
-def _recorded(paths: Iterable[Path]) -> Iterator[tuple[Path, Job, Hashes]]:
-    """Yield the downloaded files next to some files, with their jobs and the lines of these."""
-    records = Records()
-    seen = set()
+def _recorded(paths: Iterable[Path]) -> Iterator[tuple[Job, Hashes]]:
+    """Yield the jobs that were sent from next to some files, with the hashes of their lines."""
+    records, found = Records(), {}
     for path in paths:
-        try:
+        with suppress(LineError, OSError):
             record = records.of(path)
-        except (LineError, OSError):
-            continue
-        if id(record) in seen:
-            continue
-        seen.add(id(record))
+            found[id(record)] = record
+    for record in found.values():
         for job in record.jobs():
-            names = (*job.files, *job.earlier_files)
-            lines = record.lines(job) if names else None
-            if lines is not None:
-                for name in names:
-                    yield job.path.with_name(name).resolve(), job, lines
+            if (job.may_be_paid or job.earlier_files) and (lines := record.lines(job)) is not None:
+                yield job, lines
+
+
+PASSING = (408, 409, 425, 429)
+"""HTTP statuses from 400 to 499 after which the same request may succeed."""
+
+PASSES = 16
+"""What is added to the rank of what may be answered if it is sent again."""
+
+MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+def is_lasting(ranks: npt.NDArray[np.int8], codes: npt.NDArray[np.float64]) -> Mask:
+    """Return which results are errors that would only come again.
+
+    Args:
+        ranks: Their statuses.
+        codes: Their HTTP statuses, NaN or 0 where there is none.
+    """
+    is_permanent = (codes >= 400) & (codes < 500) & ~np.isin(codes, PASSING)
+    found: Mask = is_permanent & (ranks == RANKS["http_error"])
+    return found
+
+
+class Found(NamedTuple):
+    """What became of some requests.
+
+    Attributes:
+        ranks: Their best statuses; ``missing`` where there is no result.
+        passes: Which of them may be answered if they are sent again.
+        pending: Which of them may still get answers, or have some that were not downloaded.
+        sent: Which of them were ever sent.
+    """
+
+    ranks: npt.NDArray[np.int8]
+    passes: Mask
+    pending: Mask
+    sent: Mask
+
+
+class Outcomes:
+    """What became of each request that was ever sent from a folder, found by its content.
+
+    Of each request the hash of its line is kept, and of each result a hash of its id and its file,
+    so that a million rows take some thirty bytes each.
+
+    Args:
+        record: The record of the folder.
+    """
+
+    def __init__(self, record: Record) -> None:
+        sent = list(sent_lines(record))
+        self.jobs = [job for job, _ in sent]
+        self._folder = record.folder
+        live = {p: dict(live_hashes(p)) for p, _ in live_lines(record.folder, LIVE_ENDINGS)}
+        lines = [own for _, own in sent] + [_as_hashes(marks) for marks in live.values()]
+        owners = np.repeat(np.arange(len(lines), dtype=np.int32), list(map(len, lines)))
+        every = np.concatenate([np.zeros(0, np.uint64), *lines])
+        order = np.argsort(every, kind="stable")
+        self._lines, self._owners = every[order], owners[order]
+        is_live = np.arange(len(lines)) >= len(sent)
+        self._pending = ~is_live
+        self._pending[: len(sent)] = [_lacks_results(job) for job in self.jobs]
+        self._without = np.full(len(lines), RANKS["missing"] + PASSES, np.int8)
+        for number, job in enumerate(self.jobs):
+            status = job.status if job.status in STOPPED else "missing"
+            self._without[number] = RANKS[status] + PASSES
+        self._is_live = is_live
+        self._ids: dict[int, list[Hashes]] = {}
+        self._keys, self._codes = self._results(live)
+
+    def find(self, ids: Hashes, lines: Hashes) -> Found:
+        """Look requests up.
+
+        Args:
+            ids: The hashes of their ``custom_id``s, by ``hash_text``.
+            lines: The hashes of their lines.
+        """
+        best = np.full(len(lines), RANKS["missing"] + PASSES, np.int8)
+        pending, sent = np.zeros(len(lines), bool), np.zeros(len(lines), bool)
+        for rows, owners in self._senders(lines):
+            keys = np.where(self._is_live[owners], lines[rows], ids[rows]) ^ _mixed(owners)
+            codes = self._without[owners]
+            if len(self._keys):
+                places = np.searchsorted(self._keys, keys) % len(self._keys)
+                codes = np.where(self._keys[places] == keys, self._codes[places], codes)
+            best[rows] = np.minimum(best[rows], codes)
+            pending[rows] |= self._pending[owners]
+            sent[rows] = True
+        return Found(best % PASSES, best >= PASSES, pending, sent)
+
+    def waited_for(self, lines: Hashes) -> list[Job]:
+        """List the jobs that may still bring answers to some of these lines."""
+        found: set[int] = set()
+        for _, owners in self._senders(lines):
+            found.update(np.unique(owners[self._pending[owners]]).tolist())
+        return [self.jobs[number] for number in sorted(found)]
+
+    def has_asked(self, ids: Hashes, path: Path) -> Mask:
+        """Return which ids had some request in a round of the set under a path."""
+        known = [np.zeros(0, np.uint64)]
+        for number, job in enumerate(self.jobs):
+            if round_of(job.path.name, path):
+                known += self._ids.get(number) or _ids_of(job)
+        return np.isin(ids, np.concatenate(known))
+
+    def _senders(self, lines: Hashes) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[Any]]]:
+        """Yield rows with the numbers of what sent them, until each was with all of its own."""
+        place = np.searchsorted(self._lines, lines, "left")
+        after = np.searchsorted(self._lines, lines, "right")
+        rows = np.flatnonzero(place < after)
+        while len(rows):
+            yield rows, self._owners[place[rows]]
+            place[rows] += 1
+            rows = rows[place[rows] < after[rows]]
+
+    def _results(
+        self, live: Mapping[Path, Mapping[int, bytes]]
+    ) -> tuple[Hashes, npt.NDArray[np.int8]]:
+        """Read the results: a key for each, in order, and its status."""
+        keys, codes = [np.zeros(0, np.uint64)], [np.zeros(0, np.int8)]
+        names = [[*job.files, *job.earlier_files] for job in self.jobs]
+        files = [[self._folder / name for name in own] for own in names] + [[f] for f in live]
+        for number, paths in enumerate(files):
+            for piece in _brief(path for path in paths if path.is_file()):
+                own = hash_text(piece["custom_id"].combine_chunks())
+                if self._is_live[number]:
+                    marks = live[paths[0]]
+                    lines = piece["line"].to_pylist()
+                    own = _as_hashes({line: marks.get(line, bytes(8)) for line in lines})
+                else:
+                    self._ids.setdefault(number, []).append(own)
+                ranks = piece["status"].to_numpy().astype(np.int8)
+                status = np.nan_to_num(piece["status_code"].to_numpy().astype(float))
+                is_over = (ranks < RANKS["http_error"]) | is_lasting(ranks, status)
+                keys.append(own ^ _mixed(np.full(len(own), number)))
+                codes.append(np.where(is_over, ranks, ranks + PASSES).astype(np.int8))
+        return _best_of(np.concatenate(keys), np.concatenate(codes))
+
+
+def _best_of(keys: Hashes, codes: npt.NDArray[np.int8]) -> tuple[Hashes, npt.NDArray[np.int8]]:
+    """Sort keys, and keep each once, with the lowest of its codes."""
+    order = np.argsort(keys, kind="stable")
+    keys, codes = keys[order], codes[order]
+    is_first = np.ones(len(keys), bool)
+    is_first[1:] = keys[1:] != keys[:-1]
+    if is_first.all():
+        return keys, codes
+    return keys[is_first], np.minimum.reduceat(codes, np.flatnonzero(is_first))
+
+
+def _mixed(owners: npt.NDArray[Any]) -> Hashes:
+    return (owners.astype(np.uint64) + np.uint64(1)) * MIX
+
+
+def _brief(paths: Iterable[Path]) -> Iterator[pa.Table]:
+    """Read of each result that has an id whether it is an answer."""
+    pieces = (lines for path in paths for lines in read_lines(path))
+    for table in in_threads(lambda lines: read_outcomes(lines, brief=True), pieces):
+        yield table.filter(table["custom_id"].is_valid())
+
+
+def _ids_of(job: Job) -> list[Hashes]:
+    """Read the ids of a shard that is still where it was."""
+    is_there = job.path.is_file() and job.path.stat().st_size == job.nbytes
+    return [hash_text(read_asked(job.shard).ids)] if is_there else []
+
+
+def _lacks_results(job: Job) -> bool:
+    """Return whether there are, or may be, results that have to be downloaded."""
+    files = ((job.path.with_name(name), size) for name, size in job.files.items())
+    return job.is_pending or not all(p.is_file() and p.stat().st_size == n for p, n in files)
+
+
+def _as_hashes(marks: Mapping[int, bytes]) -> Hashes:
+    return np.frombuffer(b"".join(marks.values()), "<u8").astype(np.uint64)

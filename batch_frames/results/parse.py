@@ -28,12 +28,16 @@ BODY = "$.response.body"
 CHOICE = f"{BODY}.choices[0]"
 
 PATHS = {
+    # Enough to know whether there is an answer.
     "id": "$.custom_id",
     "code": "$.response.status_code",
+    "finish": f"{CHOICE}.finish_reason",
+    "error": "$.error",
+    "fault": f"{BODY}.error",
+    # The answer.
     "request_id": "$.response.request_id",
     "model": f"{BODY}.model",
     "content": f"{CHOICE}.message.content",
-    "finish": f"{CHOICE}.finish_reason",
     "calls": f"{CHOICE}.message.tool_calls",
     "asked": f"{BODY}.usage.prompt_tokens",
     "cached": f"{BODY}.usage.prompt_tokens_details.cached_tokens",
@@ -43,10 +47,11 @@ PATHS = {
     "refusal": f"{CHOICE}.message.refusal",
     "call": f"{CHOICE}.message.function_call",
     "second": f"{BODY}.choices[1]",
-    "error": "$.error",
-    "fault": f"{BODY}.error",
 }
 """What is looked for in each line, at about a fiftieth of the time of all a path."""
+
+BRIEF_PATHS = 5
+"""How many of them are enough to know whether there is an answer."""
 
 FOUND = {name: f"found[{n}]" for n, name in enumerate(PATHS, 1)}
 
@@ -94,12 +99,30 @@ USUAL = " AND ".join(
 """Whether a line is the answer of a chat: a text or tool calls, and whole numbers of tokens."""
 
 
-def read_outcomes(lines: Lines, *, raw: bool = False) -> pa.Table:
+BRIEF = {
+    "custom_id": FOUND["id"],
+    "status": str(RANKS["ok"]),
+    "status_code": "200",
+}
+"""What is read of a line if it matters only whether it is an answer."""
+
+ANSWERED = " AND ".join(
+    [
+        f"{FOUND['id']} NOT IN ('true', 'false') AND left({FOUND['id']}, 1) NOT IN ('[', '{{')",
+        f"{FOUND['code']} = '200' AND {FOUND['finish']} IS NOT NULL",
+        f"{FOUND['error']} IS NULL AND {FOUND['fault']} IS NULL",
+    ]
+)
+
+
+def read_outcomes(lines: Lines, *, raw: bool = False, brief: bool = False) -> pa.Table:
     """Read what became of each request that some lines tell of.
 
     Args:
         lines: The lines; each has its row.
         raw: Whether the column ``body`` is wanted for every row.
+        brief: Whether ``custom_id``, ``status`` and ``status_code`` are enough, and ``ok`` for
+            every answer, also one that was cut or refused.
 
     Returns:
         A table with the columns of ``FIELDS``.
@@ -107,7 +130,7 @@ def read_outcomes(lines: Lines, *, raw: bool = False) -> pa.Table:
     Raises:
         LineError: If a line belongs to another service, or is a request.
     """
-    table = _read(lines, raw)
+    table = _read(lines, raw, brief)
     places = {"file": pa.repeat(constant(str(lines.path)), len(table)), "line": lines.numbers}
     for name, values in places.items():
         index = table.column_names.index(name)
@@ -115,12 +138,12 @@ def read_outcomes(lines: Lines, *, raw: bool = False) -> pa.Table:
     return table
 
 
-def _read(lines: Lines, raw: bool) -> pa.Table:
+def _read(lines: Lines, raw: bool, brief: bool) -> pa.Table:
     """Read lines by SQL where that explains them, and by the decoder where it does not."""
     count = len(lines.numbers)
     if count < FEWEST or not _holds_chats(lines):
         return _decoded(lines, np.arange(count), raw)
-    table, usual = _chats(lines.text, raw)
+    table, usual = _chats(lines.text, raw, brief)
     others = np.flatnonzero(~usual)
     if not len(others):
         return table
@@ -137,13 +160,15 @@ def _holds_chats(lines: Lines) -> bool:
     return 2 * sum(is_chat(lines.raw(int(row))) for row in rows) > SAMPLES
 
 
-def _chats(text: pa.Array, raw: bool) -> tuple[pa.Table, npt.NDArray[np.bool_]]:
+def _chats(text: pa.Array, raw: bool, brief: bool) -> tuple[pa.Table, npt.NDArray[np.bool_]]:
     """Read all lines as answers of chats, and mark those that are."""
-    expressions = dict(COLUMNS)
+    expressions = dict(BRIEF if brief else COLUMNS)
     if raw:
         expressions["body"] = f"TRY(json_extract(line, '{BODY}'))"
-    inner = [f"TRY(json_extract_string(line, {list(PATHS.values())}::VARCHAR[])) AS found"]
-    *found, usual = select(text, [*expressions.values(), USUAL], inner)
+    paths = list(PATHS.values())[: BRIEF_PATHS if brief else None]
+    inner = [f"TRY(json_extract_string(line, {paths}::VARCHAR[])) AS found"]
+    is_usual = ANSWERED if brief else USUAL
+    *found, usual = select(text, [*expressions.values(), is_usual], inner)
     read = dict(zip(expressions, found, strict=True))
     columns = {
         name: read[name].cast(field.type) if name in read else pa.nulls(len(text), field.type)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from batch_frames.arrow import NULL, constant, in_threads
 from batch_frames.files import Lines, Paths, read_lines, result_files
 from batch_frames.progress import warn
-from batch_frames.requests import read_asked
+from batch_frames.requests import Asked, read_asked
 from batch_frames.results.fields import FIELDS, RANKS, names_of, status_array
 from batch_frames.results.frames import note, to_frame
 from batch_frames.results.join import match
@@ -22,7 +22,14 @@ from batch_frames.results.known import KnownResults
 from batch_frames.results.parse import read_outcomes
 from batch_frames.schemas import Answers, answer_schema
 
-__all__ = ["answer_field", "empty_piece", "read_pieces", "read_results", "result_columns"]
+__all__ = [
+    "answer_field",
+    "empty_piece",
+    "read_answers",
+    "read_pieces",
+    "read_results",
+    "result_columns",
+]
 
 
 def read_pieces(
@@ -176,18 +183,46 @@ def read_results(
     """
     if paths is None and requests is None:
         raise TypeError("read_results takes paths, or requests= whose results are known")
-    schema = None if json_schema is None else answer_schema(json_schema)
     asked = None if requests is None else read_asked(requests)
+    given = None if paths is None else result_files(paths)
+    how: dict[str, Any] = {"json_schema": json_schema, "usage": usage, "raw": raw, "like": like}
+    return read_answers(asked, given, dtype_backend=dtype_backend, **how)
+
+
+def read_answers(
+    asked: Asked | None,
+    given: list[Path] | None,
+    near: Iterable[Path] = (),
+    *,
+    json_schema: Any = None,
+    usage: bool = True,
+    raw: bool = False,
+    dtype_backend: str | None = None,
+    like: Any = None,
+) -> Any:
+    """Load results as ``read_results`` does.
+
+    Args:
+        asked: What was asked, or None to take all results.
+        given: The result files; None takes those that the record knows.
+        near: Files next to which there may be records, beside those that were named.
+        json_schema: As for ``read_results``, like all that follow.
+        usage: Whether to return the columns with numbers of tokens.
+        raw: Whether to return the body of every row.
+        dtype_backend: As in ``pandas.read_csv``.
+        like: A frame of the kind to return.
+    """
+    schema = None if json_schema is None else answer_schema(json_schema)
     if asked and schema is None:
         schema = asked.schema
     answers = None if schema is None else Answers(schema, json_schema)
-    given = [] if paths is None else result_files(paths)
-    known = None if asked is None else KnownResults(asked, given)
-    found = known.files() if known and paths is None else given
+    known = None if asked is None else KnownResults(asked, [*(given or []), *near])
+    found = known.files() if known and given is None else given
     pieces = read_pieces(found, answers, raw=raw) if found else ()
     table = pa.concat_tables([empty_piece(answers), *pieces])
     if known is not None and asked:
-        table = match(table, asked.ids, known.others(table), is_given=paths is not None)
+        others = known.others(table)
+        table = match(table, asked.ids, others, known.absent(), is_given=given is not None)
     else:
         _warn_of_other_files(table)
     names = () if answers is None else answers.names

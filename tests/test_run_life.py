@@ -1,0 +1,213 @@
+"""A table that is asked again and again while it grows, shrinks and changes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import batch_frames as bf
+from tests.service.answers import Body, chat, error_body
+from tests.service.server import BatchServer
+from tests.support.marks import slow
+
+ASK: dict[str, Any] = {"id_column": "id", "prompt_column": "text", "model": "m"}
+QUICK: dict[str, Any] = {"poll": 0.002, "progress": False}
+
+
+class Model:
+    """Answer requests, some of them only at the second time and some never, and count all.
+
+    Attributes:
+        asked: How often each prompt was answered, with an error or without.
+    """
+
+    def __init__(self, once: set[str] | None = None, never: set[str] | None = None) -> None:
+        self.asked: Counter[str] = Counter()
+        self._once, self._never = once or set(), never or set()
+
+    def __call__(self, body: Body) -> tuple[int, Body]:
+        """Answer one request."""
+        prompt = body["messages"][-1]["content"]
+        self.asked[prompt] += 1
+        if prompt in self._never:
+            return 400, error_body("The image cannot be read.", code="invalid_image")
+        if prompt in self._once and self.asked[prompt] == 1:
+            return 500, error_body("The server had an error.", kind="server_error")
+        return 200, chat(body)
+
+
+def table(count: int, *, ask: str = "say") -> pd.DataFrame:
+    """Make a table of prompts that differ."""
+    return pd.DataFrame({"id": range(count), "text": [f"{ask} {n}" for n in range(count)]})
+
+
+def check(rated: pd.DataFrame, frame: pd.DataFrame) -> None:
+    """Hold that every row has kept its place, and has the answer to its own prompt."""
+    pd.testing.assert_frame_equal(rated[["id", "text"]], frame)
+    assert rated["status"].tolist() == ["ok"] * len(frame)
+    assert rated["content"].tolist() == [f"You said: {text}" for text in frame["text"]]
+
+
+def sent_lines(server: BatchServer) -> list[bytes]:
+    """Return the request lines of all batches."""
+    server.finish()
+    files = [server.service.file(batch.input_file_id) for batch in server.batches]
+    return [line for file in files for line in b"".join(file.content.blocks(0)).splitlines()]
+
+
+def test_a_table_through_its_life(server: BatchServer, tmp_path: Path) -> None:
+    """What was answered once is never asked again, whatever happens to the table."""
+    server.settings.answer = model = Model()
+    path = tmp_path / "out" / "reviews.jsonl"
+
+    def run(frame: pd.DataFrame, new: int) -> None:
+        before = model.asked.total()
+        check(bf.run(frame, path, client=server.client(), **ASK, **QUICK), frame)
+        assert model.asked.total() - before == new
+
+    first = table(300)
+    run(first, 300)
+    run(first, 0)
+    grown = table(320)
+    run(grown, 20)
+    cut = grown.sort_values("text", ascending=False).head(150)
+    run(cut, 0)
+    changed = grown.copy()
+    changed.loc[[7, 300], "text"] = ["say seven", "say three hundred"]
+    run(changed, 2)
+    run(grown, 0)
+    run(changed, 0)
+    lines = sent_lines(server)
+    assert len(lines) == len(set(lines)) == 322
+    rounds = [f"reviews{ending}.jsonl" for ending in ("", ".round-2", ".round-3")]
+    outputs = [name.replace(".jsonl", ".output.jsonl") for name in rounds]
+    files = sorted(p.name for p in path.parent.iterdir() if p.name != ".batch_frames")
+    assert files == sorted([*rounds, *outputs])
+
+
+def test_what_fails_for_a_passing_reason_is_asked_again(
+    server: BatchServer, tmp_path: Path
+) -> None:
+    """In the same call, and only that; what fails for good is asked once, whatever is called."""
+    frame = table(300)
+    once = {f"say {n}" for n in range(0, 300, 8)}
+    never = {f"say {n}" for n in range(1, 300, 20)}
+    server.settings.answer = model = Model(once, never)
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="no answer") as caught:
+            rated = bf.run(frame, tmp_path / "r.jsonl", client=server.client(), **ASK, **QUICK)
+        assert [str(warning.message) for warning in caught] == [
+            "15 of 300 requests have no answer (285 ok, 15 http_error (15× invalid_image)); "
+            "retry_requests writes them again"
+        ]
+        failed = frame["text"].isin(never)
+        check(rated[~failed], frame[~failed])
+        assert set(rated["error_code"][failed]) == {"invalid_image"}
+        assert model.asked == {text: 1 + (text in once) for text in frame["text"]}
+    assert len(server.batches) == 2
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_retries_end(server: BatchServer, tmp_path: Path, retries: int) -> None:
+    """After so many further rounds a failure stays, until the next call."""
+    server.settings.fail_every = 1
+    for calls in (1, 2):
+        with pytest.warns(UserWarning, match="1 of 1 requests have no answer"):
+            bf.run(
+                table(1), tmp_path / "r.jsonl", retries=retries, client=server.client(),
+                **ASK, **QUICK,
+            )  # fmt: skip
+        assert len(sent_lines(server)) == calls * (1 + retries)
+
+
+def test_what_was_cancelled_is_asked_by_the_next_call_only(
+    server: BatchServer, tmp_path: Path
+) -> None:
+    """A batch that somebody stopped is not begun again at once, and does not block the path."""
+    path = tmp_path / "r.jsonl"
+    server.settings.endings["r.jsonl"] = "in_progress"
+    server.settings.done = 0
+    options = {**ASK, **QUICK, "client": server.client()}
+    with pytest.raises(bf.WaitTimeout):
+        bf.run(table(2), path, timeout=0, **options)
+    bf.cancel(bf.load_jobs(path), client=server.client())
+    with pytest.warns(UserWarning, match="2 of 2 requests have no answer") as caught:
+        rated = bf.run(table(2), path, **options)
+    assert len(caught) == 1
+    assert rated["status"].tolist() == ["cancelled"] * 2
+    assert len(server.batches) == 1
+    server.settings.endings.clear()
+    check(bf.run(table(2), path, **options), table(2))
+    assert len(server.batches) == 2
+
+
+def test_most_requests(server: BatchServer, tmp_path: Path) -> None:
+    """Where more would be sent than is allowed, nothing is written and nothing sent."""
+    path = tmp_path / "r.jsonl"
+    options = {**ASK, **QUICK, "client": server.client()}
+    bf.run(table(3), path, max_requests=3, **options)
+    log, files = list(server.requests_log), sorted(tmp_path.rglob("*"))
+    with pytest.raises(bf.BatchFramesError) as caught:
+        bf.run(table(7), path, max_requests=3, **options)
+    assert str(caught.value) == "4 requests would be sent, above max_requests=3; plan says which"
+    assert (server.requests_log, sorted(tmp_path.rglob("*"))) == (log, files)
+    assert len(bf.run(table(6), path, max_requests=3, **options)) == 6
+
+
+KILLED = """
+import sys
+import batch_frames as bf
+from batch_frames.batches import client, send
+from tests.support.forks import make_client
+from tests.test_run_life import ASK, QUICK, table
+client.FIRST_PAUSE, send.SETTLE = 0.01, 0.05
+url, path, count = sys.argv[1:]
+bf.run(
+    table(int(count)), path, limits=bf.Limits(requests=8), client=make_client(url), **ASK, **QUICK
+)
+"""
+
+MOMENTS = [
+    ("POST /files", "half", 0),
+    ("POST /batches", "done", 0),
+    slow("POST /files", "answered", 2),
+    slow("POST /batches", "asked", 1),
+    slow("POST /batches", "answered", 2),
+    slow("POST /batches", "done", 3),
+    slow("GET /batches/{id}", "asked", 0),
+    slow("GET /batches/{id}", "answered", 7),
+    slow("GET /files/{id}/content", "half", 1),
+    slow("GET /files/{id}/content", "answered", 3),
+    slow("GET /files/{id}/content", "asked", 4),
+]
+
+
+@pytest.mark.parametrize(("route", "moment", "after"), MOMENTS)
+def test_killed_and_called_again_with_more_rows(
+    server: BatchServer, tmp_path: Path, route: str, moment: Any, after: int
+) -> None:
+    """A process that is killed leaves all so that the next call asks the rest, and only that."""
+    once, never = {f"say {n}" for n in range(0, 30, 8)}, {"say 1", "say 21"}
+    server.settings.answer = model = Model(once, never)
+    path = tmp_path / "r.jsonl"
+    processes: list[subprocess.Popen[bytes]] = []
+    server.when(route, moment, lambda: os.kill(processes[0].pid, signal.SIGKILL), after=after)
+    command = [sys.executable, "-W", "ignore", "-c", KILLED, server.url, str(path)]
+    for count in (24, 30):
+        processes.append(subprocess.Popen([*command, str(count)], cwd=Path(__file__).parents[1]))
+        processes[-1].wait(60)
+    assert [process.returncode for process in processes] == [-signal.SIGKILL, 0]
+    frame = table(30)
+    with pytest.warns(UserWarning, match="2 of 30 requests have no answer"):
+        rated = bf.run(frame, path, **ASK)
+    failed = frame["text"].isin(never)
+    check(rated[~failed], frame[~failed])
+    assert model.asked == {text: 1 + (text in once) for text in frame["text"]}
