@@ -78,6 +78,7 @@ def run(
     seed: int | Value | None = SEED,
     endpoint: Endpoint = CHAT,
     body: Mapping[str, Any] | None = None,
+    dedupe: bool = False,
     retries: int = 2,
     max_requests: int | None = None,
     client: OpenAI | None = None,
@@ -111,6 +112,7 @@ def run(
         seed: The seed for sampling; None leaves it out.
         endpoint: The API path.
         body: Further keys of the request body.
+        dedupe: Whether rows that ask the same get one request, whose answer all of them have.
         retries: How often to send again what fails for a passing reason: HTTP status 408, 409,
             425, 429 or 5xx, an expired batch, a lost or damaged result. Each time, all batches must
             have ended. What fails for good, with another HTTP status from 400 to 499 or a refusal,
@@ -149,8 +151,7 @@ def run(
     requests = _requests(frame, given)
     asked = _answer_all(requests, target, sending, limits, retries, max_requests)
     results = _warned(read_answers(asked, None, [target], json_schema=json_schema))
-    joined: pd.DataFrame = join_results(frame, results, id_column=id_column, prefix=prefix)
-    return joined
+    return _joined(frame, results, requests, given)
 
 
 TABLE = ("id_column", "prompt_column", "na")
@@ -220,7 +221,17 @@ def _requests(frame: Any, given: Mapping[str, Any]) -> TableRequests:
         raise TemplateError("there is no model", hint="pass model=")
     template = {**{name: given[name] for name in TEMPLATE}, **given["unknown"]}
     id_column, prompt_column, na = (given[name] for name in TABLE)
-    return table_requests(open_frame, frame, id_column, prompt_column, na, template)
+    how = (id_column, prompt_column, na, template)
+    return table_requests(open_frame, frame, *how, dedupe=given["dedupe"])
+
+
+def _joined(
+    frame: Any, results: pd.DataFrame, requests: TableRequests, given: Mapping[str, Any]
+) -> pd.DataFrame:
+    same = requests if given["dedupe"] else None
+    how = {"id_column": given["id_column"], "prefix": given["prefix"]}
+    joined: pd.DataFrame = join_results(frame, results, requests=same, **how)
+    return joined
 
 
 def _answer_all(

@@ -93,6 +93,18 @@ def test_a_table_through_its_life(server: BatchServer, tmp_path: Path) -> None:
     assert files == sorted([*rounds, *outputs])
 
 
+def test_equal_prompts_are_asked_once(server: BatchServer, tmp_path: Path) -> None:
+    """With ``dedupe=True``, however often they stand in the table and under which ids."""
+    server.settings.answer = model = Model()
+    frame = table(300).assign(text=[f"say {n % 40}" for n in range(300)])
+    grown = pd.concat([frame, table(45).assign(id=range(900, 945))], ignore_index=True)
+    moved = grown[::-1].reset_index(drop=True).assign(id=range(345))
+    for rows in (frame, frame, grown, moved):
+        how = {**ASK, **QUICK, "dedupe": True}
+        check(bf.run(rows, tmp_path / "r.jsonl", client=server.client(), **how), rows)
+    assert model.asked == Counter(f"say {n}" for n in range(45))
+
+
 def test_what_fails_for_a_passing_reason_is_asked_again(
     server: BatchServer, tmp_path: Path
 ) -> None:

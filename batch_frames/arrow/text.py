@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import reduce
+from hashlib import sha256
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ __all__ = [
     "bytes_of",
     "check_utf8",
     "constant",
+    "digests",
     "escape",
     "first",
     "hash_text",
@@ -149,6 +152,14 @@ def _decodes(row: pa.Scalar) -> bool:
         return not row.is_valid or bool(bytes(row.as_buffer()).decode() or True)
     except UnicodeDecodeError:
         return False
+
+
+def digests(text: pa.Array) -> pa.Array:
+    """Return 32 hexadecimal digits of the SHA-256 of each value."""
+    data: Any = bytes_of(text)
+    offsets = offsets_of(text)
+    spans = pairwise((offsets - offsets[0]).tolist())
+    return pa.array([sha256(data[a:b]).hexdigest()[:32] for a, b in spans], TEXT)
 
 
 def hash_text(text: pa.Array) -> npt.NDArray[np.uint64]:

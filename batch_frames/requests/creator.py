@@ -167,6 +167,10 @@ class BatchCreator:
             overwrite=overwrite,
         )
 
+    def row_ids(self) -> pa.Array:
+        """Return the ``custom_id`` of each row of the table, null for a skipped row."""
+        return self._table.row_ids() if self._table else pa.array([], TEXT)
+
     def clear_entries(self) -> None:
         """Remove all requests, including those of the table."""
         self._ids, self._prompts, self._table = [], [], None

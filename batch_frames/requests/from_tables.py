@@ -45,6 +45,7 @@ def from_dataframe(
     seed: int | Value | None = SEED,
     endpoint: Endpoint = CHAT,
     body: Mapping[str, Any] | None = None,
+    dedupe: bool = False,
     **unknown: Never,
 ) -> BatchCreator:
     """Make a request from each row of a frame.
@@ -69,6 +70,8 @@ def from_dataframe(
             ``col("name")`` and ``fmt("… {name} …")`` at any depth, as may all the others but
             ``json_schema`` and ``endpoint``. If the value of a top-level key is missing in a row,
             the request of that row has no such key.
+        dedupe: Whether rows that ask the same get one request. The ids are then made of what is
+            asked; ``join_results(requests=…)`` finds the rows.
         unknown: Nothing; other names are an error that says what was meant.
 
     Returns:
@@ -88,7 +91,7 @@ def from_dataframe(
     """
     options = locals()
     creator = _from_table(open_frame, options.pop("frame"), **options)
-    if id_column is None and only_counts(frame):
+    if id_column is None and not dedupe and only_counts(frame):
         problem = "the ids only count the rows: once these are sorted and numbered anew"
         warn(f"{problem}, answers meet other rows", hint="pass id_column=, or name the index")
     return creator
@@ -107,6 +110,7 @@ def from_csv(
     seed: int | Value | None = SEED,
     endpoint: Endpoint = CHAT,
     body: Mapping[str, Any] | None = None,
+    dedupe: bool = False,
     **unknown: Never,
 ) -> BatchCreator:
     """Make a request from each row of CSV files, which may be larger than memory.
@@ -143,6 +147,7 @@ def from_parquet(
     seed: int | Value | None = SEED,
     endpoint: Endpoint = CHAT,
     body: Mapping[str, Any] | None = None,
+    dedupe: bool = False,
     **unknown: Never,
 ) -> BatchCreator:
     """Make a request from each row of Parquet files, which may be larger than memory.
@@ -167,11 +172,13 @@ def _from_table(
     id_column: str | Sequence[str] | None,
     prompt_column: str | Value | None,
     na: str,
+    dedupe: bool,
     unknown: Mapping[str, Any],
     **options: Any,
 ) -> BatchCreator:
     given = {**options, **unknown}
-    return with_table(table_requests(read, table, id_column, prompt_column, na, given), options)
+    rows = table_requests(read, table, id_column, prompt_column, na, given, dedupe=dedupe)
+    return with_table(rows, options)
 
 
 def table_requests(
@@ -181,6 +188,8 @@ def table_requests(
     prompt_column: str | Value | None,
     na: str,
     options: Mapping[str, Any],
+    *,
+    dedupe: bool = False,
 ) -> TableRequests:
     """Return the requests of a table, which ``read`` opens with the columns that are needed."""
     if na not in ("raise", "skip"):
@@ -199,7 +208,7 @@ def table_requests(
     if model is MODEL and find_body(options.get("endpoint", CHAT))[1]:
         message = f"model is left at its default, {MODEL!r}, which OpenAI has retired"
         warn(message, hint="pass model=")
-    return TableRequests(source, template, na)
+    return TableRequests(source, template, na, dedupe)
 
 
 def _check_braces(system_prompt: Any, names: Sequence[str]) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+import pyarrow as pa
 
+from batch_frames.arrow import TEXT
 from batch_frames.display import NAMED, counted, some_of
 from batch_frames.errors import BatchFramesError
 from batch_frames.files import Limits, Shard, ShardWriter, open_store
@@ -31,10 +33,11 @@ class TableRequests:
         source: The rows.
         template: The request that is made from each row.
         na: ``"raise"`` or ``"skip"``, for rows without a prompt.
+        dedupe: Whether rows that ask the same have one request, with an id made of its content.
     """
 
-    def __init__(self, source: Source, template: Template, na: str) -> None:
-        self.template = template
+    def __init__(self, source: Source, template: Template, na: str, dedupe: bool = False) -> None:
+        self.template, self.dedupe = template, dedupe
         self.source, self._na = source, na
         self._kept: list[Chunk] | None = None
         self._used = False
@@ -48,7 +51,7 @@ class TableRequests:
     @property
     def skips(self) -> bool:
         """Whether there may be fewer requests than rows."""
-        return self._na == "skip" and self._rendered is None
+        return (self._na == "skip" or self.dedupe) and self._rendered is None
 
     @property
     def paths(self) -> Sequence[Path]:
@@ -65,6 +68,8 @@ class TableRequests:
         if rows is not None and not self.skips:
             return rows
         self.keep()
+        if self.dedupe:
+            return sum(len(block.ids) for block in self.blocks())
         return sum(len(self.template.prompted(c, na=self._na)) for c in self._chunks())
 
     def keep(self) -> None:
@@ -74,15 +79,29 @@ class TableRequests:
 
     def blocks(self) -> Iterator[Rendered]:
         """Render the requests chunk by chunk."""
-        requests = 0
+        requests, seen = 0, set[str]()
+        for rendered in self._every():
+            block = _new(rendered, seen) if self.dedupe else rendered
+            requests += len(block.ids)
+            yield block
+        if self.source.once:
+            self._rendered = requests
+
+    def row_ids(self) -> pa.Array:
+        """Return the id of the request of each row, null for a row without."""
+        self.keep()
+        ids = [pa.array([], TEXT)]
+        for block in self._every():
+            places = block.spread(np.arange(len(block.ids)), -1)
+            ids.append(block.ids.take(pa.array(places, mask=places < 0)))
+        return pa.concat_arrays(ids)
+
+    def _every(self) -> Iterator[Rendered]:
+        """Render all rows."""
         # Closed even if a row raises, as a database connection may be waiting for it.
         with closing(self._chunks()) as chunks:
             for chunk in chunks:
-                rendered = self.template.render(chunk, na=self._na)
-                requests += len(rendered.ids)
-                yield rendered
-        if self.source.once:
-            self._rendered = requests
+                yield self.template.render(chunk, na=self._na, dedupe=self.dedupe)
 
     def _chunks(self) -> Generator[Chunk, None, None]:
         if self._kept is not None:
@@ -95,6 +114,16 @@ class TableRequests:
             )
         self._used = True
         yield from self.source.chunks()
+
+
+def _new(block: Rendered, seen: set[str]) -> Rendered:
+    """Drop the requests with an id that was seen, and add all others to these."""
+    rows = []
+    for row, custom_id in enumerate(block.ids.to_pylist()):
+        if custom_id not in seen:
+            seen.add(custom_id)
+            rows.append(row)
+    return block if len(rows) == len(block.ids) else block.take(np.array(rows, np.int64))
 
 
 LIMITS = Limits()

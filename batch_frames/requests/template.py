@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -13,7 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_frames.arrow import (
+    TEXT,
     constant,
+    digests,
     dumps,
     escape,
     first,
@@ -42,28 +44,31 @@ class Rendered:
     Attributes:
         lines: ``large_string``, one line with its newline per request.
         ids: ``large_string``, their ``custom_id``.
-        chunk: The chunk without the rows that were skipped.
-        skipped: How many rows were skipped.
+        chunk: The rows that have a request.
+        rows: How many rows there were.
+        skipped: How many of them were skipped.
         places: Where the first of them are.
     """
 
     lines: pa.Array
     ids: pa.Array
     chunk: Chunk
-    skipped: int = 0
-    places: Sequence[str] = ()
+    rows: int
+    skipped: int
+    places: Sequence[str]
 
     def take(self, rows: npt.NDArray[np.int64]) -> Rendered:
         """Return the requests at some places."""
         index, mask = pa.array(rows), np.zeros(len(self.ids), bool)
         mask[rows] = True
-        return Rendered(self.lines.take(index), self.ids.take(index), self.chunk.keep(mask))
+        lines, ids = self.lines.take(index), self.ids.take(index)
+        return replace(self, lines=lines, ids=ids, chunk=self.chunk.keep(mask))
 
     def spread(self, values: npt.NDArray[Any], skipped: Any) -> npt.NDArray[Any]:
         """Return a value for each row of the chunk, from those of its requests."""
-        if not self.skipped:
+        if self.chunk.position.kept is None:
             return values
-        every = np.full(len(values) + self.skipped, skipped, values.dtype)
+        every = np.full(self.rows, skipped, values.dtype)
         every[self.chunk.position.kept] = values
         return every
 
@@ -92,24 +97,29 @@ class Template:
         self._middle = f'","method":"POST","url":{dumps(url)},"body":{{'
         self._tail = "}}\n"
 
-    def render(self, chunk: Chunk, *, na: str = "raise") -> Rendered:
+    def render(self, chunk: Chunk, *, na: str = "raise", dedupe: bool = False) -> Rendered:
         """Render a line for each row of the chunk.
 
         Args:
             chunk: The rows.
             na: ``"raise"`` raises for a row without a prompt, ``"skip"`` drops it.
+            dedupe: Whether to make the ids of what is asked, so that equal requests have the same.
 
         Raises:
             RequestError: If a row cannot become a request.
             ColumnError: If a column cannot be written as JSON.
         """
         kept = self.prompted(chunk, na=na)
-        ids = _ids(kept)
         cells = _Cells(kept)
+        if dedupe:
+            ids = digests(self._lines(pa.array([""] * len(kept), TEXT), cells))
+        else:
+            ids = _ids(kept)
         lines = self._lines(escape(ids), cells)
         if lines.null_count or len(lines) != len(kept):
             raise AssertionError("a line was lost; please report this with the frame's dtypes")
-        return Rendered(lines, ids, kept, len(chunk) - len(kept), _dropped(chunk, kept))
+        skipped = len(chunk) - len(kept)
+        return Rendered(lines, ids, kept, len(chunk), skipped, _dropped(chunk, kept))
 
     def prompted(self, chunk: Chunk, *, na: str) -> Chunk:
         """Return the rows that have a prompt, or raise for the first that has none."""

@@ -16,6 +16,7 @@ from batch_frames.display import NAMED, counted, some_of
 from batch_frames.errors import ColumnError, RequestError
 from batch_frames.frames import find_columns, only_counts, open_frame
 from batch_frames.progress import warn
+from batch_frames.requests import BatchCreator, TableRequests
 from batch_frames.results.fields import RANKS, STATUSES
 from batch_frames.results.frames import (
     RESULTS,
@@ -125,6 +126,7 @@ def join_results(
     results: Any,
     *,
     id_column: str | Sequence[str] | None = ...,
+    requests: BatchCreator | TableRequests | None = ...,
     columns: Sequence[str] | None = ...,
     prefix: str = ...,
 ) -> pd.DataFrame: ...
@@ -134,6 +136,7 @@ def join_results(
     results: Any,
     *,
     id_column: str | Sequence[str] | None = ...,
+    requests: BatchCreator | TableRequests | None = ...,
     columns: Sequence[str] | None = ...,
     prefix: str = ...,
 ) -> Any: ...
@@ -142,6 +145,7 @@ def join_results(
     results: Any,
     *,
     id_column: str | Sequence[str] | None = None,
+    requests: BatchCreator | TableRequests | None = None,
     columns: Sequence[str] | None = None,
     prefix: str = "",
 ) -> Any:
@@ -157,6 +161,7 @@ def join_results(
             ``__arrow_c_stream__``.
         results: What ``read_results``, ``join_results`` or ``run`` returned.
         id_column: The column with the ids, or several, as when writing; None takes the index.
+        requests: In place of ids, what ``from_dataframe`` made of the frame with ``dedupe=True``.
         columns: The columns of the results to take; None takes all of them, but ``custom_id`` only
             if the frame has no column of that name.
         prefix: Prefix for their names.
@@ -177,8 +182,7 @@ def join_results(
         ['missing', 'ok']
     """
     frame = lasting(frame)
-    ids = frame_ids(frame, id_column)
-    _refuse_duplicates(ids)
+    ids = _row_ids(frame, id_column, requests)
     results = own_results(results)
     ranks = result_ranks(results)
     have, names = names_in(frame), [str(name) for name in results.columns]
@@ -192,6 +196,7 @@ def join_results(
     positions = np.asarray(found.fill_null(NOWHERE)).astype(np.int64)
     left = answered.filter(pa.array(positions == NOWHERE)).drop_null()
     best = best_rows(positions, ranks, len(ids))
+    best = best if requests is None else _repeated(best, ids)
     if len(left) and len(ids):
         # Where some rows have no result and some results no row, counting them was no id.
         counted = id_column is None and only_counts(frame) and NOWHERE in best
@@ -213,6 +218,32 @@ def _as_text(ids: pa.Array, dtype: Any) -> pd.Series[Any]:
     """Convert ids to a column of text, of a given dtype if this is one of text."""
     is_text = isinstance(dtype, (pd.StringDtype, pd.ArrowDtype)) or dtype.kind == "O"
     return pd.Series(ids.to_numpy(zero_copy_only=False), dtype=dtype if is_text else None)
+
+
+def _repeated(best: Places, ids: pa.Array) -> Places:
+    """Give all rows of an id the result of the first."""
+    first = pc.index_in(ids, value_set=ids, skip_nulls=True).fill_null(NOWHERE)
+    found: Places = np.append(best, NOWHERE)[np.asarray(first)]
+    return found
+
+
+def _row_ids(
+    frame: Any,
+    id_column: str | Sequence[str] | None,
+    requests: BatchCreator | TableRequests | None,
+) -> pa.Array:
+    """Return the ids of the rows, which are repeated only where rows share a request."""
+    if requests is None:
+        ids = frame_ids(frame, id_column)
+        _refuse_duplicates(ids)
+        return ids
+    ids = requests.row_ids()
+    if len(ids) != len(frame):
+        problem = (
+            f"the frame has {counted(len(frame), 'row')}, and the requests are of {len(ids):,}"
+        )
+        raise ColumnError(problem, hint="pass the frame that they were made of")
+    return ids
 
 
 def frame_ids(frame: Any, id_column: str | Sequence[str] | None) -> pa.Array:
