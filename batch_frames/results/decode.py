@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
-from batch_frames.files import kind_of, load_line
+from batch_frames.arrow import dumps
+from batch_frames.files import kind_of, load_line, load_text
 
 __all__ = [
     "Body",
@@ -16,12 +17,16 @@ __all__ = [
     "ForeignLine",
     "Line",
     "Response",
+    "call_text",
     "choices_of",
+    "citation_text",
     "decode_line",
     "is_chat",
     "load_object",
     "members",
+    "objects",
     "refuse_foreign",
+    "shared_calls",
 ]
 
 
@@ -52,6 +57,7 @@ class Body(msgspec.Struct):
     results: Any = None
     output: Any = None
     usage: Any = None
+    service_tier: Any = None
 
 
 class Response(msgspec.Struct):
@@ -124,6 +130,50 @@ def choices_of(body: Body) -> list[Choice]:
 def members(value: Any) -> Mapping[str, Any]:
     """Return the members of an object; anything else has none."""
     return value if isinstance(value, dict) else {}
+
+
+def objects(value: Any) -> list[Mapping[str, Any]]:
+    """Return the items of a list; what is not an object has no members."""
+    return [members(item) for item in value] if isinstance(value, list) else []
+
+
+def shared_calls(text: str) -> str | None:
+    """Rewrite tool calls, given as JSON, as ``call_text`` does; None if this fails."""
+    try:
+        return call_text(load_text(text))
+    except ValueError:
+        return None
+
+
+def call_text(items: Sequence[Any]) -> str | None:
+    """Write tool calls, parsed, as JSON under the names that both APIs share."""
+    calls = [_call(members(one)) for one in items]
+    try:
+        return dumps(calls, allow_nan=True) if calls else None
+    except RecursionError:
+        return dumps([{**one, "arguments": None} for one in calls], allow_nan=True)
+
+
+def _call(item: Mapping[str, Any]) -> dict[str, Any]:
+    said = members(item.get("function")) or members(item.get("custom")) or item
+    arguments, text = said.get("arguments"), said.get("input")
+    if isinstance(arguments, str):
+        text = arguments
+        try:
+            arguments = load_text(text)
+        except ValueError:
+            arguments = None
+    call_id = item.get("call_id", item.get("id"))
+    return {"id": call_id, "name": said.get("name"), "arguments": arguments, "text": text}
+
+
+def citation_text(parts: Iterable[Mapping[str, Any]]) -> str | None:
+    """Write the annotations of texts, which a chat holds one level deeper, as JSON."""
+    notes = [note for part in parts for note in objects(part.get("annotations"))]
+    found = [
+        {"type": one.get("type"), **(members(one.get("url_citation")) or one)} for one in notes
+    ]
+    return dumps(found, allow_nan=True) if found else None
 
 
 def _is_ours(line: Line) -> bool:

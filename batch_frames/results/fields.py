@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -11,7 +11,18 @@ import pyarrow as pa
 
 from batch_frames.arrow import TEXT
 
-__all__ = ["FIELDS", "RANKS", "STATUSES", "UNANSWERED", "names_of", "status_array"]
+__all__ = [
+    "CHOICE",
+    "FIELDS",
+    "RANKS",
+    "STATUSES",
+    "UNANSWERED",
+    "answer_field",
+    "answer_names",
+    "choices_type",
+    "names_of",
+    "status_array",
+]
 
 
 STATUSES = (
@@ -54,6 +65,11 @@ class Field(NamedTuple):
     shown: Shown
 
 
+CHOICE = pa.struct(
+    [(name, TEXT) for name in ("status", "content", "finish_reason", "refusal", "error_message")]
+)
+"""The type of a choice of requests with ``n``, before its answer is read."""
+
 FIELDS: Mapping[str, Field] = {
     "custom_id": Field(TEXT, "first"),
     "status": Field(pa.int8(), "first"),  # its rank
@@ -71,8 +87,12 @@ FIELDS: Mapping[str, Field] = {
     "request_id": Field(TEXT, "then"),
     "file": Field(TEXT, "then"),
     "line": Field(pa.int64(), "then"),
+    "cache_write_tokens": Field(pa.int64(), "sometimes"),
+    "service_tier": Field(TEXT, "sometimes"),
     "tool_calls": Field(TEXT, "sometimes"),
-    "choices": Field(pa.large_list(TEXT), "sometimes"),  # of one, its content only
+    "choices": Field(pa.large_list(CHOICE), "sometimes"),
+    "citations": Field(TEXT, "sometimes"),
+    "reasoning_summary": Field(TEXT, "sometimes"),
     "embedding": Field(pa.large_list(pa.large_list(pa.float32())), "sometimes"),
     "flagged": Field(pa.bool_(), "sometimes"),
     "categories": Field(TEXT, "sometimes"),
@@ -91,3 +111,27 @@ def names_of(*shown: Shown) -> list[str]:
         ['custom_id', 'status', 'content']
     """
     return [name for name, field in FIELDS.items() if field.shown in shown]
+
+
+def answer_field(name: str) -> str:
+    """Name the column of a property, out of the way of all others."""
+    return f"answer.{name}"
+
+
+def answer_names(names: Sequence[str]) -> dict[str, str]:
+    """Name the columns of properties; one that is taken by a column of results gives way."""
+    taken = names_of("first", "then", "usage", "sometimes")
+    columns: dict[str, str] = {}
+    for name in names:
+        free = name
+        while free in taken or (free != name and free in names):
+            free += "_answer"
+        columns[name] = free
+    return columns
+
+
+def choices_type(names: Sequence[str], types: Sequence[pa.DataType]) -> pa.DataType:
+    """Return the type of the choices of requests with ``n``, with the answer of each."""
+    shown = answer_names(names).values()
+    kinds = [type_.value_type if pa.types.is_dictionary(type_) else type_ for type_ in types]
+    return pa.large_list(pa.struct([*CHOICE, *map(pa.field, shown, kinds)]))

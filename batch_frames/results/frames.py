@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -32,6 +33,9 @@ ATTRS = "batch_frames"
 """The key of what a frame notes about its results in ``DataFrame.attrs``."""
 
 RESULTS = "the table of results"
+
+JSON_LISTS = ("tool_calls", "citations")
+"""Columns of lists whose items have no common type, so that they are JSON in Arrow."""
 
 
 def note(frame: pd.DataFrame, **facts: Any) -> None:
@@ -153,6 +157,9 @@ def _to_pandas(table: pa.Table, dtype_backend: str | None) -> pd.DataFrame:
         column = table.column(index)
         if pa.types.is_date32(field.type):
             table = table.set_column(index, field.name, column.cast(pa.timestamp("s")))
+        elif field.name in JSON_LISTS:
+            nested[field.name] = [text and json.loads(text) for text in column.to_pylist()]
+            table = table.set_column(index, field.name, pa.nulls(len(table)))
         elif pa.types.is_nested(field.type) and field.name != "embedding":
             nested[field.name] = column.to_pylist()
             table = table.set_column(index, field.name, pa.nulls(len(table)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import msgspec
@@ -20,10 +19,13 @@ from batch_frames.results.decode import (
     Choice,
     Line,
     Response,
+    call_text,
     choices_of,
+    citation_text,
     decode_line,
     load_object,
     members,
+    objects,
     refuse_foreign,
 )
 from batch_frames.results.fields import RANKS
@@ -93,6 +95,7 @@ def _read(line: Line, whole: Whole, keep_body: bool) -> Row:
         "status_code": code,
         "request_id": _text(response.request_id) or _text(body.request_id) or None,
         "model": _text(body.model) or None,
+        "service_tier": _text(body.service_tier) or None,
     }
     if usage := members(body.usage):
         row |= _tokens(usage)
@@ -154,9 +157,9 @@ def _answer(body: Body) -> Row | None:
     choices = choices_of(body)
     if choices and (choices[0].message is not UNSET or choices[0].text is not UNSET):
         return _chat(choices)
-    if (vectors := _objects(body.data)) and "embedding" in vectors[0]:
+    if (vectors := objects(body.data)) and "embedding" in vectors[0]:
         return _embeddings(vectors)
-    if (results := _objects(body.results)) and "flagged" in results[0]:
+    if (results := objects(body.results)) and "flagged" in results[0]:
         return _moderations(results)
     if body.object == "response" or isinstance(body.output, list):
         return _response(body)
@@ -166,8 +169,24 @@ def _answer(body: Body) -> Row | None:
 def _chat(choices: Sequence[Choice]) -> Row:
     first = next((one for one in choices if one.index == 0), choices[0])
     message = members(first.message)
-    refusal = _text(message.get("refusal")) or None
-    finish = _text(first.finish_reason)
+    calls = message.get("tool_calls")
+    if not (isinstance(calls, list) and calls):
+        called = message.get("function_call")
+        calls = [{"type": "function", "function": called}] if called else []
+    in_order = sorted(choices, key=lambda one: _place(one.index))
+    return {
+        **_choice(first),
+        "tool_calls": call_text(calls),
+        "citations": citation_text([message]),
+        "has_choices": True,
+        "choices": list(map(_choice, in_order)) if len(choices) > 1 else None,
+    }
+
+
+def _choice(choice: Choice) -> Row:
+    """Read one choice."""
+    refusal = _text(members(choice.message).get("refusal")) or None
+    finish = _text(choice.finish_reason)
     status = "ok"
     if refusal is not None:
         status = "refused"
@@ -175,20 +194,8 @@ def _chat(choices: Sequence[Choice]) -> Row:
         status = "filtered"
     elif finish in LENGTH_REASONS:
         status = "truncated"
-    calls = message.get("tool_calls")
-    if not (isinstance(calls, list) and calls):
-        called = message.get("function_call")
-        calls = [{"type": "function", "function": called}] if called else None
-    in_order = sorted(choices, key=lambda one: _place(one.index))
-    return {
-        "status": status,
-        "content": _content(first),
-        "finish_reason": finish,
-        "refusal": refusal,
-        "tool_calls": _dumps(calls) if calls else None,
-        "has_choices": True,
-        "choices": [_content(one) for one in in_order] if len(choices) > 1 else None,
-    }
+    content = _content(choice)
+    return {"status": status, "content": content, "finish_reason": finish, "refusal": refusal}
 
 
 def _content(choice: Choice) -> str | None:
@@ -203,17 +210,19 @@ def _content(choice: Choice) -> str | None:
 
 def _response(body: Body) -> Row:
     """Read the output of the Responses API: messages and calls, of which there may be several."""
-    items = _objects(body.output)
+    items = objects(body.output)
     messages = [item for item in items if item.get("type") == "message"]
     final = [item for item in messages if item.get("phase") == "final_answer"]
     texts, refusals = [], []
-    for part in chain.from_iterable(_objects(item.get("content")) for item in final or messages):
+    parts = [part for item in final or messages for part in objects(item.get("content"))]
+    for part in parts:
         if part.get("type") == "output_text":
             texts.append(part.get("text"))
         elif part.get("type") == "refusal":
             refusals.append(part.get("refusal"))
     refusal = _joined(refusals) or None
-    calls = [item for item in items if item.get("type") in CALLS]
+    thoughts = [item for item in items if item.get("type") == "reasoning"]
+    summary = [part.get("text") for item in thoughts for part in objects(item.get("summary"))]
     state = _text(body.status)
     reason = _text(members(body.incomplete_details).get("reason"))
     row: Row = {
@@ -221,7 +230,9 @@ def _response(body: Body) -> Row:
         "content": _joined(texts) if texts else None,
         "finish_reason": reason if state == "incomplete" else state,
         "refusal": refusal,
-        "tool_calls": _dumps(calls) if calls else None,
+        "tool_calls": call_text([item for item in items if item.get("type") in CALLS]),
+        "citations": citation_text(parts),
+        "reasoning_summary": _joined(summary, "\n\n") or None,
     }
     if state in ("failed", "in_progress", "queued"):
         row |= {"status": "http_error", "error_message": f"the response is {state}"}
@@ -272,6 +283,7 @@ def _tokens(usage: Mapping[str, Any]) -> Row:
         "cached_tokens": _whole_number(of_input.get("cached_tokens"), get("cached_tokens")),
         "output_tokens": _whole_number(get("completion_tokens"), get("output_tokens")),
         "reasoning_tokens": _whole_number(of_output.get("reasoning_tokens")),
+        "cache_write_tokens": _whole_number(of_input.get("cache_write_tokens")),
     }
 
 
@@ -293,13 +305,8 @@ def _dumps(value: Any) -> str:
     return dumps(value, allow_nan=True)
 
 
-def _joined(texts: Iterable[Any]) -> str:
-    return "".join(text for text in texts if isinstance(text, str))
-
-
-def _objects(value: Any) -> list[Mapping[str, Any]]:
-    """Return the items of a list; what is not an object has no members."""
-    return [members(item) for item in value] if isinstance(value, list) else []
+def _joined(texts: Iterable[Any], between: str = "") -> str:
+    return between.join(text for text in texts if isinstance(text, str))
 
 
 def _place(index: Any) -> int:

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from batch_frames.arrow import constant, select
 from batch_frames.errors import LineError
 from batch_frames.files import Lines
-from batch_frames.results.decode import ForeignLine, is_chat
+from batch_frames.results.decode import ForeignLine, is_chat, shared_calls
 from batch_frames.results.fields import FIELDS, RANKS
 from batch_frames.results.line import LENGTH_REASONS, read_line
 
@@ -43,7 +44,10 @@ PATHS = {
     "cached": f"{BODY}.usage.prompt_tokens_details.cached_tokens",
     "answered": f"{BODY}.usage.completion_tokens",
     "reasoned": f"{BODY}.usage.completion_tokens_details.reasoning_tokens",
+    "written": f"{BODY}.usage.prompt_tokens_details.cache_write_tokens",
+    "tier": f"{BODY}.service_tier",
     # What usual answers do not have.
+    "notes": f"{CHOICE}.message.annotations",
     "refusal": f"{CHOICE}.message.refusal",
     "call": f"{CHOICE}.message.function_call",
     "second": f"{BODY}.choices[1]",
@@ -66,6 +70,7 @@ TOKENS = {
     "cached_tokens": _else("cached", "usage.cached_tokens"),
     "output_tokens": FOUND["answered"],
     "reasoning_tokens": FOUND["reasoned"],
+    "cache_write_tokens": FOUND["written"],
 }
 
 COLUMNS = {
@@ -79,6 +84,7 @@ COLUMNS = {
     "status_code": "200",
     "request_id": f"nullif({_else('request_id', 'request_id')}, '')",
     "model": f"nullif({FOUND['model']}, '')",
+    "service_tier": f"nullif({FOUND['tier']}, '')",
     **{name: f"TRY_CAST({text} AS UINTEGER)" for name, text in TOKENS.items()},
     "has_choices": "true",
 }
@@ -89,6 +95,7 @@ USUAL = " AND ".join(
         f"{FOUND['code']} = '200' AND {FOUND['asked']} IS NOT NULL",
         f"coalesce(NOT starts_with({FOUND['content']}, '['), length({FOUND['calls']}) > 2)",
         f"coalesce(starts_with({FOUND['calls']}, '['), true)",
+        f"coalesce({FOUND['notes']} = '[]', true)",
         *(f"{FOUND[n]} IS NULL" for n in ("refusal", "call", "second", "error", "fault")),
         *(
             f"coalesce({COLUMNS[n]}::VARCHAR = {text}, {text} IS NULL)"
@@ -167,14 +174,21 @@ def _chats(text: pa.Array, raw: bool, brief: bool) -> tuple[pa.Table, npt.NDArra
         expressions["body"] = f"TRY(json_extract(line, '{BODY}'))"
     paths = list(PATHS.values())[: BRIEF_PATHS if brief else None]
     inner = [f"TRY(json_extract_string(line, {paths}::VARCHAR[])) AS found"]
-    is_usual = ANSWERED if brief else USUAL
-    *found, usual = select(text, [*expressions.values(), is_usual], inner)
+    condition = ANSWERED if brief else USUAL
+    *found, usual = select(text, [*expressions.values(), condition], inner)
     read = dict(zip(expressions, found, strict=True))
     columns = {
         name: read[name].cast(field.type) if name in read else pa.nulls(len(text), field.type)
         for name, field in FIELDS.items()
     }
-    return pa.table(columns), np.asarray(usual.fill_null(False))
+    is_usual = np.asarray(usual.fill_null(False))
+    calls = columns["tool_calls"]
+    has_calls = is_usual & np.asarray(calls.is_valid())
+    if has_calls.any():
+        texts = list(map(shared_calls, calls.filter(pa.array(has_calls)).to_pylist()))
+        columns["tool_calls"] = pc.replace_with_mask(calls, has_calls, pa.array(texts, calls.type))
+        is_usual[has_calls] = [text is not None for text in texts]
+    return pa.table(columns), is_usual
 
 
 def _decoded(lines: Lines, rows: npt.NDArray[np.int64], raw: bool) -> pa.Table:

@@ -11,11 +11,21 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.arrow import NULL, constant, in_threads
+from batch_frames.arrow import NULL, TEXT, constant, in_threads
 from batch_frames.files import Lines, Paths, read_lines, result_files
 from batch_frames.progress import warn
 from batch_frames.requests import Asked, read_asked
-from batch_frames.results.fields import FIELDS, RANKS, names_of, status_array
+from batch_frames.results.fields import (
+    CHOICE,
+    FIELDS,
+    RANKS,
+    STATUSES,
+    answer_field,
+    answer_names,
+    choices_type,
+    names_of,
+    status_array,
+)
 from batch_frames.results.frames import note, to_frame
 from batch_frames.results.join import match
 from batch_frames.results.known import KnownResults
@@ -23,7 +33,6 @@ from batch_frames.results.parse import read_outcomes
 from batch_frames.schemas import Answers, answer_schema
 
 __all__ = [
-    "answer_field",
     "empty_piece",
     "read_answers",
     "read_pieces",
@@ -62,12 +71,8 @@ def empty_piece(answers: Answers | None = None) -> pa.Table:
     types = {name: field.type for name, field in FIELDS.items()}
     if answers is not None:
         types |= {answer_field(n): t for n, t in zip(answers.names, answers.types, strict=True)}
+        types["choices"] = choices_type(answers.names, answers.types)
     return pa.table({name: pa.nulls(0, type_) for name, type_ in types.items()})
-
-
-def answer_field(name: str) -> str:
-    """Name the column of a property, out of the way of all others."""
-    return f"answer.{name}"
 
 
 def _lines(paths: Paths) -> Iterator[Lines]:
@@ -96,7 +101,29 @@ def _with_answers(table: pa.Table, answers: Answers) -> pa.Table:
         table = table.set_column(table.column_names.index(name), name, column)
     for name in answers.names:
         table = table.append_column(answer_field(name), columns[name])
-    return table
+    choices = _with_choice_answers(table["choices"].combine_chunks(), answers)
+    return table.set_column(table.column_names.index("choices"), "choices", choices)
+
+
+def _with_choice_answers(choices: pa.Array, answers: Answers) -> pa.Array:
+    """Read the answers of choices that are ``ok``, and mark those that are not valid."""
+    type_ = choices_type(answers.names, answers.types)
+    if choices.null_count == len(choices):
+        return pa.nulls(len(choices), type_)
+    status, content, *others, _ = choices.flatten().flatten()
+    columns, reasons = answers.read(pc.if_else(pc.equal(status, "ok"), content, NULL))
+    status = pc.if_else(reasons.is_valid(), constant("invalid_json"), status)
+    values = _structs([status, content, *others, reasons, *columns.columns], type_.value_type)
+    counts = np.asarray(pc.list_value_length(choices).fill_null(0))
+    offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]))
+    return pa.LargeListArray.from_arrays(offsets, values, mask=choices.is_null())
+
+
+def _structs(columns: Sequence[pa.Array | pa.ChunkedArray], type_: pa.DataType) -> pa.Array:
+    """Put columns together, categories as their values."""
+    whole = [c.combine_chunks() if isinstance(c, pa.ChunkedArray) else c for c in columns]
+    arrays = [a.dictionary_decode() if pa.types.is_dictionary(a.type) else a for a in whole]
+    return pa.StructArray.from_arrays(arrays, fields=list(type_))
 
 
 @overload
@@ -161,11 +188,14 @@ def read_results(
         text); with a schema one for each property of the answer; then ``finish_reason``,
         ``refusal``, ``error_code``, ``error_message``, ``status_code``, ``input_tokens``,
         ``cached_tokens``, ``output_tokens``, ``reasoning_tokens``, ``model``, ``request_id``,
-        ``file`` and ``line`` (from 1). Where some row has them, there follow ``tool_calls``
-        (JSON), ``choices`` (of requests with ``n``, lists of texts), ``embedding`` (32-bit floats:
-        NumPy arrays, or with ``"pyarrow"`` a list column of fixed size), ``flagged``,
-        ``categories`` and ``category_scores`` (JSON), and ``body`` (JSON, of endpoints
-        that are not known).
+        ``file`` and ``line`` (from 1). Where some row has them, there follow
+        ``cache_write_tokens``, ``service_tier``, ``tool_calls`` (a list of dicts with ``id``,
+        ``name``, the parsed ``arguments`` and their ``text``), ``choices`` (of requests with ``n``,
+        a list of dicts with the ``status`` of each choice and its answer; the row has those of the
+        first), ``citations`` (a list of dicts), ``reasoning_summary``, ``embedding`` (32-bit
+        floats: NumPy arrays, or with ``"pyarrow"`` a list column of fixed size), ``flagged``,
+        ``categories`` and ``category_scores`` (JSON), and ``body`` (JSON, of endpoints that are not
+        known).
 
     Raises:
         TypeError: If there are neither paths nor requests, or ``like`` is not a frame.
@@ -235,7 +265,7 @@ def read_answers(
 def result_columns(json_schema: Any = None) -> list[str]:
     """List the columns that all results have, with those of answers that follow a schema."""
     names = () if json_schema is None else Answers(answer_schema(json_schema)).names
-    return [*names_of("first"), *_answer_names(names).values(), *names_of("then", "usage")]
+    return [*names_of("first"), *answer_names(names).values(), *names_of("then", "usage")]
 
 
 def _warn_of_other_files(table: pa.Table) -> None:
@@ -260,13 +290,14 @@ def _arranged(table: pa.Table, answers: Sequence[str], *, usage: bool, raw: bool
     sometimes = [
         name
         for name in names_of("sometimes")
-        if table[name].null_count < len(table) or (raw and name == "body")
+        if (table[name].null_count < len(table) and (usage or name != "cache_write_tokens"))
+        or (raw and name == "body")
     ]
     if "choices" in sometimes:
-        columns["choices"] = _with_single_choices(table)
+        columns["choices"] = _with_single_choices(table, answers)
     if "embedding" in sometimes:
         columns["embedding"] = _vectors(table["embedding"])
-    shown = _answer_names(answers)
+    shown = answer_names(answers)
     renamed = [f"{name!r} is renamed {free!r}" for name, free in shown.items() if name != free]
     if renamed:
         warn(f"answer column {', '.join(renamed)}, as results already have that name")
@@ -280,27 +311,17 @@ def _arranged(table: pa.Table, answers: Sequence[str], *, usage: bool, raw: bool
     )
 
 
-def _answer_names(names: Sequence[str]) -> dict[str, str]:
-    """Name the columns of properties; one that is taken by a column of results gives way."""
-    taken = names_of("first", "then", "usage", "sometimes")
-    columns: dict[str, str] = {}
-    for name in names:
-        free = name
-        while free in taken or (free != name and free in names):
-            free += "_answer"
-        columns[name] = free
-    return columns
-
-
-def _with_single_choices(table: pa.Table) -> pa.ChunkedArray:
-    """Give a list to rows of one choice too, where others have several."""
-    content = table["content"].combine_chunks()
-    offsets = pa.array(np.arange(len(content) + 1))
-    single = pa.LargeListArray.from_arrays(offsets, content)
-    nothing = pa.scalar(None, single.type)
-    has_choices = table["has_choices"].combine_chunks().fill_null(False)
-    single = pc.if_else(has_choices, single, nothing)
-    return pc.coalesce(table["choices"], pa.chunked_array([single]))
+def _with_single_choices(table: pa.Table, answers: Sequence[str]) -> pa.Array:
+    """Make a list for rows of one choice too, where others have several."""
+    several = table["choices"].combine_chunks()
+    status = pa.array(STATUSES, TEXT).take(table["status"].combine_chunks())
+    names = [field.name for field in CHOICE][1:] + [answer_field(name) for name in answers]
+    values = _structs([status, *(table[name] for name in names)], several.type.value_type)
+    is_single = table["has_choices"].combine_chunks().fill_null(False)
+    offsets = pa.array(np.arange(len(table) + 1))
+    single = pa.LargeListArray.from_arrays(offsets, values, mask=pc.invert(is_single))
+    places = np.arange(len(table)) + len(table) * np.asarray(several.is_null())
+    return pa.concat_arrays([several, single]).take(pa.array(places))
 
 
 def _vectors(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from batch_frames.results.fields import STATUSES, names_of
+from batch_frames.results.fields import FIELDS, STATUSES
 from batch_frames.results.frames import own_results
 from batch_frames.results.join import result_ranks
 
@@ -39,7 +39,7 @@ def summarize(results: Any) -> pd.DataFrame:
     frame = pd.DataFrame(
         {"status": ranks, "error_code": codes.astype(object).to_numpy(), "requests": 1}
     )
-    tokens = [name for name in names_of("usage") if name in results]
+    tokens = [name for name in FIELDS if name.endswith("_tokens") and name in results]
     for name in tokens:
         frame[name] = results[name].to_numpy("int64", na_value=0)
     summed = frame.groupby(["status", "error_code"], dropna=False, sort=False).sum().reset_index()

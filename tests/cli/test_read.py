@@ -371,7 +371,9 @@ CALLS = [{"id": "c1", "type": "function", "function": {"name": "f", "arguments":
         ),
         (
             result("a", 200, {"choices": [{"message": {"content": text}} for text in "xy"]}),
-            "custom_id status content choices\n        a     ok       x  [x, y]\n1 ok\n",
+            f"custom_id status content{' ' * 49}choices\n"
+            "        a     ok       x [{'status': 'ok', 'content': 'x', 'finish_reason': N...\n"
+            "1 ok\n",
         ),
         (
             result("a", 200, {"object": "video", "seconds": 8}),

@@ -22,7 +22,7 @@ from tests.support.result_shapes import (
     every_improper_line,
     every_shape,
 )
-from tests.support.results import DEEP, GOOD, OK, chat, result, whole, without_file, write
+from tests.support.results import DEEP, GOOD, OK, chat, chosen, result, whole, without_file, write
 
 
 @every_shape
@@ -30,7 +30,7 @@ def test_one_line_is_one_row(tmp_path: Path, value: Any, expected: Row) -> None:
     """Each shape is read as it should be, whatever stands beside it, and harms no neighbour."""
     good = [result(chat(), custom_id=name) for name in "xy"]
     path = write(tmp_path / "a.jsonl", good[0], value, good[1])
-    listed = {"choices": ["hi"]} if expected.get("choices") else {}
+    listed = {"choices": [chosen()]} if expected.get("choices") else {}
     first, last = ({**OK, "custom_id": name, **listed} for name in "xy")
     rows = [whole(row, path, n) for n, row in enumerate((first, expected, last), 1)]
     frame = bf.read_results(path)

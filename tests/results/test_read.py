@@ -29,12 +29,14 @@ from tests.support.oracle import (
 from tests.support.result_shapes import SHAPES
 from tests.support.results import (
     CALL,
+    CALLED,
     FAILED,
     FAULT,
     GOOD,
     OK,
     chat,
     choice,
+    chosen,
     dumps,
     embeddings,
     failed,
@@ -543,6 +545,60 @@ def test_limits_and_validators_of_a_model_count(
     assert frame["status"].tolist() == ["invalid_json" if reason else "ok"]
     assert rows_of(frame)[0]["error_message"] == reason
     assert frame["urgency"].notna().tolist() == [reason is None]
+
+
+@pytest.mark.parametrize("backend", [None, "pyarrow"])
+@pytest.mark.parametrize("count", [1, slow(3_000)])
+def test_every_choice_has_its_answer(tmp_path: Path, backend: str | None, count: int) -> None:
+    """Of requests with ``n``, each choice is typed and judged; ``explode`` makes them rows."""
+    good, bad = '{"stars":5,"tone":"calm"}', '{"stars":"x","tone":"calm"}'
+    several = chat(
+        choice(good), choice(bad, index=1), choice("{", "length", 2), choice(good, index=3)
+    )
+    lines = [result(several), rated(good, "b"), rated(bad, "c"), failed(FAULT)] * count
+    frame = bf.read_results(
+        write(tmp_path / "a.jsonl", *lines), json_schema=NAMED, dtype_backend=backend
+    )
+    assert frame["status"].tolist() == ["ok", "ok", "invalid_json", "http_error"] * count
+    fine, reason = {"stars": 5, "tone": "calm"}, "'stars' is 'x', not an integer"
+    wrong = {**chosen(bad, status="invalid_json"), "error_message": reason}
+    nothing = {"stars": None, "tone": None}
+    assert frame["choices"].iloc[0] == [
+        {**chosen(good), **fine},
+        {**wrong, **nothing},
+        {**chosen("{", "length", "truncated"), **nothing},
+        {**chosen(good), **fine},
+    ]
+    assert frame["choices"].iloc[1] == [{**chosen(good), **fine}]
+    assert frame["choices"].iloc[-2] == [{**wrong, **nothing}]
+    assert frame["choices"].isna().tolist() == [False, False, False, True] * count
+    if backend is None:
+        each = frame.explode("choices").dropna(subset="choices")
+        table = pd.DataFrame(each["choices"].tolist(), index=each["custom_id"])
+        assert table.index.tolist() == ["a", "a", "a", "a", "b", "c"] * count
+        assert table["stars"].fillna(0).tolist() == [5, 0, 0, 5, 5, 0] * count
+
+
+def test_calls_are_lists_of_dicts(tmp_path: Path) -> None:
+    """Tool calls and citations are Python's lists, and with Arrow's dtypes their JSON."""
+    cited = choice("hi", tool_calls=[CALL], annotations=[{"type": "file_citation", "index": 1}])
+    path = write(tmp_path / "a.jsonl", result(chat(cited)), GOOD)
+    frame = bf.read_results(path)
+    assert frame["tool_calls"].tolist() == [[CALLED], None]
+    assert frame["citations"].tolist() == [[{"type": "file_citation", "index": 1}], None]
+    arrow = bf.read_results(path, dtype_backend="pyarrow")
+    assert arrow["tool_calls"].dropna().tolist() == [dumps([CALLED])]
+
+
+def test_cache_writes_are_usage(tmp_path: Path) -> None:
+    """Tokens written to the cache are counted where there are any, and left out with others."""
+    usage = {"prompt_tokens": 9, "prompt_tokens_details": {"cache_write_tokens": 7}}
+    path = write(tmp_path / "a.jsonl", result(chat(usage=usage)), GOOD)
+    frame = bf.read_results(path)
+    assert frame["cache_write_tokens"].tolist() == [7, pd.NA]
+    assert bf.summarize(frame)["cache_write_tokens"].tolist() == [7]
+    assert "cache_write_tokens" not in bf.read_results(path, usage=False)
+    assert "cache_write_tokens" not in bf.read_results(write(tmp_path / "b.jsonl", GOOD))
 
 
 @pytest.mark.parametrize(

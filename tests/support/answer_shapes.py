@@ -2,25 +2,41 @@
 
 from tests.support.results import (
     CALL,
+    CALLED,
     COUNTS,
     CUSTOM,
+    CUSTOM_CALLED,
     CUT,
     DONE,
     FOUND,
     ITEM,
+    ITEM_CALLED,
     OK,
     OLD_CALL,
+    OLD_CALLED,
     OTHER_USAGE,
     REASONING,
     USAGE,
     chat,
     choice,
+    chosen,
     message,
     refusing,
     responses,
     result,
     text,
 )
+
+CHAT_CUSTOM = {"id": "c", "type": "custom", "custom": {"name": "f", "input": "x"}}
+BROKEN_CALL = {"name": "f", "arguments": '{"x":'}
+BROKEN = {"id": None, "name": "f", "arguments": None, "text": '{"x":'}
+NO_CALL = dict.fromkeys(("id", "name", "arguments", "text"))
+SITE = {"url": "https://example.org", "title": "é", "start_index": 0, "end_index": 2}
+SEARCH = {"type": "web_search_call", "status": "completed"}
+FILTERED = choice("", "content_filter", 2)
+CITED = {"type": "url_citation", **SITE}
+WRITTEN = {"cached_tokens": 0, "cache_write_tokens": 9}
+THOUGHTS = [{"type": "summary_text", "text": said} for said in ("First.", "Then.")]
 
 CHATS = [
     ("length", result(chat(choice('{"a":', "length"))), {**CUT, "content": '{"a":'}),
@@ -69,8 +85,40 @@ CHATS = [
     (
         "tool calls",
         result(chat(choice(None, "tool_calls", tool_calls=[CALL, CALL]))),
-        {**OK, "content": None, "finish_reason": "tool_calls", "tool_calls": [CALL, CALL]},
+        {**OK, "content": None, "finish_reason": "tool_calls", "tool_calls": [CALLED, CALLED]},
     ),
+    (
+        "odd tool calls",
+        result(chat(choice("hi", tool_calls=[CHAT_CUSTOM, {"function": BROKEN_CALL}, 5]))),
+        {**OK, "tool_calls": [CUSTOM_CALLED, BROKEN, NO_CALL]},
+    ),
+    (
+        "three choices",
+        result(
+            chat(choice(), choice(None, index=1, refusal="No."), choice("", "content_filter", 2))
+        ),
+        {
+            **OK,
+            "choices": [
+                chosen(),
+                chosen(None, status="refused", refusal="No."),
+                chosen("", "content_filter", "filtered"),
+            ],
+        },
+    ),
+    ("service tier", result(chat(service_tier="flex")), {**OK, "service_tier": "flex"}),
+    ("no service tier", result(chat(service_tier="")), OK),
+    (
+        "cache writes",
+        result(chat(usage={**USAGE, "prompt_tokens_details": {"cache_write_tokens": 7}})),
+        {**OK, "cached_tokens": None, "cache_write_tokens": 7},
+    ),
+    (
+        "citations",
+        result(chat(choice(annotations=[{"type": "url_citation", "url_citation": SITE}]))),
+        {**OK, "citations": [{"type": "url_citation", **SITE}]},
+    ),
+    ("no citations", result(chat(choice(annotations=[]))), OK),
     ("no tool calls", result(chat(choice(tool_calls=[]))), OK),
     (
         "function call",
@@ -79,23 +127,23 @@ CHATS = [
             **OK,
             "content": None,
             "finish_reason": "function_call",
-            "tool_calls": [{"type": "function", "function": OLD_CALL}],
+            "tool_calls": [OLD_CALLED],
         },
     ),
     (
         "two choices",
         result(chat(choice("x", "length", 1), choice("y"))),
-        {**OK, "content": "y", "choices": ["y", "x"]},
+        {**OK, "content": "y", "choices": [chosen("y"), chosen("x", "length", "truncated")]},
     ),
     (
         "no first choice",
         result(chat(choice("x", index=2), choice("y", index=1))),
-        {**OK, "content": "x", "choices": ["y", "x"]},
+        {**OK, "content": "x", "choices": [chosen("y"), chosen("x")]},
     ),
     (
         "a choice without text",
         result(chat(choice(), choice(None, index=1))),
-        {**OK, "choices": ["hi", None]},
+        {**OK, "choices": [chosen("hi"), chosen(None)]},
     ),
     ("no index", result(chat({"message": {"content": "hi"}})), {**OK, "finish_reason": None}),
     (
@@ -146,12 +194,29 @@ CHATS = [
                 {"text": "a", "index": 0, "finish_reason": "stop"},
             )
         ),
-        {**OK, "content": "a", "choices": ["a", "b"]},
+        {**OK, "content": "a", "choices": [chosen("a"), chosen("b")]},
     ),
 ]
 
 RESPONSES = [
     ("one message", result(responses(message(text("hi")))), DONE),
+    (
+        "reasoning summary",
+        result(responses({**REASONING, "summary": THOUGHTS}, message(text("hi")))),
+        {**DONE, "reasoning_summary": "First.\n\nThen."},
+    ),
+    (
+        "web search",
+        result(
+            responses({"type": "web_search_call"}, message({**text("hi"), "annotations": [CITED]}))
+        ),
+        {**DONE, "citations": [CITED]},
+    ),
+    (
+        "responses cache writes",
+        result(responses(message(text("hi")), usage={"input_tokens_details": WRITTEN})),
+        {**DONE, **dict.fromkeys(COUNTS), "cached_tokens": 0, "cache_write_tokens": 9},
+    ),
     ("after reasoning", result(responses(REASONING, message(text("hi")))), DONE),
     (
         "several parts",
@@ -173,7 +238,7 @@ RESPONSES = [
     (
         "calls",
         result(responses(REASONING, ITEM, CUSTOM)),
-        {**DONE, "content": None, "tool_calls": [ITEM, CUSTOM]},
+        {**DONE, "content": None, "tool_calls": [ITEM_CALLED, CUSTOM_CALLED]},
     ),
     (
         "refusal",

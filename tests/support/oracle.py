@@ -20,10 +20,12 @@ COLUMNS = (
     *("status_code", *TOKENS, "model", "request_id", "file", "line"),
 )
 SOMETIMES = (
-    *("tool_calls", "choices", "embedding", "flagged", "categories", "category_scores", "body"),
+    *("cache_write_tokens", "service_tier", "tool_calls", "choices", "citations"),
+    *("reasoning_summary", "embedding", "flagged", "categories", "category_scores", "body"),
 )
-JSON_COLUMNS = ("tool_calls", "categories", "category_scores", "body")
+JSON_COLUMNS = ("categories", "category_scores", "body")
 
+CALLS = ("function_call", "custom_tool_call")
 BOM = b"\xef\xbb\xbf"
 NO_VECTOR = "the embedding is not a list of numbers"
 OURS = "not of the OpenAI Batch API"
@@ -221,6 +223,7 @@ def result(value: Row) -> Row:
         "status_code": status_code,
         "request_id": text_of(response.get("request_id")) or text_of(body.get("request_id")),
         "model": text_of(body.get("model")) or None,
+        "service_tier": text_of(body.get("service_tier")) or None,
         **tokens(inner(body, "usage")),
     }
     row["request_id"] = row["request_id"] or None
@@ -256,6 +259,10 @@ def tokens(usage: Row) -> Row:
             details["prompt"].get("cached_tokens"),
             details["input"].get("cached_tokens"),
             usage.get("cached_tokens"),
+        ],
+        "cache_write_tokens": [
+            details["prompt"].get("cache_write_tokens"),
+            details["input"].get("cache_write_tokens"),
         ],
         "output_tokens": [usage.get("completion_tokens"), usage.get("output_tokens")],
         "reasoning_tokens": [
@@ -316,18 +323,48 @@ def completion(choices: list[Any]) -> Row:
     message = inner(one, "message")
     calls, called = message.get("tool_calls"), message.get("function_call")
     if not (isinstance(calls, list) and calls):
-        calls = [{"type": "function", "function": called}] if called else None
-    finish, refusal = text_of(one.get("finish_reason")), text_of(message.get("refusal")) or None
+        calls = [{"type": "function", "function": called}] if called else []
+    return {
+        **judged(one),
+        "tool_calls": [call(item) for item in calls] or None,
+        "citations": citations([message]),
+        "choices": [
+            {**judged(choice), "error_message": None} for choice in sorted(choices, key=index_of)
+        ],
+    }
+
+
+def judged(choice: Row) -> Row:
+    """Read one choice."""
+    finish = text_of(choice.get("finish_reason"))
+    refusal = text_of(inner(choice, "message").get("refusal")) or None
     status = "truncated" if finish in ("length", "max_tokens", "model_length") else "ok"
     status = "filtered" if finish == "content_filter" else status
-    return {
-        "status": "refused" if refusal else status,
-        "content": said(one),
-        "finish_reason": finish,
-        "refusal": refusal,
-        "tool_calls": calls,
-        "choices": [said(choice) for choice in sorted(choices, key=index_of)],
-    }
+    status = "refused" if refusal else status
+    return {"status": status, "content": said(choice), "finish_reason": finish, "refusal": refusal}
+
+
+def call(item: Any) -> Row:
+    """Read a tool call of either API."""
+    item = item if isinstance(item, dict) else {}
+    said = inner(item, "function") or inner(item, "custom") or item
+    arguments, text = said.get("arguments"), said.get("input")
+    if isinstance(arguments, str):
+        values, problem = parse(arguments.encode())
+        arguments, text = None if problem else values[0], arguments
+    named = item["call_id"] if "call_id" in item else item.get("id")
+    return {"id": named, "name": said.get("name"), "arguments": arguments, "text": text}
+
+
+def citations(parts: list[Row]) -> list[Row] | None:
+    """List the annotations of parts of a message."""
+    found = []
+    for part in parts:
+        notes = part.get("annotations")
+        for note in notes if isinstance(notes, list) else []:
+            note = note if isinstance(note, dict) else {}
+            found.append({"type": note.get("type"), **(inner(note, "url_citation") or note)})
+    return found or None
 
 
 def index_of(choice: Row) -> int:
@@ -357,6 +394,10 @@ def response_of(body: Row) -> Row:
     texts = [part.get("text") for part in parts if part.get("type") == "output_text"]
     refusals = [part.get("refusal") for part in parts if part.get("type") == "refusal"]
     refusal = "".join(text for text in refusals if isinstance(text, str)) or None
+    summaries = [item.get("summary") for item in items if item.get("type") == "reasoning"]
+    summed = [part for parts in summaries if isinstance(parts, list) for part in parts]
+    said = [part.get("text") for part in summed if isinstance(part, dict)]
+    thoughts = [text for text in said if isinstance(text, str)]
     state = text_of(body.get("status"))
     reason = text_of(inner(body, "incomplete_details").get("reason"))
     row = {
@@ -364,11 +405,15 @@ def response_of(body: Row) -> Row:
         "content": "".join(text for text in texts if isinstance(text, str)) if texts else None,
         "refusal": refusal,
         "tool_calls": [
-            item for item in items if item.get("type") in ("function_call", "custom_tool_call")
-        ],
+            call(item)
+            for item in items
+            if item.get("type") in ("function_call", "custom_tool_call")
+        ]
+        or None,
+        "citations": citations(parts),
+        "reasoning_summary": "\n\n".join(thoughts) or None,
         "finish_reason": reason if state == "incomplete" else state,
     }
-    row["tool_calls"] = row["tool_calls"] or None
     if state in ("failed", "in_progress", "queued"):
         return {**row, "status": "http_error", "error_message": f"the response is {state}"}
     if state == "cancelled":

@@ -122,6 +122,10 @@ EMBEDDED = {**ANSWERED, "input_tokens": 3}
 CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"x":1}'}}
 OLD_CALL = {"name": "f", "arguments": "{}"}
 ITEM = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+CALLED = {"id": "c", "name": "f", "arguments": {"x": 1}, "text": '{"x":1}'}
+OLD_CALLED: Row = {"id": None, "name": "f", "arguments": {}, "text": "{}"}
+ITEM_CALLED = {**OLD_CALLED, "id": "c"}
+CUSTOM_CALLED = {"id": "c", "name": "f", "arguments": None, "text": "x"}
 CUSTOM = {"type": "custom_tool_call", "call_id": "c", "name": "f", "input": "x"}
 REASONING = {"type": "reasoning", "summary": [], "encrypted_content": "x"}
 FAULT = {"message": "Bad model.", "type": "invalid_request_error", "param": None, "code": "bad"}
@@ -130,6 +134,12 @@ FAILED["error_message"] = "Bad model."
 REFUSED = {**FAILED, "status_code": 400, "request_id": "r1"}
 NO_VECTOR = {"status": "http_error", "error_message": "the embedding is not a list of numbers"}
 NO_BODY = {**FOUND, "status": "http_error", "error_message": "the body is empty"}
+
+
+def chosen(content: Any = "hi", finish: Any = "stop", status: str = "ok", **others: Any) -> Row:
+    """Make the item of a choice."""
+    row = {"status": status, "content": content, "finish_reason": finish, "refusal": None}
+    return {**row, "error_message": None, **others}
 
 
 def malformed(problem: str) -> Row:
