@@ -33,6 +33,7 @@ from batch_frames.files import (
     pending_lines,
     read_shard,
     refuse_answering,
+    sent_lines,
     set_name,
     wanted_job,
 )
@@ -72,9 +73,9 @@ def submit(
     step, under the hash of the shard's bytes. Killed at any moment and run again, ``submit``
     resumes where it stopped; where it cannot know whether a batch was created, it looks for it
     among the service's batches for a minute. A shard that has a batch is not sent again, whatever
-    its name is, nor is one with a request that ``run_local`` has answered in its folder, or that
-    another shard there has asked and that may still be answered. A shard that failed at validation
-    is sent again if what the service found wrong was not in one of its lines.
+    its name is, nor is one with a request that ``run_local`` or the batch of another shard in its
+    folder has answered, or may still answer. A shard that failed at validation is sent again if
+    what the service found wrong was not in one of its lines.
 
     Args:
         shards: What ``save_to_file`` returned, or paths or globs of request files. Ledgers and
@@ -220,7 +221,7 @@ def _is_to_send_again(job: Job, saved: SavedSet) -> bool:
 def _check_asked(
     record: Record, files: list[RequestFile], is_again: Callable[[RequestFile], bool]
 ) -> None:
-    """Refuse shards with requests that may still be answered in another shard, or live.
+    """Refuse shards with requests that were, or may be, answered in another shard, or live.
 
     Raises:
         BatchFramesError: If there is one.
@@ -236,6 +237,9 @@ def _check_asked(
     fresh = [file for file in files if not is_again(file)]
     if problem := first_asked(live_lines(record.folder), fresh):
         hint = "retry_requests writes what is left, or move that file away to ask all again"
+        raise BatchFramesError(problem, hint=hint)
+    if problem := first_asked(sent_lines(record, [file.sha256 for file in files]), fresh):
+        hint = "retry_requests writes what is left; in another folder, all are asked again"
         raise BatchFramesError(problem, hint=hint)
 
 

@@ -108,14 +108,18 @@ def pending_lines(record: Record, but: Iterable[str]) -> Iterator[tuple[Job, Has
     return _with_lines(record, jobs)
 
 
-def sent_lines(record: Record) -> Iterator[tuple[Job, Hashes]]:
+def sent_lines(record: Record, but: Iterable[str] = ()) -> Iterator[tuple[Job, Hashes]]:
     """Yield the jobs that were answered, or may be, each with the hashes of its lines.
 
     Args:
         record: The record of a folder.
+        but: The hashes of shards that do not count.
     """
-    jobs = (job for job in record.jobs() if job.is_pending or job.may_be_paid or job.earlier_files)
-    return _with_lines(record, jobs)
+    passed = set(but)
+    jobs = (job for job in record.jobs() if job.sha256 not in passed)
+    return _with_lines(
+        record, (job for job in jobs if job.is_pending or job.may_be_paid or job.earlier_files)
+    )
 
 
 def _with_lines(record: Record, jobs: Iterable[Job]) -> Iterator[tuple[Job, Hashes]]:
@@ -219,4 +223,5 @@ def _where(owner: Job | Path | RequestFile) -> str:
     if isinstance(owner, Path):
         return f"are answered in '{owner}'"
     batch = f" ({owner.batch_id})" if isinstance(owner, Job) and owner.batch_id else ""
-    return f"may still be answered in '{owner.path}'{batch}"
+    is_done = isinstance(owner, Job) and not owner.is_pending
+    return f"{'were' if is_done else 'may still be'} answered in '{owner.path}'{batch}"

@@ -238,6 +238,25 @@ def test_requests_in_flight_cannot_be_submitted_in_another_file(server: BatchSer
     assert paid(server) == 4
 
 
+def test_answered_requests_cannot_be_submitted_in_another_file(server: BatchServer) -> None:
+    """A grown table under another name is refused here, and sent whole in another folder."""
+    [job] = submit(ask("a.jsonl"), server)
+    fetch([job], server)
+    grown = ask("b.jsonl", "abcdef")
+    with pytest.raises(bf.BatchFramesError) as caught:
+        submit(grown, server)
+    assert str(caught.value) == (
+        f"4 of 6 requests of 'b.jsonl' were answered in 'a.jsonl' ({job.batch_id}); "
+        f"retry_requests writes what is left; in another folder, all are asked again"
+    )
+    assert paid(server) == 4
+    Path("other").mkdir()
+    submit(ask("other/b.jsonl", "abcdef"), server)
+    assert paid(server) == 10
+    submit(bf.retry_requests(grown, []), server)
+    assert prompts(server) == Counter({f"Say {one}": 2 for one in "abcdef"})
+
+
 @pytest.mark.filterwarnings("ignore:.*retry_requests writes them again")
 def test_a_retry_loop_with_the_last_results_ends_and_pays_nothing_twice(
     server: BatchServer,
