@@ -199,6 +199,12 @@ def to_dataframe(
         raise ValueError(
             f"dtype_backend must be 'numpy_nullable', 'pyarrow' or None, not {dtype_backend!r}"
         )
+    for index, field in enumerate(table.schema):
+        kind = field.type
+        if pa.types.is_dictionary(kind) and pa.types.is_unsigned_integer(kind.index_type):
+            # As polars has them; older versions of Arrow make no categoricals of these.
+            signed = pa.dictionary(pa.int32(), kind.value_type, kind.ordered)
+            table = table.set_column(index, field.name, table.column(index).cast(signed))
     frame: pd.DataFrame = table.to_pandas(types_mapper=mappers[dtype_backend])
     return frame
 
