@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -13,6 +12,7 @@ import pyarrow as pa
 from batch_frames.arrow import TEXT, dumps
 from batch_frames.display import some_of
 from batch_frames.errors import ColumnError
+from batch_frames.files import load_text
 from batch_frames.frames import find_columns, to_dataframe
 from batch_frames.results.fields import RANKS, names_of
 
@@ -46,10 +46,6 @@ def note(frame: pd.DataFrame, **facts: Any) -> None:
 def noted(frame: pd.DataFrame, fact: str) -> Any:
     """Return a fact about the results in a frame, or None."""
     return frame.attrs.get(ATTRS, {}).get(fact)
-
-
-def _is_pandas(given: Any) -> bool:
-    return given is None or isinstance(given, pd.DataFrame)
 
 
 def is_frame(given: Any) -> bool:
@@ -137,8 +133,16 @@ def with_columns(frame: Any, columns: pd.DataFrame) -> Any:
     return joined
 
 
-def to_frame(table: pa.Table, dtype_backend: str | None, like: Any = None) -> Any:
+def to_frame(
+    table: pa.Table, dtype_backend: str | None, like: Any = None, json_columns: Sequence[str] = ()
+) -> Any:
     """Return results as a frame of pandas, or of the kind of another frame.
+
+    Args:
+        table: The results.
+        dtype_backend: As in ``pandas.read_csv``.
+        like: The other frame, or None.
+        json_columns: Columns of answers that hold JSON, of which pandas gets the values.
 
     Raises:
         TypeError: If the other is not a frame.
@@ -147,18 +151,21 @@ def to_frame(table: pa.Table, dtype_backend: str | None, like: Any = None) -> An
         raise TypeError(f"like must be a frame, not {type(like).__name__}")
     if polars := _polars(like):
         return polars.from_arrow(table)
-    return _to_pandas(table, dtype_backend) if _is_pandas(like) else table
+    is_pandas = like is None or isinstance(like, pd.DataFrame)
+    return _to_pandas(table, dtype_backend, json_columns) if is_pandas else table
 
 
-def _to_pandas(table: pa.Table, dtype_backend: str | None) -> pd.DataFrame:
+def _to_pandas(
+    table: pa.Table, dtype_backend: str | None, json_columns: Sequence[str]
+) -> pd.DataFrame:
     """Make a DataFrame, with Python lists and dicts but for the vectors of NumPy."""
     nested: dict[str, list[Any]] = {}
     for index, field in enumerate(table.schema if dtype_backend != "pyarrow" else ()):
         column = table.column(index)
         if pa.types.is_date32(field.type):
             table = table.set_column(index, field.name, column.cast(pa.timestamp("s")))
-        elif field.name in JSON_LISTS:
-            nested[field.name] = [text and json.loads(text) for text in column.to_pylist()]
+        elif field.name in (*JSON_LISTS, *json_columns):
+            nested[field.name] = list(map(_loaded, column.to_pylist()))
             table = table.set_column(index, field.name, pa.nulls(len(table)))
         elif pa.types.is_nested(field.type) and field.name != "embedding":
             nested[field.name] = column.to_pylist()
@@ -167,6 +174,14 @@ def _to_pandas(table: pa.Table, dtype_backend: str | None) -> pd.DataFrame:
     for name, values in nested.items():
         frame[name] = pd.Series(values, dtype=object)
     return frame
+
+
+def _loaded(text: str | None) -> Any:
+    """Parse JSON that is known to be JSON; Python may find it nested too deep."""
+    try:
+        return None if text is None else load_text(text)
+    except ValueError:
+        return text
 
 
 def _polars(frame: Any) -> Any:

@@ -256,7 +256,10 @@ def read_answers(
     else:
         _warn_of_other_files(table)
     names = () if answers is None else answers.names
-    frame = to_frame(_arranged(table, names, usage=usage, raw=raw), dtype_backend, like)
+    shown = answer_names(names).items()
+    json_columns = [free for name, free in shown if answers and answers.is_json(name)]
+    arranged = _arranged(table, names, usage=usage, raw=raw)
+    frame = to_frame(arranged, dtype_backend, like, json_columns)
     if asked and isinstance(frame, pd.DataFrame):
         note(frame, requests=len(frame))
     return frame

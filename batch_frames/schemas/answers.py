@@ -53,6 +53,11 @@ class Answers:
         self.names: tuple[str, ...] = tuple(self._kind.fields)
         self.types: tuple[pa.DataType, ...] = tuple(map(column_type, self._kind.fields.values()))
 
+    def is_json(self, name: str) -> bool:
+        """Return whether a property has no single type, so that its column is JSON."""
+        kind = self._kind.fields[name]
+        return kind.name == "json" and kind.values is None
+
     def read(self, text: pa.Array | pa.ChunkedArray) -> tuple[pa.Table, pa.Array]:
         """Read answers.
 

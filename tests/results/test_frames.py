@@ -146,14 +146,17 @@ PERSON = {
         "years": {"type": "array", "items": {"type": ["integer", "null"]}},
         "home": {"type": "object", "properties": {"zip": {"type": "integer"}}},
         "born": {"type": "string", "format": "date"},
+        "more": {"type": "object", "additionalProperties": {"type": "integer"}},
+        "label": {"type": ["string", "integer"]},
     },
 }
+UNTYPED = {"more": {"n": 1}, "label": "x"}
 ANSWER = {"tags": ["text 809", "it's"], "years": [2**60 + 1, None], "home": {"zip": 7}}
 
 
 def people(folder: Path, **options: Any) -> Any:
     """Read an answer with lists and an object, and one that is not valid."""
-    answers = [json.dumps({**ANSWER, "born": "2000-02-29"}), "?"]
+    answers = [json.dumps({**ANSWER, "born": "2000-02-29", **UNTYPED}), "?"]
     lines = [
         result(chat(choice(text)), custom_id=name) for name, text in zip("ab", answers, strict=True)
     ]
@@ -164,7 +167,7 @@ def people(folder: Path, **options: Any) -> Any:
 def test_lists_and_objects_are_those_of_python(tmp_path: Path, dtype_backend: str | None) -> None:
     """Nested answers are lists and dicts, which CSV, JSON and ``if`` take; missing ones None."""
     frame = people(tmp_path, dtype_backend=dtype_backend)
-    for name, value in ANSWER.items():
+    for name, value in {**ANSWER, **UNTYPED}.items():
         assert frame[name].dtype == object
         assert frame[name].tolist() == [value, None]
         assert type(frame[name][0]) is type(value)
@@ -184,7 +187,8 @@ def test_results_are_read_as_the_kind_of_a_frame(tmp_path: Path) -> None:
     frame = people(tmp_path, like=pl.DataFrame())
     assert (type(table), type(frame)) == (pa.Table, pl.DataFrame)
     assert table.column_names == frame.columns == list(nothing.columns)
-    for name, value in {**ANSWER, "born": date(2000, 2, 29), "status": "ok"}.items():
+    of_json = {name: json.dumps(value, separators=(",", ":")) for name, value in UNTYPED.items()}
+    for name, value in {**ANSWER, **of_json, "born": date(2000, 2, 29), "status": "ok"}.items():
         assert table[name].to_pylist()[0] == frame[name].to_list()[0] == value
     assert table.schema.field("years").type == pa.large_list(pa.int64())
     with pytest.raises(TypeError) as caught:
