@@ -16,6 +16,8 @@ from .errors import WaitTimeout as WaitTimeout
 from .files import Job as Job
 from .files import Limits as Limits
 from .files import Shard as Shard
+from .plans import Plan as Plan
+from .plans import plan as plan
 from .requests import BatchCreator as BatchCreator
 from .requests import col as col
 from .requests import fmt as fmt

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Never
 
 import pandas as pd
+import pyarrow as pa
 
 from batch_frames.batches import download, submit, wait
-from batch_frames.display import counted
-from batch_frames.errors import BatchFramesError, TemplateError
+from batch_frames.errors import BatchFramesError
 from batch_frames.files import (
     RECORD,
     Job,
@@ -23,11 +23,21 @@ from batch_frames.files import (
     ShardWriter,
     find_shards,
     locked,
+    next_round,
     open_store,
     refuse_submitted,
+    set_path,
 )
-from batch_frames.frames import open_frame
-from batch_frames.plan import Selection, is_wanted, next_round, select
+from batch_frames.frames import to_dataframe
+from batch_frames.plans import (
+    Plan,
+    Selection,
+    Table,
+    is_wanted,
+    open_table,
+    planned,
+    select,
+)
 from batch_frames.progress import warn
 from batch_frames.requests import (
     CHAT,
@@ -36,16 +46,15 @@ from batch_frames.requests import (
     MODEL,
     SEED,
     Asked,
+    BatchCreator,
     Endpoint,
-    TableRequests,
     Value,
-    table_requests,
 )
 from batch_frames.results import (
     UNANSWERED,
     Outcomes,
+    is_frame,
     join_results,
-    lasting,
     names_in,
     read_answers,
     read_results,
@@ -88,9 +97,13 @@ def run(
     timeout: float | None = None,
     poll: float | None = None,
     progress: bool | None = None,
+    confirm: bool | Callable[[Plan], bool] = False,
+    columns: Sequence[str] | None = None,
     prefix: str = "",
+    usage: bool = True,
+    dtype_backend: str | None = None,
     **unknown: Never,
-) -> pd.DataFrame:
+) -> Any:
     """Answer every row of a table: ask what has no answer yet, wait, and join all answers.
 
     A row has an answer if its very request was answered before, in any call with this path: rows
@@ -100,8 +113,10 @@ def run(
     Interrupted or killed at any moment, it continues when called again.
 
     Args:
-        frame_or_shards: A frame as for ``from_dataframe``, or request files as for ``submit``.
-        path: Where to save the requests of a frame, as in ``"out/reviews.jsonl"``.
+        frame_or_shards: A frame as for ``from_dataframe``, the path of CSV or Parquet files, what
+            ``from_dataframe``, ``from_csv`` or ``from_parquet`` returned, or without ``path``
+            request files as for ``submit``.
+        path: Where to save the requests of a table, as in ``"out/reviews.jsonl"``.
         id_column: As for ``from_dataframe``, like all until ``body``.
         prompt_column: The column with the prompts, or ``fmt("… {name} …")``.
         na: What to do with rows without a prompt: ``"raise"`` or ``"skip"``.
@@ -125,15 +140,23 @@ def run(
         timeout: Seconds after which to give up waiting; None waits without limit.
         poll: Seconds between polls.
         progress: Whether to show progress bars; None shows each after two seconds.
+        confirm: Whether to show the plan and ask before anything is sent, or a function that
+            receives the plan and returns whether to go on. It is not called where nothing would be
+            sent, nor for retries.
+        columns: The columns of results to take, as for ``join_results``.
         prefix: Prefix for the names of the columns with answers, as for ``join_results``.
+        usage: Whether to return the columns with numbers of tokens.
+        dtype_backend: As for ``read_results``; for the columns with answers.
         unknown: Nothing; other names are an error that says what was meant.
 
     Returns:
-        The frame with its answers, as from ``join_results``; for request files their results, as
-        from ``read_results``.
+        The table with its answers, as from ``join_results``: of pandas or polars where the frame
+        is, of pyarrow for other frames and for files. For request files their results, as from
+        ``read_results``.
 
     Raises:
-        BatchFramesError: If more than ``max_requests`` would be sent; nothing is sent then.
+        BatchFramesError: If more than ``max_requests`` would be sent, or it was not confirmed;
+            nothing is sent then.
         ColumnError: If the frame has a column with the name of a result column; pass ``prefix``.
         TemplateError: If the template is wrong, or there is no model.
         JobError: If batches failed at validation.
@@ -142,21 +165,12 @@ def run(
     """
     given = locals()
     sending = Sending(client, metadata, max_enqueued_tokens, timeout, poll, progress)
-    if not _is_frame(frame_or_shards, path):
-        shards = find_shards(frame_or_shards)
-        sending.answer(shards)
-        return _warned(read_results(requests=shards, json_schema=json_schema))
-    frame, target = lasting(frame_or_shards), Path(path or "")
-    _check_ahead(frame, target, json_schema, prefix)
-    requests = _requests(frame, given)
-    asked = _answer_all(requests, target, sending, limits, retries, max_requests)
-    results = _warned(read_answers(asked, None, [target], json_schema=json_schema))
-    return _joined(frame, results, requests, given)
-
-
-TABLE = ("id_column", "prompt_column", "na")
-
-TEMPLATE = ("model", "reasoning_effort", "json_schema", "system_prompt", "seed", "endpoint", "body")
+    how: dict[str, Any] = {"usage": usage, "dtype_backend": dtype_backend}
+    if path is not None:
+        return _run_table(open_table(frame_or_shards, given), set_path(path), sending, given, how)
+    shards = _request_files(frame_or_shards)
+    sending.answer(shards)
+    return _warned(read_results(requests=shards, json_schema=json_schema, **how))
 
 
 @dataclass(frozen=True)
@@ -196,78 +210,80 @@ class Sending:
         self.follow(self.submit(shards))
 
 
-def _is_frame(given: Any, path: object) -> bool:
-    """Return whether it is a frame, which needs a path, or request files, which have theirs."""
-    is_frame = hasattr(given, "columns") or hasattr(given, "__arrow_c_stream__")
-    if is_frame and path is None:
-        raise TypeError("run needs a path to save the requests of a frame to")
-    if path is not None and not is_frame:
-        raise TypeError("run takes a path only with a frame, not with request files")
-    return is_frame
+def _run_table(
+    table: Table, path: Path, sending: Sending, given: Mapping[str, Any], how: Mapping[str, Any]
+) -> Any:
+    """Answer a table, and join what came back."""
+    frame, prefix = table.frame, given["prefix"]
+    columns = _checked_names(frame, table.schema, given["columns"], prefix)
+    asked = _answer_all(table, path, sending, given)
+    results = _warned(read_answers(asked, None, [path], json_schema=table.schema, **how))
+    same = table.requests if table.requests.dedupe else None
+    names = {"id_column": table.requests.source.id_column, "columns": columns, "prefix": prefix}
+    return join_results(frame, results, requests=same, **names)
 
 
-def _check_ahead(frame: Any, path: Path, schema: Any, prefix: str) -> None:
-    """Refuse before anything is sent what would fail once all is paid for."""
-    if path.suffix != ".jsonl":
-        problem = f"'{path}' must end in .jsonl, as the service requires"
-        raise BatchFramesError(problem, hint="name a file such as 'out/reviews.jsonl'")
-    columns = [name for name in result_columns(schema) if name != "custom_id"]
-    refuse_names_in_both(names_in(frame), columns, prefix)
+def _request_files(given: Any) -> list[Path]:
+    """Find request files, which need no path.
+
+    Raises:
+        TypeError: If it is a table, which does.
+    """
+    if isinstance(given, BatchCreator) or hasattr(given, "columns") or is_frame(given):
+        raise TypeError("run needs a path to save the requests of a table to")
+    return find_shards(given)
 
 
-def _requests(frame: Any, given: Mapping[str, Any]) -> TableRequests:
-    """Return the requests of a frame, by the arguments of ``run``."""
-    if (given["body"] or {}).get("model", given["model"]) is MODEL:
-        raise TemplateError("there is no model", hint="pass model=")
-    template = {**{name: given[name] for name in TEMPLATE}, **given["unknown"]}
-    id_column, prompt_column, na = (given[name] for name in TABLE)
-    how = (id_column, prompt_column, na, template)
-    return table_requests(open_frame, frame, *how, dedupe=given["dedupe"])
+def _checked_names(
+    frame: Any, schema: Any, columns: Sequence[str] | None, prefix: str
+) -> Sequence[str] | None:
+    """Refuse before anything is sent what would fail once all is paid for.
+
+    Returns:
+        The columns of results that are wanted; None for all.
+    """
+    have = names_in(frame)
+    if not isinstance(frame, pd.DataFrame):
+        to_dataframe(pa.table(frame).slice(0, 0), None, nullable=True)
+    every = [name for name in result_columns(schema) if name != "custom_id"]
+    columns = [columns] if isinstance(columns, str) else columns
+    refuse_names_in_both(have, every if columns is None else columns, prefix)
+    return columns
 
 
-def _joined(
-    frame: Any, results: pd.DataFrame, requests: TableRequests, given: Mapping[str, Any]
-) -> pd.DataFrame:
-    same = requests if given["dedupe"] else None
-    how = {"id_column": given["id_column"], "prefix": given["prefix"]}
-    joined: pd.DataFrame = join_results(frame, results, requests=same, **how)
-    return joined
-
-
-def _answer_all(
-    requests: TableRequests,
-    path: Path,
-    sending: Sending,
-    limits: Limits,
-    retries: int,
-    max_requests: int | None,
-) -> Asked:
+def _answer_all(table: Table, path: Path, sending: Sending, given: Mapping[str, Any]) -> Asked:
     """Send what has no answer, round after round, and return what is asked now."""
     selection: Selection | None = None
-    for round_number in range(retries + 1):
+    for round_number in range(given["retries"] + 1):
         with _alone(path.parent) as record:
             outcomes = Outcomes(record)
             if selection is not None:
                 found = outcomes.find(selection.ids, selection.lines)
                 if not is_wanted(found, once_more=True).any():
                     break
-            target = next_round(path, outcomes.jobs)
-            store = open_store(target, requests.paths, again=True)
-            with ShardWriter(store, limits) as writer:
+            again, shards = round_number > 0, []
+            with _writer(table, path, outcomes, given["limits"]) as writer:
                 selection = select(
-                    requests, outcomes, path, writer,
-                    once_more=round_number > 0, progress=sending.progress,
+                    table.requests, outcomes, path, writer,
+                    once_more=again, progress=sending.progress,
                 )  # fmt: skip
-                if not round_number:
-                    _check_count(int(selection.asked.sum()), max_requests)
-                shards = _committed(writer) if selection.asked.any() else []
+                if selection.asked.any():
+                    if not again:
+                        _confirm(planned(selection, writer, table), given)
+                    refuse_submitted(writer.changes())
+                    shards = writer.commit()
             jobs = sending.submit(shards) if shards else []
-        jobs = [*jobs, *outcomes.waited_for(selection.under_way())]
+        jobs = [*jobs, *outcomes.waited_for(selection.under_way)]
         if not jobs:
             break
         sending.follow(jobs)
     assert selection is not None
-    return Asked.of_table(selection.custom_ids.combine_chunks(), selection.lines)
+    return Asked.of_table(selection.custom_ids, selection.lines)
+
+
+def _writer(table: Table, path: Path, outcomes: Outcomes, limits: Limits) -> ShardWriter:
+    target = next_round(path, outcomes.names())
+    return ShardWriter(open_store(target, table.requests.paths, again=True), limits)
 
 
 @contextmanager
@@ -278,15 +294,24 @@ def _alone(folder: Path) -> Iterator[Record]:
         yield Record(folder)
 
 
-def _committed(writer: ShardWriter) -> list[Shard]:
-    refuse_submitted(writer.changes())
-    return writer.commit()
+def _confirm(plan: Plan, given: Mapping[str, Any]) -> None:
+    """Refuse to send more than is allowed, or what is not confirmed.
+
+    Raises:
+        BatchFramesError: If that is so.
+    """
+    most, confirm = given["max_requests"], given["confirm"]
+    if most is not None and plan.requests > most:
+        raise BatchFramesError(f"max_requests={most:,} is less than the {plan!r}")
+    if confirm is True:
+        confirm = _ask
+    if confirm and not confirm(plan):
+        raise BatchFramesError("nothing was sent, as it was not confirmed")
 
 
-def _check_count(count: int, most: int | None) -> None:
-    if most is not None and count > most:
-        problem = f"{counted(count, 'request')} would be sent, above max_requests={most:,}"
-        raise BatchFramesError(problem, hint="plan says which")
+def _ask(plan: Plan) -> bool:
+    """Ask on the terminal, or where else Python asks."""
+    return input(f"{plan!r}\nSend? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def _warned(results: pd.DataFrame) -> pd.DataFrame:

@@ -16,7 +16,7 @@ PACKAGE = Path(bf.__file__).parent
 README = Path(__file__).parents[1] / "README.md"
 WINGS = (
     *("errors", "display", "progress", "arrow", "files", "schemas", "frames"),
-    *("requests", "batches", "results", "retry", "plan", "run", "cli", "__main__"),
+    *("requests", "batches", "results", "retry", "plans", "run", "cli", "__main__"),
 )
 """From the ground up: each may import those before it."""
 

@@ -104,14 +104,18 @@ def test_streams_and_shards(server: BatchServer) -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ((FRAME,), "run needs a path to save the requests of a frame to"),
-        (("r.jsonl", "r.jsonl"), "run takes a path only with a frame, not with request files"),
+        ((FRAME,), "run needs a path to save the requests of a table to"),
+        (
+            ([{"id": 1}], "r.jsonl"),
+            "frame must be a pandas DataFrame or have __arrow_c_stream__ (pyarrow, polars, "
+            "DuckDB), not list; make it one with pandas.DataFrame(…)",
+        ),
     ],
 )
 def test_a_path_goes_with_a_frame(arguments: tuple[Any, ...], text: str) -> None:
     """What is missing or too much is said before anything is done."""
     with pytest.raises(TypeError) as caught:
-        bf.run(*arguments)
+        bf.run(*arguments, prompt_column="text", id_column="id", model="m")
     assert str(caught.value) == text
 
 

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from batch_frames.errors import LineError
+from batch_frames.errors import BatchFramesError, LineError
 from batch_frames.files.documents import RECORD
 from batch_frames.files.jsonl import is_request, load_line, load_request, open_lines
 from batch_frames.files.sets import finish_commits
@@ -26,13 +26,14 @@ __all__ = [
     "find_files",
     "find_shards",
     "holds_requests",
+    "next_round",
     "recorded_folders",
     "request_files",
     "result_files",
     "round_of",
-    "round_path",
     "set_files",
     "set_name",
+    "set_path",
     "whole_files",
 ]
 
@@ -150,15 +151,33 @@ def round_of(name: str, path: Path) -> int | None:
     return int(found[2]) if found and found[1] == stem else None
 
 
-def round_path(path: Path, number: int) -> Path:
-    """Return where a round of a set is saved; the first has the path of the set.
+def next_round(path: Path, names: Iterable[str]) -> Path:
+    """Return where the next round of a set is saved; the first has the path of the set.
+
+    Args:
+        path: The path of the set.
+        names: The names of all that was sent from its folder.
 
     Example:
-        >>> round_path(Path("reviews.jsonl"), 2).name
+        >>> next_round(Path("reviews.jsonl"), ["reviews-00001.jsonl", "reviews-00002.jsonl"]).name
         'reviews.round-2.jsonl'
     """
-    name = path.name.removesuffix(".jsonl")
-    return path if number == 1 else path.with_name(f"{name}.round-{number}.jsonl")
+    rounds = (round_of(name, path) for name in names)
+    number = max((one for one in rounds if one), default=0) + 1
+    stem = path.name.removesuffix(".jsonl")
+    return path if number == 1 else path.with_name(f"{stem}.round-{number}.jsonl")
+
+
+def set_path(path: str | os.PathLike[str]) -> Path:
+    """Return the path under which a set is saved.
+
+    Raises:
+        BatchFramesError: If the service would refuse its name.
+    """
+    if not os.fspath(path).endswith(".jsonl"):
+        problem = f"'{os.fspath(path)}' must end in .jsonl, as the service requires"
+        raise BatchFramesError(problem, hint="name a file such as 'out/reviews.jsonl'")
+    return Path(path)
 
 
 def set_files(path: Path) -> list[Path]:

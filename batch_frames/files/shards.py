@@ -200,6 +200,11 @@ class ShardWriter:
         paths, save_id = self._store.commit([requests for requests, _ in self._sizes])
         return [Shard(path, *size, save_id) for path, size in zip(paths, self._sizes, strict=True)]
 
+    def planned(self) -> list[Shard]:
+        """Return the files that a commit would make; none when nothing was written."""
+        paths = self._store.names_of(len(self._sizes)) if self._sizes else []
+        return [Shard(path, *size) for path, size in zip(paths, self._sizes, strict=True)]
+
     def changes(self) -> dict[Path, Path | None]:
         """Map each file that a commit would change to the new one; None where it is removed."""
         self._close()

@@ -148,12 +148,12 @@ class FolderStore:
 
     def changes(self, count: int) -> dict[Path, Path | None]:
         """Return what a commit would put in place of which files; None removes one."""
-        coming = {path: self._temporary(n) for n, path in enumerate(self._finals(count), 1)}
+        coming = {path: self._temporary(n) for n, path in enumerate(self.names_of(count), 1)}
         return {path: coming.get(path) for path in [*coming, *self._own()]}
 
     def commit(self, requests: Sequence[int]) -> tuple[list[Path], str]:
         """Rename, then remove what an earlier save left under names that this one does not use."""
-        finals = self._finals(len(requests))
+        finals = self.names_of(len(requests))
         for final in finals:
             if final.exists():
                 self._refuse_foreign(final)
@@ -185,7 +185,8 @@ class FolderStore:
         paths = [self._path.with_name(name) for name in self._earlier.sizes]
         return [path for path in paths if self._earlier.owns(path)]
 
-    def _finals(self, count: int) -> list[Path]:
+    def names_of(self, count: int) -> list[Path]:
+        """Return the final names of so many files."""
         return [self._path] if count == 1 else [self._numbered(n + 1) for n in range(count)]
 
     def _temporary(self, number: int) -> Path:
@@ -246,10 +247,6 @@ class DryStore(FolderStore):
     def create(self, number: int) -> IO[bytes]:
         """Open what forgets all that is written to it."""
         return Path(os.devnull).open("wb")
-
-    def commit(self, requests: Sequence[int]) -> tuple[list[Path], str]:
-        """Return the names."""
-        return self._finals(len(requests)), ""
 
     def close(self) -> None:
         """Do nothing, as nothing is there."""

@@ -3,7 +3,7 @@
 from batch_frames.frames.arrow import ParquetSource, find_columns
 from batch_frames.frames.chunks import Chunk, Position, Source
 from batch_frames.frames.csv import CsvSource
-from batch_frames.frames.open import open_frame, read_table
+from batch_frames.frames.open import is_parquet, open_frame, read_table
 from batch_frames.frames.pandas import only_counts, to_dataframe
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Position",
     "Source",
     "find_columns",
+    "is_parquet",
     "only_counts",
     "open_frame",
     "read_table",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,10 @@ from batch_frames.frames.chunks import Source, id_names
 from batch_frames.frames.csv import CsvFile
 from batch_frames.frames.pandas import PandasSource
 
-__all__ = ["open_frame", "read_table"]
+__all__ = ["is_parquet", "open_frame", "read_table"]
+
+
+PARQUET = (".parquet", ".pq")
 
 
 def open_frame(frame: Any, id_column: str | Sequence[str] | None, columns: Sequence[str]) -> Source:
@@ -50,13 +54,20 @@ def _advice(frame: Any) -> str:
     return ""
 
 
+def is_parquet(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path, a glob or a folder names Parquet files."""
+    path = Path(path)
+    files = path.rglob("*") if path.is_dir() else [path]
+    return any(file.suffix in PARQUET for file in files)
+
+
 def read_table(path: Path, id_column: str | Sequence[str]) -> pa.Table:
     """Read a whole CSV or Parquet file; the columns of CSV are text.
 
     Raises:
         ColumnError: If there is no column with the ids.
     """
-    if path.suffix in (".parquet", ".pq"):
+    if path.suffix in PARQUET:
         ParquetSource(path, id_column, [])
         import pyarrow.parquet as pq
 

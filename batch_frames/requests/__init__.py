@@ -1,9 +1,10 @@
 """Requests with columns in them: made, saved as shards, and read back."""
 
 from batch_frames.requests.columns import Value, col, fmt
-from batch_frames.requests.creator import BatchCreator, Options
+from batch_frames.requests.creator import BatchCreator, Options, table_of
 from batch_frames.requests.endpoints import CHAT, EFFORT, MODEL, SEED, Endpoint
 from batch_frames.requests.from_tables import (
+    from_any,
     from_csv,
     from_dataframe,
     from_parquet,
@@ -32,11 +33,13 @@ __all__ = [
     "checked_blocks",
     "col",
     "fmt",
+    "from_any",
     "from_csv",
     "from_dataframe",
     "from_parquet",
     "read_asked",
     "read_requests",
     "save_requests",
+    "table_of",
     "table_requests",
 ]

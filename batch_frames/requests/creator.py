@@ -24,10 +24,10 @@ from batch_frames.requests.endpoints import (
     build_template,
     find_body,
 )
-from batch_frames.requests.rendering import LIMITS, TableRequests, save_requests
+from batch_frames.requests.rendering import LIMITS, TABLE, TableRequests, save_requests
 from batch_frames.requests.template import NEEDS_ID, Rendered
 
-__all__ = ["BatchCreator", "Options", "with_table"]
+__all__ = ["BatchCreator", "Options", "check_model", "table_of", "with_table"]
 
 
 ENTRY = "\0entry"
@@ -266,6 +266,34 @@ def with_table(table: TableRequests, options: Mapping[str, Any]) -> BatchCreator
     creator = BatchCreator(**options)
     creator._table = table
     return creator
+
+
+def table_of(creator: BatchCreator) -> tuple[TableRequests, Any]:
+    """Return the requests of a creator's table, and the schema of their answers.
+
+    Raises:
+        TypeError: If there is no table, or requests were added one by one.
+        BatchFramesError: If the table is a stream.
+        TemplateError: If no model was named.
+    """
+    table, options = creator._table, creator._options
+    if table is None or creator._ids:
+        hint = "pass what from_dataframe returns, or the files that save_to_file wrote"
+        raise TypeError(f"a row is needed for each request, and add_entry has none; {hint}")
+    if table.streams:
+        raise BatchFramesError("this frame is a stream, which can be read only once", hint=TABLE)
+    check_model(options)
+    return table, options["json_schema"]
+
+
+def check_model(options: Mapping[str, Any]) -> None:
+    """Refuse to leave the model at its default, which is retired.
+
+    Raises:
+        TemplateError: If no model was named.
+    """
+    if (options["body"] or {}).get("model", options["model"]) is MODEL:
+        raise TemplateError("there is no model", hint="pass model=")
 
 
 def _check_entry(number: int, index: str, user_prompt: str) -> None:

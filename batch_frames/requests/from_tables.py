@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Never
+from typing import Any, Literal, Never, cast
 
 from batch_frames.display import brief
 from batch_frames.errors import TemplateError
 from batch_frames.files import Paths
-from batch_frames.frames import CsvSource, ParquetSource, Source, only_counts, open_frame
+from batch_frames.frames import (
+    CsvSource,
+    ParquetSource,
+    Source,
+    is_parquet,
+    only_counts,
+    open_frame,
+)
 from batch_frames.progress import warn
 from batch_frames.requests.columns import Col, Value
-from batch_frames.requests.creator import BatchCreator, Options, with_table
+from batch_frames.requests.creator import BatchCreator, Options, check_model, with_table
 from batch_frames.requests.endpoints import (
     CHAT,
     EFFORT,
@@ -26,7 +34,7 @@ from batch_frames.requests.endpoints import (
 )
 from batch_frames.requests.rendering import TableRequests
 
-__all__ = ["from_csv", "from_dataframe", "from_parquet", "table_requests"]
+__all__ = ["from_any", "from_csv", "from_dataframe", "from_parquet", "table_requests"]
 
 
 Read = Callable[[Any, str | Sequence[str] | None, Sequence[str]], Source]
@@ -226,3 +234,31 @@ def _advice(name: str) -> str:
     near = [other for other in names if name in other.split("_")]
     near = near or difflib.get_close_matches(name, names, 1)
     return f"did you mean {near[0]!r}?" if near else f"for the request, pass body={{{name!r}: …}}"
+
+
+OPTIONS = tuple(inspect.signature(from_dataframe).parameters)[1:-1]
+
+
+def from_any(table: Any, given: Mapping[str, Any]) -> BatchCreator:
+    """Make a request from each row of a frame or of files, or return what was made of them.
+
+    Args:
+        table: A frame, the path of CSV or Parquet files, or a ``BatchCreator``.
+        given: The arguments of ``from_dataframe``, with ``unknown`` ones, among others.
+
+    Raises:
+        TypeError: If it is no table, or arguments are passed beside a ``BatchCreator``.
+        TemplateError: If no model was named.
+    """
+    options = {name: given[name] for name in OPTIONS} | given["unknown"]
+    if isinstance(table, BatchCreator):
+        defaults = inspect.signature(from_dataframe).parameters
+        for name, value in options.items():
+            if name not in defaults or value is not defaults[name].default:
+                raise TypeError(f"{name} is passed to what made the requests, not beside them")
+        return table
+    check_model(given)
+    make: Any = from_dataframe
+    if isinstance(table, (str, os.PathLike)):
+        make = from_parquet if is_parquet(table) else from_csv
+    return cast(BatchCreator, make(table, **options))

@@ -23,6 +23,10 @@ from batch_frames.requests.template import Rendered, Template
 __all__ = ["LIMITS", "TableRequests", "checked_blocks", "save_requests"]
 
 
+TABLE = "to use it again, pass a table, as in pyarrow.table(stream)"
+"""What to do with a stream."""
+
+
 class TableRequests:
     """The requests of a table, rendered when they are needed.
 
@@ -110,7 +114,7 @@ class TableRequests:
         if self.source.once and self._used:
             raise BatchFramesError(
                 "this frame is a stream, which can be read only once, and it has been read",
-                hint="to use it again, pass a table, as in pyarrow.table(stream)",
+                hint=TABLE,
             )
         self._used = True
         yield from self.source.chunks()

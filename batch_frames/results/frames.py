@@ -54,7 +54,12 @@ def is_frame(given: Any) -> bool:
 
 
 def lasting(frame: Any) -> Any:
-    """Return a frame of pandas or polars as it is, and any other as Arrow, read only once."""
+    """Return a frame of pandas or polars as it is, and any other as Arrow, read only once.
+
+    A lazy frame of polars is collected.
+    """
+    if hasattr(frame, "collect") and hasattr(frame, "collect_schema"):
+        frame = frame.collect()
     is_stream = is_frame(frame) and not isinstance(frame, pd.DataFrame) and not _polars(frame)
     return pa.table(frame) if is_stream else frame
 

@@ -238,6 +238,10 @@ class Outcomes:
             sent[rows] = True
         return Found(best % PASSES, best >= PASSES, pending, sent)
 
+    def names(self) -> Iterator[str]:
+        """Yield the names that all shards have had."""
+        return (name for job in self.jobs for name in job.names)
+
     def waited_for(self, lines: Hashes) -> list[Job]:
         """List the jobs that may still bring answers to some of these lines."""
         found: set[int] = set()

@@ -57,7 +57,10 @@ def fetch(jobs: Any, server: BatchServer) -> list[Path]:
 def run(shards: Any, server: BatchServer, *given: Any, **options: Any) -> pd.DataFrame:
     """Run without pauses."""
     client = server.client()
-    return bf.run(shards, *given, client=client, poll=0.005, progress=False, **options)
+    rated: pd.DataFrame = bf.run(
+        shards, *given, client=client, poll=0.005, progress=False, **options
+    )
+    return rated
 
 
 def paid(server: BatchServer) -> int:

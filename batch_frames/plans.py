@@ -1,0 +1,351 @@
+"""Decide which requests of a table are to be sent, by all that was sent before, and say it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Literal, Never
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch_frames.arrow import TEXT, bytes_of, hash_text
+from batch_frames.display import bar_html, card_html, counted, size_text
+from batch_frames.files import (
+    DryStore,
+    Limits,
+    Record,
+    Shard,
+    ShardWriter,
+    line_hashes,
+    next_round,
+    set_path,
+)
+from batch_frames.frames import read_table, to_dataframe
+from batch_frames.requests import (
+    CHAT,
+    EFFORT,
+    LIMITS,
+    MODEL,
+    SEED,
+    Endpoint,
+    TableRequests,
+    Value,
+    checked_blocks,
+    from_any,
+    table_of,
+)
+from batch_frames.results import RANKS, Found, Outcomes, lasting
+
+__all__ = [
+    "Plan",
+    "Selection",
+    "Table",
+    "is_wanted",
+    "open_table",
+    "plan",
+    "planned",
+    "select",
+]
+
+
+Hashes = npt.NDArray[np.uint64]
+
+Mask = npt.NDArray[np.bool_]
+
+
+STATES = ("answered", "under_way", "new", "changed", "failed", "skipped")
+
+ANSWERED, UNDER_WAY, NEW, CHANGED, FAILED, SKIPPED = range(len(STATES))
+
+SAMPLES = 3
+
+
+@dataclass(frozen=True, repr=False)
+class Plan:
+    """What ``run`` would do with the rows of a table.
+
+    Attributes:
+        answered: Number of rows whose request has an answer.
+        under_way: Number of rows whose answer is still to come.
+        new: Number of rows that were never asked.
+        changed: Number of rows whose ``custom_id`` was asked something else.
+        failed: Number of rows whose request has failed.
+        asked_again: Number of these that would be asked again.
+        skipped: Number of rows without a prompt.
+        shards: The request files that would be written and sent.
+        sample: The first three requests that would be sent.
+    """
+
+    answered: int
+    under_way: int
+    new: int
+    changed: int
+    failed: int
+    asked_again: int
+    skipped: int
+    shards: list[Shard]
+    sample: list[dict[str, Any]] = field(repr=False)
+    _selection: Selection = field(compare=False)
+    _index: pd.Index[Any] | None = field(compare=False)
+
+    @property
+    def requests(self) -> int:
+        """Number of requests that would be sent."""
+        return sum(shard.requests for shard in self.shards)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the request files that would be sent."""
+        return sum(shard.nbytes for shard in self.shards)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row for each row of the table, with its index if it is of pandas.
+
+        Returns:
+            A DataFrame with the columns ``custom_id``, ``plan``, a categorical of ``answered``,
+            ``under_way``, ``new``, ``changed``, ``failed`` and ``skipped``, and ``asked``, whether
+            the request of the row would be sent.
+        """
+        of = self._selection
+        columns = {
+            "custom_id": of.custom_ids.take(pa.array(of.places, mask=of.places < 0)),
+            "plan": pa.DictionaryArray.from_arrays(pa.array(of.row_states), pa.array(STATES)),
+            "asked": pa.array(np.append(of.asked, False)[of.places]),
+        }
+        frame = to_dataframe(pa.table(columns), None)
+        return frame if self._index is None else frame.set_axis(self._index)
+
+    def _facts(self) -> dict[str, str]:
+        facts = {state: f"{count:,}" for state in STATES if (count := getattr(self, state))}
+        return facts | {"asked again": f"{self.asked_again:,}"} if self.asked_again else facts
+
+    def __repr__(self) -> str:
+        files = f", {size_text(self.nbytes)} in {counted(len(self.shards), 'file')}"
+        sent = counted(self.requests, "request") + " to send" + files * bool(self.requests)
+        facts = "".join(f"; {fact} {name}" for name, fact in self._facts().items())
+        return f"Plan({sent}{facts})"
+
+    def _repr_html_(self) -> str:
+        sent = {"to send": counted(self.requests, "request"), "size": size_text(self.nbytes)}
+        texts = [json.dumps(one, ensure_ascii=False, indent=2) for one in self.sample]
+        counts = {state: float(getattr(self, state)) for state in STATES}
+        return card_html("Plan", sent | self._facts(), "\n".join(texts), bar_html(counts))
+
+
+def plan(
+    table: Any,
+    path: str | os.PathLike[str],
+    *,
+    id_column: str | Sequence[str] | None = None,
+    prompt_column: str | Value | None = None,
+    na: Literal["raise", "skip"] = "raise",
+    model: str | Value = MODEL,
+    reasoning_effort: str | Value | None = EFFORT,
+    json_schema: Any = None,
+    system_prompt: str | Value | None = None,
+    seed: int | Value | None = SEED,
+    endpoint: Endpoint = CHAT,
+    body: Mapping[str, Any] | None = None,
+    dedupe: bool = False,
+    limits: Limits = LIMITS,
+    progress: bool | None = None,
+    **unknown: Never,
+) -> Plan:
+    """Return what ``run`` would do with a table, without writing or sending anything.
+
+    Args:
+        table: As for ``run``, like all others.
+        path: Where ``run`` saves requests.
+        id_column: The column with the ids.
+        prompt_column: The column with the prompts, or ``fmt("… {name} …")``.
+        na: What to do with rows without a prompt: ``"raise"`` or ``"skip"``.
+        model: The name of the model.
+        reasoning_effort: The effort; None leaves it out.
+        json_schema: The schema of the answers.
+        system_prompt: The system message.
+        seed: The seed for sampling; None leaves it out.
+        endpoint: The API path.
+        body: Further keys of the request body.
+        dedupe: Whether rows that ask the same get one request.
+        limits: Maximum size of one file.
+        progress: Whether to show a progress bar; None shows it after two seconds.
+        unknown: Nothing; other names are an error that says what was meant.
+
+    Raises:
+        BatchFramesError: As for ``run``, if the table or the template is wrong.
+    """
+    given = locals()
+    opened, target = open_table(table, given), set_path(path)
+    outcomes = Outcomes(Record(target.parent))
+    with ShardWriter(DryStore(next_round(target, outcomes.names())), limits) as writer:
+        selection = select(opened.requests, outcomes, target, writer, progress=progress)
+        return planned(selection, writer, opened)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table, and the requests that are made of its rows.
+
+    Attributes:
+        requests: The requests.
+        schema: The schema of their answers.
+    """
+
+    requests: TableRequests
+    schema: Any
+
+    @property
+    def frame(self) -> Any:
+        """The table with all its columns; that of files is read anew each time."""
+        source = self.requests.source
+        if source.frame is not None or source.id_column is None:
+            return source.frame
+        return pa.concat_tables([read_table(path, source.id_column) for path in source.paths])
+
+
+def open_table(table: Any, given: Mapping[str, Any]) -> Table:
+    """Open what ``run`` and ``plan`` take as a table, by their other arguments.
+
+    Raises:
+        TypeError: If it is not a table.
+    """
+    return Table(*table_of(from_any(lasting(table), given)))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What became of the requests of a table, and which were selected to be sent.
+
+    Attributes:
+        custom_ids: The ids of the requests, as text.
+        ids: The hashes of these.
+        lines: The hashes of the lines of the requests.
+        states: The states of the requests, by their places in ``STATES``.
+        asked: Which requests are selected.
+        places: For each row of the table its request, -1 for none.
+        sample: The first selected requests.
+    """
+
+    custom_ids: pa.Array
+    ids: Hashes
+    lines: Hashes
+    states: npt.NDArray[np.int8]
+    asked: Mask
+    places: npt.NDArray[np.int32]
+    sample: list[dict[str, Any]]
+
+    @property
+    def row_states(self) -> npt.NDArray[np.int8]:
+        """The state of each row."""
+        return np.append(self.states, np.int8(SKIPPED))[self.places]
+
+    @property
+    def under_way(self) -> Hashes:
+        """The lines of the requests whose answers are still to come."""
+        return np.asarray(self.lines[self.states == UNDER_WAY], np.uint64)
+
+
+def select(
+    requests: TableRequests,
+    outcomes: Outcomes,
+    path: Path,
+    writer: ShardWriter,
+    *,
+    once_more: bool = False,
+    progress: bool | None = None,
+) -> Selection:
+    """Write the lines of a table that are to be sent: what has no answer and waits for none.
+
+    What has failed for good is not sent.
+
+    Args:
+        requests: The requests of the table.
+        outcomes: What became of all that was sent from the folder.
+        path: The path of the set.
+        writer: Where the lines are written.
+        once_more: Whether to send only what was sent before, and was not cancelled.
+        progress: As for ``save_requests``.
+    """
+    texts: list[pa.Array] = [pa.array([], TEXT)]
+    ids, lines = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
+    states, asked, has = [np.zeros(0, np.int8)], [np.zeros(0, bool)], [np.zeros(0, bool)]
+    sample: list[dict[str, Any]] = []
+
+    def rendered() -> Iterator[IO[bytes]]:
+        return (io.BytesIO(bytes_of(block.lines).tobytes()) for block in requests.blocks())
+
+    blocks = requests.blocks()
+    for block in checked_blocks(blocks, path.name, requests.rows(), rendered, progress):
+        texts.append(block.ids)
+        ids.append(hash_text(block.ids))
+        lines.append(line_hashes(block.lines))
+        found = outcomes.find(ids[-1], lines[-1])
+        asked.append(is_wanted(found, once_more=once_more))
+        states.append(_states(found))
+        chosen = block if asked[-1].all() else block.take(np.flatnonzero(asked[-1]))
+        writer.write(chosen.lines, chosen.chunk.error)
+        sample += map(json.loads, chosen.lines[: SAMPLES - len(sample)].to_pylist())
+        has.append(block.spread(np.ones(len(block.ids), bool), False))
+    custom_ids = pa.concat_arrays(texts)
+    every = (np.concatenate(ids), np.concatenate(lines), np.concatenate(states))
+    places = _places(requests, custom_ids, has)
+    selection = Selection(custom_ids, *every, np.concatenate(asked), places, sample)
+    _mark_changed(selection, outcomes, path)
+    return selection
+
+
+def _places(
+    requests: TableRequests, custom_ids: pa.Array, has: Sequence[Mask]
+) -> npt.NDArray[np.int32]:
+    """Return for each row the place of its request, -1 for none."""
+    if requests.dedupe:
+        index = pc.index_in(requests.row_ids(), value_set=custom_ids, skip_nulls=True)
+        return np.asarray(index.fill_null(-1))
+    mask = np.concatenate(has)
+    return np.where(mask, np.cumsum(mask, dtype=np.int32) - 1, -1)
+
+
+def is_wanted(found: Found, *, once_more: bool) -> Mask:
+    """Return which requests are to be sent."""
+    wanted = found.passes & ~found.pending
+    if once_more:
+        wanted &= found.sent & (found.ranks != RANKS["cancelled"])
+    return wanted
+
+
+def _states(found: Found) -> npt.NDArray[np.int8]:
+    states = np.where(found.sent, FAILED, NEW)
+    states[found.pending] = UNDER_WAY
+    states[found.ranks < RANKS["http_error"]] = ANSWERED
+    return states.astype(np.int8)
+
+
+def _mark_changed(selection: Selection, outcomes: Outcomes, path: Path) -> None:
+    """Tell requests whose id was asked something else from new ones."""
+    new = np.flatnonzero(selection.states == NEW)
+    if len(new):
+        selection.states[new[outcomes.has_asked(selection.ids[new], path)]] = CHANGED
+
+
+def planned(selection: Selection, writer: ShardWriter, table: Table) -> Plan:
+    """Return the plan of what was selected and written."""
+    states = selection.row_states
+    counts = np.bincount(states, minlength=len(STATES)).tolist()
+    again = np.append(selection.asked, False)[selection.places] & (states == FAILED)
+    frame = table.requests.source.frame
+    return Plan(
+        **dict(zip(STATES, counts, strict=True)),
+        asked_again=int(again.sum()),
+        shards=writer.planned(),
+        sample=selection.sample,
+        _selection=selection,
+        _index=frame.index if isinstance(frame, pd.DataFrame) else None,
+    )
