@@ -121,6 +121,8 @@ class KnownResults:
 
 def _by_file(results: pa.Table) -> Iterator[tuple[Path, npt.NDArray[np.int64]]]:
     """Yield the files of results, each with its rows."""
+    if not len(results):  # older versions of Arrow make no empty array of dictionaries
+        return iter(())
     files = results["file"].combine_chunks().dictionary_encode()
     codes = np.asarray(files.indices)
     order = np.argsort(codes, kind="stable")
