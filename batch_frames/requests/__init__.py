@@ -1,7 +1,7 @@
 """Requests with columns in them: made, saved as shards, and read back."""
 
 from batch_frames.requests.columns import Value, col, fmt
-from batch_frames.requests.creator import BatchCreator, Options, table_of
+from batch_frames.requests.creator import BatchCreator, table_of
 from batch_frames.requests.endpoints import CHAT, EFFORT, MODEL, SEED, Endpoint
 from batch_frames.requests.from_tables import (
     from_any,
@@ -27,7 +27,6 @@ __all__ = [
     "Asked",
     "BatchCreator",
     "Endpoint",
-    "Options",
     "TableRequests",
     "Value",
     "checked_blocks",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from typing import IO, Any, TypedDict
+from typing import IO, Any
 
 import pyarrow as pa
 
@@ -27,7 +27,7 @@ from batch_frames.requests.endpoints import (
 from batch_frames.requests.rendering import LIMITS, TABLE, TableRequests, save_requests
 from batch_frames.requests.template import NEEDS_ID, Rendered
 
-__all__ = ["BatchCreator", "Options", "check_model", "table_of", "with_table"]
+__all__ = ["BatchCreator", "check_model", "table_of", "with_table"]
 
 
 ENTRY = "\0entry"
@@ -36,18 +36,6 @@ ENTRY = "\0entry"
 PROMPT = Fmt(("", ""), (ENTRY,))
 
 ENTRY_ROWS = 2_048
-
-
-class Options(TypedDict, total=False):
-    """The options of ``BatchCreator``, which ``from_dataframe`` and the like pass on to it."""
-
-    model: str | Value
-    reasoning_effort: str | Value | None
-    json_schema: Any
-    system_prompt: str | Value | None
-    seed: int | Value | None
-    endpoint: Endpoint
-    body: Mapping[str, Any] | None
 
 
 class BatchCreator:
@@ -86,7 +74,7 @@ class BatchCreator:
         body: Mapping[str, Any] | None = None,
     ) -> None:
         given = locals()
-        self._options = {name: given[name] for name in Options.__annotations__}
+        self._options = {name: given[name] for name in given if name != "self"}
         self._table: TableRequests | None = None
         self._ids: list[str] = []
         self._prompts: list[str] = []

@@ -22,7 +22,7 @@ from batch_frames.frames import (
 )
 from batch_frames.progress import warn
 from batch_frames.requests.columns import Col, Value
-from batch_frames.requests.creator import BatchCreator, Options, check_model, with_table
+from batch_frames.requests.creator import BatchCreator, check_model, with_table
 from batch_frames.requests.endpoints import (
     CHAT,
     EFFORT,
@@ -206,7 +206,7 @@ def table_requests(
     if id_column is not None and not (names and all(isinstance(name, str) for name in names)):
         problem = f"id_column must be the name of a column, or several, not {brief(id_column)}"
         raise TemplateError(problem)
-    for name in options.keys() - Options.__annotations__.keys():
+    for name in options.keys() - inspect.signature(BatchCreator).parameters.keys():
         raise TypeError(f"there is no option {name!r}; {_advice(name)}")
     prompt = Col(prompt_column, "text") if isinstance(prompt_column, str) else prompt_column
     template = build_template(**options, prompt_column=prompt)
