@@ -290,7 +290,7 @@ def read_asked(paths: Paths) -> Asked:
         warn(problem, hint="pass json_schema= for typed answers")
     text = schemas.pop() if len(schemas) == 1 else None
     schema = None if text is None else json.loads(text)
-    every = pa.chunked_array([pa.array([], TEXT), *ids]).dictionary_encode().combine_chunks()
+    every = pa.chunked_array([pa.array([], TEXT), *ids]).combine_chunks().dictionary_encode()
     places = np.asarray(every.indices).astype(np.int64)
     return Asked(every.dictionary, places, schema, files, stamps)
 

@@ -155,7 +155,8 @@ def to_frame(
     if like is not None and not is_frame(like):
         raise TypeError(f"like must be a frame, not {type(like).__name__}")
     if polars := _polars(like):
-        return polars.from_arrow(table)
+        # Older versions of polars lose columns where structs come in several chunks.
+        return polars.from_arrow(table.combine_chunks())
     is_pandas = like is None or isinstance(like, pd.DataFrame)
     return _to_pandas(table, dtype_backend, json_columns) if is_pandas else table
 
