@@ -44,16 +44,7 @@ from batch_frames.requests import (
 )
 from batch_frames.results import RANKS, Found, Outcomes, lasting
 
-__all__ = [
-    "Plan",
-    "Selection",
-    "Table",
-    "is_wanted",
-    "open_table",
-    "plan",
-    "planned",
-    "select",
-]
+__all__ = ["Plan", "Selection", "Table", "is_wanted", "open_table", "plan", "planned", "select"]
 
 
 Hashes = npt.NDArray[np.uint64]
@@ -136,8 +127,8 @@ class Plan:
     def _repr_html_(self) -> str:
         sent = {"to send": counted(self.requests, "request"), "size": size_text(self.nbytes)}
         texts = [json.dumps(one, ensure_ascii=False, indent=2) for one in self.sample]
-        counts = {state: float(getattr(self, state)) for state in STATES}
-        return card_html("Plan", sent | self._facts(), "\n".join(texts), bar_html(counts))
+        bar = bar_html({state: getattr(self, state) for state in STATES})
+        return card_html("Plan", sent | self._facts(), "\n".join(texts), bar)
 
 
 def plan(
@@ -165,7 +156,7 @@ def plan(
         table: As for ``run``, like all others.
         path: Where ``run`` saves requests.
         id_column: The column with the ids.
-        prompt_column: The column with the prompts, or ``fmt("… {name} …")``.
+        prompt_column: The column with the prompts.
         na: What to do with rows without a prompt: ``"raise"`` or ``"skip"``.
         model: The name of the model.
         reasoning_effort: The effort; None leaves it out.

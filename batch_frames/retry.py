@@ -83,12 +83,13 @@ def retry_requests(
     is still running or not yet downloaded are skipped with a warning: they are already paid for.
 
     Args:
-        requests: The request files; results that a glob matches as well are ignored.
+        requests: The request files, or the path of a set for those of all its rounds; results that
+            a glob matches as well are ignored.
         results: What ``read_results``, ``join_results`` or ``run`` returned, or the output and
             error files; request files that a glob matches as well are ignored. None, or no files,
             takes those that the record knows.
         path: The new file; it is split as ``save_to_file`` splits. None takes the next free of
-            ``reviews.retry-1.jsonl``, ``reviews.retry-2.jsonl``, … next to the first request file,
+            ``reviews.round-2.jsonl``, ``reviews.round-3.jsonl``, … next to the first request file,
             unless the last of them already holds just these requests, and has no results yet.
         statuses: What is to be sent again; None takes all that are no usable answer. ``"missing"``
             are requests without any result; a malformed result has no id, so that its request is
@@ -110,12 +111,12 @@ def retry_requests(
     asked = read_asked(requests)
     files = asked.files
     stem, rounds = _rounds(files[0])
-    last = max(rounds, default=0)
+    last = max(rounds, default=1)
     is_lasting = statuses is None and not permanent
     outcomes, sources = _outcomes(asked, results, wanted)
     pending = _pending(files)
     lines = _unanswered(asked, _best(outcomes, is_lasting), wanted, pending)
-    target = files[0].with_name(f"{stem}.retry-{last + 1}.jsonl") if path is None else Path(path)
+    target = files[0].with_name(f"{stem}.round-{last + 1}.jsonl") if path is None else Path(path)
     shards = _save(lines, target, [*files, *map(Path, sources)], limits)
     before = rounds.get(last, []) if path is None else []
     earlier = set(before)
@@ -126,9 +127,11 @@ def retry_requests(
         listed = some_of(left_out)
         hint = "wait for the batches and download them"
         warn(f"left out the requests of {listed}, which may still be answered", hint)
-    name = f"{stem}.retry-{last}"
+    name = f"{stem}.round-{last}"
     is_over = any(Path(n).name.startswith((f"{name}.", f"{name}-")) for n in sources)
-    return shards if is_over or set(before) & set(files) else _reused(shards, before)
+    jobs = map(Records().of(files[0]).job_of, before)
+    is_over |= files[0] in earlier or any(job.has_ended for job in jobs if job)
+    return shards if is_over else _reused(shards, before)
 
 
 def _ranks(statuses: Sequence[str] | None) -> list[int]:
@@ -217,6 +220,8 @@ def _unanswered(
     if pending:
         has_result = np.asarray(index.is_valid())[asked.places]
         lacking &= ~_held(pending, asked.hashes, has_result)
+    if len(asked.places) > len(asked.ids):
+        lacking &= asked.hashes == asked.lines[asked.places]
     rows = np.flatnonzero(lacking)
     lacking[:] = False
     lacking[rows[np.unique(asked.places[rows], return_index=True)[1]]] = True
@@ -262,8 +267,8 @@ def _rounds(request_file: Path) -> tuple[str, dict[int, list[Path]]]:
     A round of which only the ledger is left counts, with no files.
     """
     name = re.sub(r"\.jsonl(\.gz)?$", "", request_file.name)
-    stem = re.sub(r"(\.retry-[0-9]+)?(-[0-9]{5})?$", "", name)
-    pattern = re.compile(rf"{re.escape(stem)}\.retry-([0-9]+)(-[0-9]{{5}})?\.(jsonl|jobs\.jsonl)")
+    stem = re.sub(r"(\.round-[0-9]+)?(-[0-9]{5})?$", "", name)
+    pattern = re.compile(rf"{re.escape(stem)}\.round-([0-9]+)(-[0-9]{{5}})?\.(jsonl|jobs\.jsonl)")
     rounds: dict[int, list[Path]] = {}
     for path in sorted(request_file.parent.iterdir()):
         if found := pattern.fullmatch(path.name):

@@ -383,7 +383,7 @@ def test_11_running_a_cell_again_doubles_nothing(tmp_path: Path) -> None:
     assert seen[0][0] == seen[1][0]
     pd.testing.assert_frame_equal(seen[0][1], seen[1][1])
     assert seen[0][2:] == seen[1][2:]
-    again = [line["custom_id"] for line in asked(tmp_path / "requests.retry-1.jsonl")]
+    again = [line["custom_id"] for line in asked(tmp_path / "requests.round-2.jsonl")]
     assert again == ["b", "c"]
 
 
@@ -406,7 +406,7 @@ def test_11_running_all_cells_again_pays_nothing(tmp_path: Path, server: BatchSe
     assert [(b.input_name, b.requests, b.paid) for b in server.batches] == [
         ("requests-00001.jsonl", 2, 1),
         ("requests-00002.jsonl", 1, 1),
-        ("requests.retry-1.jsonl", 1, 1),
+        ("requests.round-2.jsonl", 1, 1),
     ]
 
 

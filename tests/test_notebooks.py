@@ -88,14 +88,14 @@ def test_the_round_trip_prints_what_is_stored_and_is_paid_once(
         monkeypatch.setenv("OPENAI_API_KEY", "test-key")
         assert shown(execute(SUBMIT, folder)) == stored(SUBMIT)
         sent = len(server.requests_log)
-        again = [("" if ".retry-1.jsonl: " in out else out, n) for out, n in stored(SUBMIT)]
+        again = [("" if ".round-2.jsonl: " in out else out, n) for out, n in stored(SUBMIT)]
         assert shown(execute(SUBMIT, folder)) == again
         assert server.requests_log[sent:] == []
     assert len(server.bodies) == 5
     assert [(batch.input_name, batch.requests) for batch in server.batches] == [
         ("customers-00001.jsonl", 40),
         ("customers-00002.jsonl", 19),
-        ("customers.retry-1.jsonl", 4),
+        ("customers.round-2.jsonl", 4),
         ("titles.jsonl", 60),
     ]
 

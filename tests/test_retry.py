@@ -92,7 +92,7 @@ def test_lines_are_copied_byte_for_byte(tmp_path: Path, given_as: Any) -> None:
     results = write(tmp_path / "output.jsonl", [result("a", "ok"), result("c", "http_error")])
     shards = bf.retry_requests(requests, given_as(results))
     wanted = ("".join(ODD[1:]) + "\n").encode()
-    assert shards == [bf.Shard(tmp_path / "odd.retry-1.jsonl", 5, len(wanted))]
+    assert shards == [bf.Shard(tmp_path / "odd.round-2.jsonl", 5, len(wanted))]
     assert shards[0].path.read_bytes() == wanted
 
 
@@ -112,7 +112,7 @@ def test_compressed_requests_and_results_are_read(tmp_path: Path) -> None:
     packed.write_bytes(gzip.compress("".join(ODD).encode()))
     results.write_bytes(gzip.compress(result("b", "ok").encode()))
     (shard,) = bf.retry_requests(packed, results)
-    assert shard.path == tmp_path / "odd.retry-1.jsonl"
+    assert shard.path == tmp_path / "odd.round-2.jsonl"
     assert shard.path.read_bytes() == ("".join([ODD[0], *ODD[2:]]) + "\n").encode()
 
 
@@ -127,12 +127,13 @@ def unanswered(requests: Sequence[str], results: Sequence[str], statuses: Sequen
         status = next(s for s in STATUSES if line == result(value["custom_id"], s))
         before = best.get(value["custom_id"], "missing")
         best[value["custom_id"]] = min(status, before, key=STATUSES.index)
-    chosen: dict[str, str] = {}
-    for line in requests:
-        key = json.loads(line)["custom_id"]
-        if best.get(key, "missing") in statuses:
-            chosen.setdefault(key, line)
-    return "".join(chosen.values())
+    last = {json.loads(line)["custom_id"]: line for line in requests}
+    chosen = {
+        line: None
+        for line in requests
+        if line in last.values() and best.get(json.loads(line)["custom_id"], "missing") in statuses
+    }
+    return "".join(chosen)
 
 
 READ = [s for s in STATUSES if s not in ("invalid_json", "missing", "skipped")]
@@ -145,11 +146,11 @@ SOME_RESULTS = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(R
     back=st.lists(SOME_RESULTS, min_size=1, max_size=3),
     statuses=st.one_of(st.just(DEFAULT), st.lists(st.sampled_from(STATUSES), unique=True)),
 )
-@pytest.mark.filterwarnings("ignore:none of the")
+@pytest.mark.filterwarnings("ignore:none of the", "ignore:.* several requests")
 def test_what_lacks_an_answer_is_sent_again(
     rounds: list[list[tuple[str, str]]], back: list[list[tuple[str, str]]], statuses: list[str]
 ) -> None:
-    """Of all rounds together: the first line of each id whose best status is among the wanted."""
+    """Of all rounds together: the last line of each id whose best status is among the wanted."""
     requests = [[request(*entry) for entry in one] for one in rounds]
     results = [[result(*entry) for entry in one] for one in back]
     wanted = unanswered([*chain(*requests)], [*chain(*results)], statuses)
@@ -208,12 +209,16 @@ def test_results_as_a_frame_need_only_id_and_status(tmp_path: Path) -> None:
 
 
 def test_a_request_that_stands_twice_is_sent_once(tmp_path: Path, given_as: Any) -> None:
-    """Of equal ids, in one file or several, the first line is copied."""
+    """Of equal ids, in one file or several, the last line is copied, with a word about it."""
     first = write(tmp_path / "one.jsonl", [request("a", "1"), request("b", "2"), request("a", "3")])
     second = write(tmp_path / "two.jsonl", [request("b", "4"), request("c", "5")])
     results = given_as(write(tmp_path / "output.jsonl", [result("x", "ok")]))
-    (shard,) = bf.retry_requests([first, second, first], results)
-    assert shard.path.read_text() == request("a", "1") + request("b", "2") + request("c", "5")
+    with pytest.warns(UserWarning, match="several requests") as caught:
+        (shard,) = bf.retry_requests([first, second, first], results)
+    assert [str(warning.message) for warning in caught] == [
+        "2 custom_ids have several requests, of which the last counts: 'a', 'b'"
+    ]
+    assert shard.path.read_text() == request("a", "3") + request("b", "4") + request("c", "5")
 
 
 def test_rounds_are_given_together(tmp_path: Path) -> None:
@@ -224,7 +229,7 @@ def test_rounds_are_given_together(tmp_path: Path) -> None:
     for number, back in enumerate(["b", "c", "d"], 1):
         files = sorted(tmp_path.glob("out-*.jsonl"))
         (shard,) = bf.retry_requests(sent, files)
-        assert shard.path == tmp_path / f"reviews.retry-{number}.jsonl"
+        assert shard.path == tmp_path / f"reviews.round-{number + 1}.jsonl"
         assert shard.path.read_text() == "".join(map(request, "bcd"[number - 1 :]))
         sent.append(shard.path)
         write(tmp_path / f"out-{number + 1}.jsonl", [result(back, "ok")])
@@ -241,26 +246,26 @@ def test_rounds_are_given_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "others", "new"),
     [
-        ("reviews.jsonl", [], "reviews.retry-1.jsonl"),
-        ("reviews.jsonl", ["reviews.retry-1.jsonl"], "reviews.retry-2.jsonl"),
-        ("reviews.jsonl", ["reviews.retry-9.jsonl"], "reviews.retry-10.jsonl"),
+        ("reviews.jsonl", [], "reviews.round-2.jsonl"),
+        ("reviews.jsonl", ["reviews.round-2.jsonl"], "reviews.round-3.jsonl"),
+        ("reviews.jsonl", ["reviews.round-10.jsonl"], "reviews.round-11.jsonl"),
         (
             "reviews.jsonl",
-            ["reviews.retry-10.jsonl", "reviews.retry-9.jsonl"],
-            "reviews.retry-11.jsonl",
+            ["reviews.round-11.jsonl", "reviews.round-10.jsonl"],
+            "reviews.round-12.jsonl",
         ),
-        ("reviews.jsonl", ["reviews.retry-3-00001.jsonl"], "reviews.retry-4.jsonl"),
-        ("reviews.jsonl", ["reviews.retry-2.jobs.jsonl"], "reviews.retry-3.jsonl"),
-        ("reviews-00001.jsonl", ["reviews-00002.jsonl"], "reviews.retry-1.jsonl"),
-        ("reviews.retry-1.jsonl", [], "reviews.retry-2.jsonl"),
-        ("reviews.retry-4-00002.jsonl", ["reviews.retry-5.jsonl"], "reviews.retry-6.jsonl"),
-        ("reviews-20261124.jsonl", [], "reviews-20261124.retry-1.jsonl"),
-        ("a+b (1).v2.jsonl", ["a+b (1).v2.retry-1.jsonl"], "a+b (1).v2.retry-2.jsonl"),
-        ("requests.txt", [], "requests.txt.retry-1.jsonl"),
+        ("reviews.jsonl", ["reviews.round-4-00001.jsonl"], "reviews.round-5.jsonl"),
+        ("reviews.jsonl", ["reviews.round-3.jobs.jsonl"], "reviews.round-4.jsonl"),
+        ("reviews-00001.jsonl", ["reviews-00002.jsonl"], "reviews.round-2.jsonl"),
+        ("reviews.round-2.jsonl", [], "reviews.round-3.jsonl"),
+        ("reviews.round-5-00002.jsonl", ["reviews.round-6.jsonl"], "reviews.round-7.jsonl"),
+        ("reviews-20261124.jsonl", [], "reviews-20261124.round-2.jsonl"),
+        ("a+b (1).v2.jsonl", ["a+b (1).v2.round-2.jsonl"], "a+b (1).v2.round-3.jsonl"),
+        ("requests.txt", [], "requests.txt.round-2.jsonl"),
         (
             "reviews.jsonl",
-            ["my.reviews.retry-5.jsonl", "reviews2.retry-5.jsonl", "reviews.retry-5.output.jsonl"],
-            "reviews.retry-1.jsonl",
+            ["my.reviews.round-6.jsonl", "reviews2.round-6.jsonl", "reviews.round-6.output.jsonl"],
+            "reviews.round-2.jsonl",
         ),
     ],
 )
@@ -269,7 +274,7 @@ def test_new_files_take_the_next_free_name(
 ) -> None:
     """Rounds are counted by the files that stand beside the first request file, none replaced."""
     requests = write(tmp_path / name, [request("a")])
-    results = write(tmp_path / "output.jsonl", [])
+    results = write(tmp_path / "output.jsonl", [result("z", "ok")])
     for other in others:
         write(tmp_path / other, [] if "jobs" in other else [request("z")])
     before = files_in(tmp_path)
@@ -287,7 +292,7 @@ def test_an_equal_round_that_was_not_submitted_is_kept(tmp_path: Path, given_as:
     assert bf.retry_requests(requests, results) == first
     assert files_in(tmp_path) == standing
     (other,) = bf.retry_requests(requests, results, statuses=["ok"])
-    assert other.path.name == "reviews.retry-2.jsonl"
+    assert other.path.name == "reviews.round-3.jsonl"
     assert bf.retry_requests(requests, results, statuses=["ok"]) == [other]
     assert files_in(tmp_path) == {**standing, other.path.name: other.path.read_bytes()}
 
@@ -298,10 +303,10 @@ def test_a_round_is_over_once_it_has_results(tmp_path: Path, as_frame: bool) -> 
     requests, results = three(tmp_path)
     (first,) = bf.retry_requests(requests, results)
     assert bf.retry_requests(requests, results) == [first]
-    write(tmp_path / "reviews.retry-1.errors.jsonl", [results.read_text("utf-8").splitlines()[-1]])
-    both = [results, tmp_path / "reviews.retry-1.errors.jsonl"]
+    write(tmp_path / "reviews.round-2.errors.jsonl", [results.read_text("utf-8").splitlines()[-1]])
+    both = [results, tmp_path / "reviews.round-2.errors.jsonl"]
     (second,) = bf.retry_requests(requests, bf.read_results(both) if as_frame else both)
-    assert second.path.name == "reviews.retry-2.jsonl"
+    assert second.path.name == "reviews.round-3.jsonl"
     assert second.path.read_bytes() == first.path.read_bytes()
 
 
@@ -311,13 +316,13 @@ def test_an_equal_round_of_several_files_is_kept(tmp_path: Path) -> None:
     results = write(tmp_path / "output.jsonl", [result("c", "ok")])
     two = bf.Limits(requests=2)
     shards = bf.retry_requests(requests, results, limits=two)
-    names = ["reviews.retry-1-00001.jsonl", "reviews.retry-1-00002.jsonl"]
+    names = ["reviews.round-2-00001.jsonl", "reviews.round-2-00002.jsonl"]
     assert [shard.path.name for shard in shards] == names
     standing = files_in(tmp_path)
     assert bf.retry_requests(requests, results, limits=two) == shards
     assert files_in(tmp_path) == standing
     (whole,) = bf.retry_requests(requests, results)
-    assert whole.path.name == "reviews.retry-2.jsonl"
+    assert whole.path.name == "reviews.round-3.jsonl"
 
 
 def test_a_path_of_ones_own_belongs_to_the_last_run(tmp_path: Path) -> None:
@@ -509,10 +514,10 @@ def test_globs_may_catch_request_files_and_results(tmp_path: Path) -> None:
     output = tmp_path / "reviews.output.jsonl"
     results.rename(output)
     (first,) = bf.retry_requests(tmp_path / "reviews*.jsonl", tmp_path / "reviews*.jsonl")
-    assert first.path.name == "reviews.retry-1.jsonl"
-    write(tmp_path / "reviews.retry-1.errors.jsonl", [output.read_text("utf-8").splitlines()[-1]])
+    assert first.path.name == "reviews.round-2.jsonl"
+    write(tmp_path / "reviews.round-2.errors.jsonl", [output.read_text("utf-8").splitlines()[-1]])
     (second,) = bf.retry_requests(tmp_path / "reviews*.jsonl", tmp_path / "reviews*.jsonl")
-    assert second.path.name == "reviews.retry-2.jsonl"
+    assert second.path.name == "reviews.round-3.jsonl"
     assert second.path.read_bytes() == first.path.read_bytes()
     found = bf.read_results(output, requests=tmp_path / "reviews*.jsonl")
     assert found["custom_id"].tolist() == bf.read_requests(requests)["custom_id"].tolist()
@@ -540,7 +545,7 @@ def test_what_is_still_coming_is_not_paid_again(tmp_path: Path) -> None:
         with pytest.warns(UserWarning, match="left out the requests"):
             (second,) = bf.retry_requests([*shards, again], both)
         assert (second.path.name, lines(second.path)) == (
-            "reviews.retry-2.jsonl",
+            "reviews.round-3.jsonl",
             lines(shards[1].path),
         )
         assert retried.batch_id == server.batches[2].id

@@ -127,6 +127,29 @@ def test_what_fails_for_a_passing_reason_is_asked_again(
     assert len(server.batches) == 2
 
 
+def test_the_path_of_a_set_stands_for_all_its_rounds(server: BatchServer, tmp_path: Path) -> None:
+    """Whatever reads the requests of a path finds those of later calls and of retries as well."""
+    path = tmp_path / "r.jsonl"
+    options = {**ASK, **QUICK, "client": server.client()}
+    bf.run(table(7), path, limits=bf.Limits(requests=3), **options)
+    grown = table(9)
+    grown.loc[0, "text"] = "say zero"
+    bf.run(grown, path, **options)
+    with pytest.warns(UserWarning, match="1 custom_id has several requests") as caught:
+        results = bf.read_results(requests=path)
+    assert len(caught) == 1
+    assert results["custom_id"].tolist() == [str(n) for n in range(9)]
+    assert results["content"].tolist() == [f"You said: {text}" for text in grown["text"]]
+    names = [*(f"r-0000{n}.jsonl" for n in (1, 2, 3)), "r.round-2.jsonl"]
+    assert [job.path.name for job in bf.load_jobs(path)] == names
+    assert bf.status(bf.load_jobs(path))["shard"].tolist() == names
+    with pytest.warns(UserWarning, match="several requests"):
+        assert bf.retry_requests(path) == []
+    with pytest.warns(UserWarning, match="several requests"):
+        (again,) = bf.retry_requests(path, statuses=["ok"])
+    assert (again.path.name, again.requests) == ("r.round-3.jsonl", 9)
+
+
 @pytest.mark.parametrize("retries", [0, 1])
 def test_retries_end(server: BatchServer, tmp_path: Path, retries: int) -> None:
     """After so many further rounds a failure stays, until the next call."""

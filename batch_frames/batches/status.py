@@ -27,7 +27,7 @@ from batch_frames.files import (
     find_files,
     holds_requests,
     recorded_folders,
-    set_name,
+    round_of,
 )
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ def load_jobs(path: Paths) -> list[Job]:
     """Load jobs from the record next to their shards, as last noted there.
 
     Args:
-        path: The path passed to ``save_to_file`` (``"out/reviews.jsonl"``), shards, a folder, a
-            glob, or a list of these.
+        path: The path passed to ``save_to_file`` or ``run`` (``"out/reviews.jsonl"``), which stands
+            for all rounds, shards, a folder, a glob, or a list of these.
 
     Returns:
         The jobs in the order in which they were submitted; ``status`` and ``wait`` refresh them
@@ -77,9 +77,12 @@ def _jobs_of(path: Path, records: Records) -> list[Job]:
     if path.is_dir():
         folders = ((folder, records.of(folder / "any")) for folder in recorded_folders(path))
         return [_in(folder, job) for folder, record in folders for job in record.jobs()]
-    if path.is_file() and not path.name.endswith(LEDGER):
-        return _shard_jobs(path, records)
     named = [job for job in records.of(path).jobs() if _is_of(job, path)]
+    if path.is_file() and not path.name.endswith(LEDGER):
+        own = _shard_jobs(path, records)
+        return (
+            own + [_in(path.parent, job) for job in named if job.key != own[0].key] if own else []
+        )
     if named or not GLOB.search(path.name):
         return [_in(path.parent, job) for job in named]
     known = (records.of(file).job_of(file) for file in find_files(path, [".jsonl"]))
@@ -99,9 +102,9 @@ def _shard_jobs(path: Path, records: Records) -> list[Job]:
 
 
 def _is_of(job: Job, path: Path) -> bool:
-    """Return whether a job is of the set that was saved under a name."""
+    """Return whether a job is of the set that was saved under a name, in any round."""
     name = path.name.removesuffix(LEDGER).removesuffix(".jsonl")
-    return set_name(job.path)[0] == name or job.path.name == path.name
+    return round_of(job.path.name, path.with_name(f"{name}.jsonl")) is not None
 
 
 def job_list(jobs: Job | Iterable[Job], verb: str) -> list[Job]:

@@ -163,7 +163,7 @@ def _show(frame: pd.DataFrame, output: Path | None, columns: Sequence[str], noun
 )  # fmt: skip
 @click.option(
     "-o", "--output", type=NEW_FILE,
-    help="The new request file; without it, the next free name of NAME.retry-1.jsonl, ….",
+    help="The new request file; without it, the next free name of NAME.round-2.jsonl, ….",
 )  # fmt: skip
 @click.option(
     "--status", "statuses", multiple=True, type=click.Choice(STATUSES),

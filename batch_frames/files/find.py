@@ -196,9 +196,28 @@ ENDINGS = (".jsonl", ".jsonl.gz")
 
 
 def request_files(paths: Paths) -> list[Path]:
-    """List request files, without results that a glob matches too."""
-    files = whole_files(paths, ENDINGS)
+    """List request files, without results that a glob matches too.
+
+    The path of a set, as in ``"out/reviews.jsonl"``, stands for the files of all its rounds.
+    """
+    if isinstance(paths, (str, os.PathLike)):
+        paths = [paths]
+    if isinstance(paths, Iterable) and not hasattr(paths, "columns"):
+        paths = [file for path in paths for file in _rounds(path)]
+    files = list({path.resolve(): path for path in whole_files(paths, ENDINGS)}.values())
     return [path for path in files if holds_requests(path) is not False] or files
+
+
+def _rounds(path: Any) -> list[Any]:
+    """Return the files of all rounds for the path of a set, and anything else as it is."""
+    # A shard, which is a path with more facts, stands for itself.
+    if not isinstance(path, (str, Path)) or Path(path).is_dir():
+        return [path]
+    finish_commits(Path(path).parent)
+    files = set_files(Path(path))
+    is_file = Path(path).is_file()
+    later = [file for file in files if not (is_file and round_of(file.name, Path(path)) == 1)]
+    return [path, *later] if is_file or not later else list(later)
 
 
 def result_files(paths: Paths) -> list[Path]:

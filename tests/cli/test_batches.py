@@ -306,9 +306,9 @@ def test_results_that_are_known_need_not_be_named(server: BatchServer) -> None:
     requests = ("--requests", "out/reviews-*.jsonl")
     assert run("run", "out/reviews-*.jsonl", "--poll", "0.01")[0] == 1
     code, text = run("retry", *requests)
-    assert (code, text.split()[:3]) == (0, ["out/reviews.retry-1.jsonl", "2", "requests"])
+    assert (code, text.split()[:3]) == (0, ["out/reviews.round-2.jsonl", "2", "requests"])
     server.settings.fail_every = None
-    assert run("run", "out/reviews.retry-1.jsonl", "--poll", "0.01")[0] == 0
+    assert run("run", "out/reviews.round-2.jsonl", "--poll", "0.01")[0] == 0
     none = "every request has an answer or waits for one, or failed for good (see --permanent)"
     assert run("retry", *requests) == (0, f"nothing to retry: {none}\n")
     code, text = run("read", *requests, "-o", "t.csv")

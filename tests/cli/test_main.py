@@ -65,7 +65,7 @@ def test_examples_of_the_help_work() -> None:
     assert pq.read_table("requests.parquet").num_rows == 2
     assert pq.read_table("rated.parquet")["status"].to_pylist() == ["expired", "ok"]
     assert Path("rated.csv").exists()
-    assert bf.read_requests("out/reviews.retry-1.jsonl")["custom_id"].tolist() == ["007"]
+    assert bf.read_requests("out/reviews.round-2.jsonl")["custom_id"].tolist() == ["007"]
 
 
 OPTIONS = {

@@ -53,9 +53,9 @@ def test_a_large_batch_is_summed_up_and_retried() -> None:
     lines = Path("sent.jsonl").read_bytes().splitlines(keepends=True)
     size = sum(map(len, lines[49_120:]))
     done = run("retry", *RESULTS[1:], "--requests", "sent.jsonl")
-    printed = f"sent.retry-1.jsonl        880 requests  {size / 1000:>6.1f} kB\n"
+    printed = f"sent.round-2.jsonl        880 requests  {size / 1000:>6.1f} kB\n"
     assert done == Done(0, printed, "")
-    assert Path("sent.retry-1.jsonl").read_bytes() == b"".join(lines[49_120:])
+    assert Path("sent.round-2.jsonl").read_bytes() == b"".join(lines[49_120:])
 
 
 def retried(*arguments: str) -> tuple[Done, dict[str, str]]:
@@ -81,14 +81,14 @@ def listed(name: str, text: str) -> Done:
 @pytest.mark.parametrize(
     ("files", "requests", "name"),
     [
-        (("output.jsonl", "errors.jsonl"), ("sent.jsonl",), "sent.retry-1.jsonl"),
-        (("*t.jsonl", "er*.jsonl", "empty.jsonl"), ("sent.jsonl",), "sent.retry-1.jsonl"),
-        (("sent.jsonl", *RESULTS[1:], "a.jobs.jsonl"), ("sent.jsonl",), "sent.retry-1.jsonl"),
-        ((".",), ("sent.jsonl",), "sent.retry-1.jsonl"),
-        (RESULTS[1:], ("out/part-0000*.jsonl",), "out/part.retry-1.jsonl"),
-        (RESULTS[1:], ("out/part-00001.jsonl", "out/part-00002.jsonl"), "out/part.retry-1.jsonl"),
-        (RESULTS[1:], ("packed.jsonl.gz",), "packed.retry-1.jsonl"),
-        (RESULTS[1:], ("sent.jsonl", "out/part-00001.jsonl"), "sent.retry-1.jsonl"),
+        (("output.jsonl", "errors.jsonl"), ("sent.jsonl",), "sent.round-2.jsonl"),
+        (("*t.jsonl", "er*.jsonl", "empty.jsonl"), ("sent.jsonl",), "sent.round-2.jsonl"),
+        (("sent.jsonl", *RESULTS[1:], "a.jobs.jsonl"), ("sent.jsonl",), "sent.round-2.jsonl"),
+        ((".",), ("sent.jsonl",), "sent.round-2.jsonl"),
+        (RESULTS[1:], ("out/part-0000*.jsonl",), "out/part.round-2.jsonl"),
+        (RESULTS[1:], ("out/part-00001.jsonl", "out/part-00002.jsonl"), "out/part.round-2.jsonl"),
+        (RESULTS[1:], ("packed.jsonl.gz",), "packed.round-2.jsonl"),
+        (RESULTS[1:], ("sent.jsonl", "out/part-00001.jsonl"), "sent.round-2.jsonl"),
     ],
 )
 def test_retry_names_the_next_round(
@@ -111,12 +111,12 @@ def test_retry_goes_from_round_to_round() -> None:
     put_results()
     first, second = request("b") + request("c"), request("b")
     arguments = (*RESULTS[1:], "--requests", "sent.jsonl")
-    name = "sent.retry-1.jsonl"
+    name = "sent.round-2.jsonl"
     assert retried(*arguments) == (listed(name, first), {name: first})
     assert retried(*arguments) == (listed(name, first), {})
     put("round-1.jsonl", answer("c", "At last."), http_error("b", "server_error", "Again."))
-    name = "sent.retry-2.jsonl"
-    assert retried(*arguments, "round-1.jsonl", "sent.retry-1.jsonl") == (
+    name = "sent.round-3.jsonl"
+    assert retried(*arguments, "round-1.jsonl", "sent.round-2.jsonl") == (
         listed(name, second),
         {name: second},
     )
@@ -172,7 +172,7 @@ def test_statuses_say_what_is_sent_again(statuses: tuple[str, ...]) -> None:
     options = [word for status in statuses for word in ("--status", status)]
     wanted = "".join(request(n, response_format=FORMAT) for n in STATES if n in statuses)
     done, files = retried("output.jsonl", "--requests", "sent.jsonl", *options)
-    assert files == {"sent.retry-1.jsonl": wanted}
+    assert files == {"sent.round-2.jsonl": wanted}
     assert (done.code, done.err) == (0, "")
 
 
@@ -202,7 +202,7 @@ def test_what_failed_for_good_is_retried_on_demand() -> None:
     put("sent.jsonl", request("b"), request("c"))
     put("errors.jsonl", http_error("b", "bad", "No.").replace("429", "400"), expired("c"))
     arguments = ("errors.jsonl", "--requests", "sent.jsonl")
-    name, late, both = "sent.retry-1.jsonl", request("c"), request("b") + request("c")
+    name, late, both = "sent.round-2.jsonl", request("c"), request("b") + request("c")
     assert retried(*arguments) == (listed(name, late), {name: late})
     Path(name).unlink()
     assert retried(*arguments, "--permanent") == (listed(name, both), {name: both})
@@ -237,6 +237,6 @@ def test_a_process_reads_results_and_retries() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, IN_ORDER.encode(), b"")
     done = run_process("retry", *RESULTS[1:], "--requests", "sent.jsonl")
     wanted = request("b") + request("c")
-    printed = listed("sent.retry-1.jsonl", wanted).out.encode()
+    printed = listed("sent.round-2.jsonl", wanted).out.encode()
     assert (done.returncode, done.stdout, done.stderr) == (0, printed, b"")
-    assert Path("sent.retry-1.jsonl").read_text(encoding="utf-8") == wanted
+    assert Path("sent.round-2.jsonl").read_text(encoding="utf-8") == wanted

@@ -292,7 +292,7 @@ def test_files_stand_in_the_order_in_which_they_are_named(tmp_path: Path) -> Non
 
 def test_request_files_among_results_are_ignored(tmp_path: Path) -> None:
     """A folder or a glob that has requests and retries in it, too, gives the results alone."""
-    for name in ("reviews", "reviews.retry-1"):
+    for name in ("reviews", "reviews.round-2"):
         asked(tmp_path, "a").rename(tmp_path / f"{name}.jsonl")
     write(tmp_path / "reviews.output.jsonl", named("a"))
     for paths in (tmp_path, tmp_path / "*.jsonl", sorted(tmp_path.iterdir())):
