@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import polars as pl
 import pytest
+from click.testing import CliRunner
 
 import batch_frames as bf
+from batch_frames.cli import main
 from tests.service.answers import Body, chat, error_body
 from tests.service.server import BatchServer
 from tests.support.marks import slow
@@ -63,14 +67,43 @@ def sent_lines(server: BatchServer) -> list[bytes]:
     return [line for file in files for line in b"".join(file.content.blocks(0)).splitlines()]
 
 
-def test_a_table_through_its_life(server: BatchServer, tmp_path: Path) -> None:
+def by_pandas(frame: pd.DataFrame, path: Path, server: BatchServer) -> pd.DataFrame:
+    """Run a DataFrame."""
+    rated: pd.DataFrame = bf.run(frame, path, client=server.client(), **ASK, **QUICK)
+    return rated
+
+
+def by_polars(frame: pd.DataFrame, path: Path, server: BatchServer) -> pd.DataFrame:
+    """Run a frame of polars, without the index that it has no place for."""
+    rated = bf.run(pl.from_pandas(frame), path, client=server.client(), **ASK, **QUICK)
+    assert isinstance(rated, pl.DataFrame)
+    return rated.to_pandas().astype({"text": frame["text"].dtype}).set_axis(frame.index)
+
+
+def by_command(frame: pd.DataFrame, path: Path, server: BatchServer) -> pd.DataFrame:
+    """Run a CSV file from the command line, where ids are text."""
+    source, target = path.with_name("t.csv"), path.with_name("t.parquet")
+    path.parent.mkdir(exist_ok=True)
+    frame.to_csv(source, index=False)
+    asked = ["--id-column", "id", "--prompt-column", "text", "--model", "m", "--poll", "0.002"]
+    files = [str(source), str(path), "-o", str(target), "--base-url", server.url]
+    done = CliRunner().invoke(main, ["run", *files, *asked], catch_exceptions=False)
+    assert (done.exit_code, done.output) == (0, f"{len(frame)} ok\n")
+    rated = pd.read_parquet(target)
+    for file in (source, target):
+        file.unlink()
+    return rated.astype({"id": "int64", "text": frame["text"].dtype}).set_axis(frame.index)
+
+
+@pytest.mark.parametrize("ask", [by_pandas, by_polars, by_command])
+def test_a_table_through_its_life(server: BatchServer, tmp_path: Path, ask: Any) -> None:
     """What was answered once is never asked again, whatever happens to the table."""
     server.settings.answer = model = Model()
     path = tmp_path / "out" / "reviews.jsonl"
 
     def run(frame: pd.DataFrame, new: int) -> None:
         before = model.asked.total()
-        check(bf.run(frame, path, client=server.client(), **ASK, **QUICK), frame)
+        check(ask(frame, path, server), frame)
         assert model.asked.total() - before == new
 
     first = table(300)
@@ -249,3 +282,22 @@ def test_killed_and_called_again_with_more_rows(
     failed = frame["text"].isin(never)
     check(rated[~failed], frame[~failed])
     assert model.asked == {text: 1 + (text in once) for text in frame["text"]}
+
+
+def test_the_command_line_plans_and_asks(server: BatchServer, tmp_path: Path) -> None:
+    """``plan`` prints what would be sent, and ``run`` sends nothing above ``--max-requests``."""
+    source, path = tmp_path / "t.csv", tmp_path / "out" / "r.jsonl"
+    table(5).to_csv(source, index=False)
+    asked = [str(source), str(path), "--id-column", "id", "--prompt", "{text}", "--model", "m"]
+    done = CliRunner().invoke(main, ["plan", *asked], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "new                    5\n" in done.output
+    assert "r.jsonl" in done.output
+    done = CliRunner().invoke(main, ["plan", *asked, "--json"], catch_exceptions=False)
+    plan = json.loads(done.stdout)
+    assert (plan["new"], plan["answered"], len(plan["sample"])) == (5, 0, 3)
+    assert [shard["requests"] for shard in plan["shards"]] == [5]
+    done = CliRunner().invoke(main, ["run", *asked, "--max-requests", "4"])
+    assert done.exit_code == 1
+    assert "max_requests=4 is less than the Plan(5 requests to send" in done.output
+    assert server.requests_log == []

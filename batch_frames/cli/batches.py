@@ -13,11 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batch_frames.cli.terminal import (
-    check_output,
-    output_option,
     plain_errors,
-    read_schema,
-    schema_option,
 )
 from batch_frames.display import size_text
 
@@ -26,7 +22,14 @@ if TYPE_CHECKING:
 
     from batch_frames.files import Job
 
-__all__ = ["COMMANDS"]
+__all__ = [
+    "COMMANDS",
+    "RESULT_COLUMNS",
+    "exit_for",
+    "poll_option",
+    "timeout_option",
+    "with_client",
+]
 
 
 Paths = tuple[str, ...]
@@ -40,7 +43,7 @@ timeout_option = click.option("--timeout", type=float, help="Seconds after which
 poll_option = click.option("--poll", type=float, help="Seconds between polls.")
 
 
-def _with_client(command: Callable[..., None]) -> Callable[..., None]:
+def with_client(command: Callable[..., None]) -> Callable[..., None]:
     """Add PATHS and the options that say where the service is; pass a client made from these."""
 
     @click.option(
@@ -68,7 +71,7 @@ def _with_client(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command()
-@_with_client
+@with_client
 @click.option("--metadata", multiple=True, metavar="KEY=TEXT", help="Attach a text; repeatable.")
 @click.option(
     "--completion-window", default="24h", show_default=True, help="Time a batch may take."
@@ -105,7 +108,7 @@ def submit(
 
 
 @click.command()
-@_with_client
+@with_client
 @timeout_option
 @poll_option
 def wait(paths: Paths, **options: Any) -> None:
@@ -121,11 +124,11 @@ def wait(paths: Paths, **options: Any) -> None:
 
     jobs = batches.wait(batches.load_jobs(paths), **options)
     _print_jobs(jobs)
-    _exit_for(job.status for job in jobs)
+    exit_for(job.status for job in jobs)
 
 
 @click.command()
-@_with_client
+@with_client
 @click.option("--watch", is_flag=True, help="Refresh the table until all batches have ended.")
 @click.option("--poll", type=float, default=10, show_default=True, help="Seconds between polls.")
 def status(paths: Paths, client: Any, watch: bool, poll: float) -> None:
@@ -147,11 +150,11 @@ def status(paths: Paths, client: Any, watch: bool, poll: float) -> None:
         time.sleep(poll)
         rows = batches.job_rows(jobs, client=client)
         _print_status(rows, clear=True)
-    _exit_for(row["status"] for row in rows)
+    exit_for(row["status"] for row in rows)
 
 
 @click.command()
-@_with_client
+@with_client
 @click.option(
     "--delete-input",
     is_flag=True,
@@ -170,11 +173,11 @@ def download(paths: Paths, client: Any, delete_input: bool) -> None:
 
     jobs = batches.load_jobs(paths)
     _print_files(batches.download(jobs, client=client, delete_input=delete_input))
-    _exit_for(job.status for job in batches.load_jobs(paths))
+    exit_for(job.status for job in batches.load_jobs(paths))
 
 
 @click.command()
-@_with_client
+@with_client
 def cancel(paths: Paths, client: Any) -> None:
     """Cancel the batches of PATHS that are still running.
 
@@ -190,43 +193,7 @@ def cancel(paths: Paths, client: Any) -> None:
 
 
 @click.command()
-@_with_client
-@click.option(
-    "--max-enqueued-tokens",
-    type=click.IntRange(1),
-    help="Maximum number of tokens enqueued at once.",
-)
-@timeout_option
-@poll_option
-@schema_option
-@output_option
-def run(paths: Paths, json_schema: Any, output: Path | None, **options: Any) -> None:
-    """Submit request files (PATHS), wait, download, and read the results into a table.
-
-    Run again, it resumes where it stopped, and nothing is billed twice.
-
-    \b
-    Example:
-      batch-frames run out/reviews-*.jsonl -o results.parquet
-    """
-    import batch_frames.batches as batches
-    from batch_frames.cli.tables import print_frame, write_frame
-    from batch_frames.results import UNANSWERED, summary_line
-    from batch_frames.run import run
-
-    check_output(output)
-    results = run(list(paths), json_schema=read_schema(json_schema), **options)
-    if output:
-        write_frame(results, output)
-    else:
-        print_frame(results, RESULT_COLUMNS)
-    click.echo(summary_line(results))
-    _exit_for(job.status for job in batches.load_jobs(paths))
-    _exit_for(results["status"].unique(), UNANSWERED)
-
-
-@click.command()
-@_with_client
+@with_client
 @click.option(
     "--concurrency", type=click.IntRange(1), default=8, show_default=True,
     help="Maximum number of requests in flight.",
@@ -244,7 +211,7 @@ def run_local(paths: Paths, **options: Any) -> None:
     _print_files(batches.run_local(paths, **options))
 
 
-COMMANDS = (submit, wait, status, download, cancel, run, run_local)
+COMMANDS = (submit, wait, status, download, cancel, run_local)
 """All commands of this module, for the group that has them."""
 
 
@@ -255,7 +222,7 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _exit_for(statuses: Iterable[str], failed: Iterable[str] = FAILED) -> None:
+def exit_for(statuses: Iterable[str], failed: Iterable[str] = FAILED) -> None:
     """Exit with 1 if one of the statuses is a failure."""
     if not set(statuses).isdisjoint(failed):
         raise click.exceptions.Exit(1)

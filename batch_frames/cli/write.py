@@ -1,11 +1,11 @@
-"""Write request files from the command line."""
+"""Make requests of tables from the command line: write, plan or run them."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,10 +13,18 @@ from typing import Any
 
 import click
 
+from batch_frames.cli.batches import (
+    RESULT_COLUMNS,
+    exit_for,
+    poll_option,
+    timeout_option,
+    with_client,
+)
 from batch_frames.cli.terminal import (
     EXISTING_FILE,
-    PARQUET,
     check_csv,
+    check_output,
+    output_option,
     plain_errors,
     print_shards,
     read_schema,
@@ -24,7 +32,48 @@ from batch_frames.cli.terminal import (
     schema_source,
 )
 
-__all__ = ["write"]
+__all__ = ["plan", "run", "write"]
+
+
+TEMPLATE = (
+    click.option("--prompt-column", help="Column with the prompts."),
+    click.option("--prompt", help="Prompt with columns in it, such as '{title}: {review}'."),
+    click.option("--model", help="Name of the model."),
+    click.option("--system-prompt", help="System message of every request."),
+    click.option(
+        "--system-prompt-file",
+        type=EXISTING_FILE,
+        help="File with the system message; a newline at its end is dropped.",
+    ),
+    click.option(
+        "--json-schema",
+        type=schema_source,
+        metavar="FILE|MODULE:CLASS",
+        help="JSON file with the schema of the answers, or the pydantic model class.",
+    ),
+    click.option("--endpoint", default="/v1/chat/completions", show_default=True, help="API path."),
+    click.option(
+        "--body",
+        multiple=True,
+        metavar="KEY=JSON",
+        help="One more top-level key of the request body; repeatable.",
+    ),
+    click.option("--reasoning-effort", help="Effort of a reasoning model; '' leaves it out."),
+    click.option(
+        "--na",
+        type=click.Choice(["raise", "skip"]),
+        default="raise",
+        show_default=True,
+        help="What to do with rows whose prompt is missing.",
+    ),
+)
+
+
+def _with_template(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say what is asked."""
+    for option in reversed(TEMPLATE):
+        command = option(command)
+    return command
 
 
 @click.command()
@@ -33,36 +82,7 @@ __all__ = ["write"]
 @click.option(
     "--id-column", required=True, multiple=True, help="Column with the custom_ids; repeatable."
 )
-@click.option("--prompt-column", help="Column with the prompts.")
-@click.option("--prompt", help="Prompt with columns in it, such as '{title}: {review}'.")
-@click.option("--model", help="Name of the model.")
-@click.option("--system-prompt", help="System message of every request.")
-@click.option(
-    "--system-prompt-file",
-    type=EXISTING_FILE,
-    help="File with the system message; a newline at its end is dropped.",
-)
-@click.option(
-    "--json-schema",
-    type=schema_source,
-    metavar="FILE|MODULE:CLASS",
-    help="JSON file with the schema of the answers, or the pydantic model class.",
-)
-@click.option("--endpoint", default="/v1/chat/completions", show_default=True, help="API path.")
-@click.option(
-    "--body",
-    multiple=True,
-    metavar="KEY=JSON",
-    help="One more top-level key of the request body; repeatable.",
-)
-@click.option("--reasoning-effort", help="Effort of a reasoning model; '' leaves it out.")
-@click.option(
-    "--na",
-    type=click.Choice(["raise", "skip"]),
-    default="raise",
-    show_default=True,
-    help="What to do with rows whose prompt is missing.",
-)
+@_with_template
 @click.option(
     "--max-requests", type=click.IntRange(1), default=50_000, show_default=True,
     help="Maximum number of requests in one file.",
@@ -91,6 +111,7 @@ def write(
           --prompt "{title}: {review}" --model gpt-5.6-luna --body temperature=0.2
     """
     from batch_frames.files import Limits
+    from batch_frames.frames import is_parquet
     from batch_frames.requests import from_csv, from_parquet
 
     with plain_errors(), _on_disk(source) as path:
@@ -98,10 +119,110 @@ def write(
             raise click.ClickException(f"'{target}' must end in .jsonl, as the service requires")
         check_csv(Path(path))
         given = _template_options(options)
-        batch = from_parquet(path, **given) if _is_parquet(path) else from_csv(path, **given)
+        batch = from_parquet(path, **given) if is_parquet(path) else from_csv(path, **given)
         limits = Limits(max_requests, max_bytes)
         shards = batch.save_to_file(target, limits=limits, overwrite=overwrite)
     print_shards(shards, to_stderr=target == "-")
+
+
+@click.command()
+@click.argument("source")
+@click.argument("target")
+@click.option(
+    "--id-column", required=True, multiple=True, help="Column with the custom_ids; repeatable."
+)
+@_with_template
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+def plan(source: str, target: str, as_json: bool, **options: Any) -> None:
+    """Print what 'run' would send of SOURCE, with TARGET as its request file; nothing is sent.
+
+    \b
+    Example:
+      batch-frames plan reviews.csv out/reviews.jsonl --id-column id \\
+          --prompt "{title}: {review}" --model gpt-5.6-luna
+    """
+    from batch_frames.plans import STATES, plan
+
+    with plain_errors(), _on_disk(source) as path:
+        check_csv(Path(path))
+        planned = plan(path, target, **_template_options(options))
+    counts = {name: getattr(planned, name) for name in (*STATES, "asked_again")}
+    shards = [
+        {"path": str(s.path), "requests": s.requests, "nbytes": s.nbytes} for s in planned.shards
+    ]
+    if as_json:
+        click.echo(json.dumps({**counts, "shards": shards, "sample": planned.sample}))
+        return
+    for name, count in counts.items():
+        click.echo(f"{name:11} {count:12,}")
+    print_shards(planned.shards)
+
+
+@click.command()
+@with_client
+@click.option("--id-column", multiple=True, help="Column with the custom_ids; repeatable.")
+@_with_template
+@click.option("--max-requests", type=click.IntRange(0), help="Refuse to send more than that.")
+@click.option(
+    "--retries", type=click.IntRange(0), default=2, show_default=True,
+    help="How often to send again what failed for a passing reason.",
+)  # fmt: skip
+@click.option("--yes", is_flag=True, help="Do not ask before requests of a table are sent.")
+@click.option("--prefix", default="", help="Prefix for the names of the columns with answers.")
+@click.option(
+    "--max-enqueued-tokens",
+    type=click.IntRange(1),
+    help="Maximum number of tokens enqueued at once.",
+)
+@timeout_option
+@poll_option
+@output_option
+def run(
+    paths: tuple[str, ...], client: Any, output: Path | None, timeout: float | None,
+    poll: float | None, max_enqueued_tokens: int | None, **options: Any,
+) -> None:  # fmt: skip
+    """Answer every row of a table, or request files, and write or print what came back.
+
+    PATHS are the table, a CSV or Parquet file, and the request file to make of it; or request
+    files. Requests that were answered before are not sent again. On a terminal, it asks before
+    requests of a table are sent.
+
+    \b
+    Example:
+      batch-frames run reviews.csv out/rated.jsonl --id-column id \\
+          --prompt-column review --model gpt-5.6-luna -o rated.parquet
+      batch-frames run out/reviews-*.jsonl -o results.parquet
+    """
+    from batch_frames.cli.tables import print_frame, write_frame
+    from batch_frames.frames import to_dataframe
+    from batch_frames.results import UNANSWERED, own_results, summary_line
+    from batch_frames.run import run
+
+    check_output(output)
+    how: dict[str, Any] = {"client": client, "timeout": timeout, "poll": poll}
+    how["max_enqueued_tokens"] = max_enqueued_tokens
+    if paths[0].endswith((".jsonl", ".jsonl.gz")) or len(paths) != 2 or not options["id_column"]:
+        schema = read_schema(options["json_schema"])
+        results = frame = run(list(paths), json_schema=schema, **how)
+    else:
+        table = {name: options.pop(name) for name in ("max_requests", "retries", "prefix")}
+        table["confirm"] = _ask if sys.stdin.isatty() and not options["yes"] else False
+        del options["yes"]
+        with _on_disk(paths[0]) as path:
+            check_csv(Path(path))
+            rated = run(path, paths[1], **_template_options(options), **table, **how)
+        frame = to_dataframe(rated, "pyarrow")
+        results = own_results(frame)
+    if output:
+        write_frame(frame, output)
+    else:
+        print_frame(results, RESULT_COLUMNS)
+    click.echo(summary_line(results))
+    exit_for(results["status"].unique(), UNANSWERED)
+
+
+def _ask(plan: Any) -> bool:
+    return click.confirm(f"{plan!r}\nSend?", err=True)
 
 
 @contextmanager
@@ -152,9 +273,3 @@ def _body_key(text: str) -> tuple[str, Any]:
         if "{" in value:
             hint = "it is the same for all rows; only --prompt takes columns"
         raise click.UsageError(f"--body {text!r}: the value is not JSON; {hint}") from None
-
-
-def _is_parquet(source: str) -> bool:
-    path = Path(source)
-    files = path.rglob("*") if path.is_dir() else [path]
-    return any(file.suffix in PARQUET for file in files)

@@ -68,12 +68,14 @@ def test_examples_of_the_help_work() -> None:
     assert bf.read_requests("out/reviews.round-2.jsonl")["custom_id"].tolist() == ["007"]
 
 
+TEMPLATE = {
+    *("--id-column", "--prompt-column", "--prompt", "--model", "--system-prompt"),
+    *("--system-prompt-file", "--json-schema", "--endpoint", "--body", "--reasoning-effort"),
+    "--na",
+}
 OPTIONS = {
-    "write": {
-        *("--id-column", "--prompt-column", "--prompt", "--model", "--system-prompt"),
-        *("--system-prompt-file", "--json-schema", "--endpoint", "--body", "--reasoning-effort"),
-        *("--na", "--max-requests", "--max-bytes", "--overwrite"),
-    },
+    "write": {*TEMPLATE, "--max-requests", "--max-bytes", "--overwrite"},
+    "plan": {*TEMPLATE, "--json"},
     "read": {"--requests", "--json-schema", "--join", "--id-column", "--prefix", "--output"},
     "retry": {"--requests", "--output", "--status", "--permanent"},
 }
