@@ -98,9 +98,9 @@ def test_a_wait_that_takes_too_long(server: BatchServer) -> None:
     server.settings.endings["reviews-00002.jsonl"] = "in_progress"
     jobs = bf.submit(save(), client=server.client())
     with pytest.raises(bf.WaitTimeout) as caught:
-        wait(jobs, server, timeout=0.3)
+        wait(jobs, server, timeout=1.5)
     assert str(caught.value) == (
-        "1 of 3 batches still running after 0.3 seconds, 'reviews-00002.jsonl' is 'in_progress'; "
+        "1 of 3 batches still running after 1.5 seconds, 'reviews-00002.jsonl' is 'in_progress'; "
         'to keep waiting, call bf.wait(bf.load_jobs("reviews.jsonl"))'
     )
     assert caught.value.batch_id == jobs[1].batch_id
