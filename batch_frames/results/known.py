@@ -209,6 +209,7 @@ class Outcomes:
         every = np.concatenate([np.zeros(0, np.uint64), *lines])
         order = np.argsort(every, kind="stable")
         self._lines, self._owners = every[order], owners[order]
+        self._is_unique = bool((self._lines[1:] != self._lines[:-1]).all())
         is_live = np.arange(len(lines)) >= len(sent)
         self._pending = ~is_live
         self._pending[: len(sent)] = [_lacks_results(job) for job in self.jobs]
@@ -253,16 +254,25 @@ class Outcomes:
 
     def has_asked(self, ids: Hashes, path: Path) -> Mask:
         """Return which ids had some request in a round of the set under a path."""
-        known = [np.zeros(0, np.uint64)]
-        for number, job in enumerate(self.jobs):
+        unique, rows = np.unique(ids, return_inverse=True)
+        seen = np.zeros(len(unique), bool)
+        for number, job in enumerate(self.jobs if len(ids) else ()):
             if round_of(job.path.name, path):
-                known += self._ids.get(number) or _ids_of(job)
-        return np.isin(ids, np.concatenate(known))
+                for known in self._ids.get(number) or _ids_of(job):
+                    places = np.searchsorted(unique, known) % len(unique)
+                    seen[places[unique[places] == known]] = True
+        found: Mask = seen[rows]
+        return found
 
     def _senders(self, lines: Hashes) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[Any]]]:
         """Yield rows with the numbers of what sent them, until each was with all of its own."""
         place = np.searchsorted(self._lines, lines, "left")
-        after = np.searchsorted(self._lines, lines, "right")
+        if self._is_unique:
+            after = place.copy()
+            within = np.flatnonzero(place < len(self._lines))
+            after[within] += self._lines[place[within]] == lines[within]
+        else:
+            after = np.searchsorted(self._lines, lines, "right")
         rows = np.flatnonzero(place < after)
         while len(rows):
             yield rows, self._owners[place[rows]]
