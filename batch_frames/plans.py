@@ -58,6 +58,12 @@ ANSWERED, UNDER_WAY, NEW, CHANGED, FAILED, SKIPPED = range(len(STATES))
 
 SAMPLES = 3
 
+OF_RUN = {
+    "retries", "max_requests", "client", "metadata", "max_enqueued_tokens", "timeout", "poll",
+    "confirm", "columns", "prefix", "usage", "dtype_backend",
+}  # fmt: skip
+"""The options that ``run`` has and ``plan`` has not."""
+
 
 @dataclass(frozen=True, repr=False)
 class Plan:
@@ -174,6 +180,8 @@ def plan(
         BatchFramesError: As for ``run``, if the table or the template is wrong.
     """
     given = locals()
+    if others := sorted(OF_RUN & unknown.keys()):
+        raise TypeError(f"{others[0]!r} is an option of run alone; leave it out")
     opened, target = open_table(table, given), set_path(path)
     outcomes = Outcomes(Record(target.parent))
     with ShardWriter(DryStore(next_round(target, outcomes.names())), limits) as writer:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Never
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -54,12 +55,14 @@ from batch_frames.results import (
     UNANSWERED,
     Outcomes,
     is_frame,
+    is_lasting,
     join_results,
     names_in,
     read_answers,
     read_results,
     refuse_names_in_both,
     result_columns,
+    result_ranks,
     summary_line,
 )
 
@@ -68,6 +71,8 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+
+TABLES = (".csv", ".tsv", ".parquet")
 
 PATIENCE = 600.0
 """Seconds to wait for another process that is sending requests from the same folder."""
@@ -159,11 +164,13 @@ def run(
             nothing is sent then.
         ColumnError: If the frame has a column with the name of a result column; pass ``prefix``.
         TemplateError: If the template is wrong, or there is no model.
+        ValueError: If ``retries`` or ``max_requests`` is not a whole number from 0.
         JobError: If batches failed at validation.
         WaitTimeout: If batches are still running after ``timeout`` seconds.
         openai.APIError: Passed through from the SDK.
     """
     given = locals()
+    _check_counts(retries=retries, max_requests=0 if max_requests is None else max_requests)
     sending = Sending(client, metadata, max_enqueued_tokens, timeout, poll, progress)
     how: dict[str, Any] = {"usage": usage, "dtype_backend": dtype_backend}
     if path is not None:
@@ -223,13 +230,20 @@ def _run_table(
     return join_results(frame, results, requests=same, **names)
 
 
+def _check_counts(**counts: Any) -> None:
+    for name, value in counts.items():
+        if not isinstance(value, int) or value < 0:
+            raise ValueError(f"{name} must be a whole number from 0, not {value!r}")
+
+
 def _request_files(given: Any) -> list[Path]:
     """Find request files, which need no path.
 
     Raises:
         TypeError: If it is a table, which does.
     """
-    if isinstance(given, BatchCreator) or hasattr(given, "columns") or is_frame(given):
+    is_table = isinstance(given, BatchCreator) or hasattr(given, "columns") or is_frame(given)
+    if is_table or (isinstance(given, (str, os.PathLike)) and Path(given).suffix in TABLES):
         raise TypeError("run needs a path to save the requests of a table to")
     return find_shards(given)
 
@@ -310,14 +324,21 @@ def _confirm(plan: Plan, given: Mapping[str, Any]) -> None:
 
 
 def _ask(plan: Plan) -> bool:
-    """Ask on the terminal, or where else Python asks."""
-    return input(f"{plan!r}\nSend? [y/N] ").strip().lower() in ("y", "yes")
+    """Ask on the terminal, or where else Python asks; where it cannot, the answer is no."""
+    try:
+        return input(f"{plan!r}\nSend? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
 
 
 def _warned(results: pd.DataFrame) -> pd.DataFrame:
     """Warn of requests without an answer."""
-    count = int(results["status"].isin(UNANSWERED).sum())
-    if count:
-        many = f"{count:,} of {len(results):,} requests have no answer ({summary_line(results)})"
-        warn(many, hint="retry_requests writes them again")
+    failed = results[results["status"].isin(UNANSWERED)]
+    if len(failed):
+        counts = f"{len(failed):,} of {len(results):,}"
+        codes = failed["status_code"].to_numpy(np.float64, na_value=np.nan)
+        lasts = is_lasting(result_ranks(failed), codes).all()
+        option = " with permanent=True" if lasts else ""
+        hint = f"retry_requests{option} writes them again"
+        warn(f"{counts} requests have no answer ({summary_line(results)})", hint=hint)
     return results

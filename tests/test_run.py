@@ -105,6 +105,7 @@ def test_streams_and_shards(server: BatchServer) -> None:
     ("arguments", "text"),
     [
         ((FRAME,), "run needs a path to save the requests of a table to"),
+        (("reviews.csv",), "run needs a path to save the requests of a table to"),
         (
             ([{"id": 1}], "r.jsonl"),
             "frame must be a pandas DataFrame or have __arrow_c_stream__ (pyarrow, polars, "
@@ -117,6 +118,21 @@ def test_a_path_goes_with_a_frame(arguments: tuple[Any, ...], text: str) -> None
     with pytest.raises(TypeError) as caught:
         bf.run(*arguments, prompt_column="text", id_column="id", model="m")
     assert str(caught.value) == text
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ({"retries": -1}, "retries must be a whole number from 0, not -1"),
+        ({"max_requests": "5"}, "max_requests must be a whole number from 0, not '5'"),
+    ],
+)
+def test_counts_are_whole_numbers(option: dict[str, Any], text: str) -> None:
+    """Another value is refused before anything is written."""
+    with pytest.raises(ValueError) as caught:
+        bf.run(FRAME, "r.jsonl", **option, **ASK)
+    assert str(caught.value) == text
+    assert not list(Path().iterdir())
 
 
 def test_rows_without_a_prompt_are_skipped_with_a_word(server: BatchServer) -> None:
@@ -200,6 +216,9 @@ def test_there_is_no_default_model(server: BatchServer) -> None:
     with pytest.raises(bf.TemplateError) as caught:
         bf.run(FRAME, "r.jsonl", client=server.client(), **options)
     assert str(caught.value) == "there is no model; pass model="
+    with pytest.raises(bf.TemplateError) as caught:
+        bf.run(FRAME, "r.jsonl", body="x", **ASK)  # type: ignore[arg-type]
+    assert str(caught.value) == "body must be a dict, not 'x'"
     rated = bf.run(FRAME, "r.jsonl", client=server.client(), body={"model": "m"}, **options)
     assert list(rated["status"]) == ["ok"] * 3
 

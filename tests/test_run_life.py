@@ -151,7 +151,7 @@ def test_what_fails_for_a_passing_reason_is_asked_again(
             rated = bf.run(frame, tmp_path / "r.jsonl", client=server.client(), **ASK, **QUICK)
         assert [str(warning.message) for warning in caught] == [
             "15 of 300 requests have no answer (285 ok, 15 http_error (15× invalid_image)); "
-            "retry_requests writes them again"
+            "retry_requests with permanent=True writes them again"
         ]
         failed = frame["text"].isin(never)
         check(rated[~failed], frame[~failed])

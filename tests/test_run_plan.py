@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import io
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +133,26 @@ def test_a_person_is_asked(
         "Plan(1 request to send, 169 bytes in 1 file; 1 new)\nSend? [y/N] ",
     ]
     assert len(server.batches) == (answer == "y")
+
+
+def test_nothing_is_sent_where_nobody_can_be_asked(
+    server: BatchServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of standard input is a no."""
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with pytest.raises(bf.BatchFramesError) as caught:
+        bf.run(FRAME[:1], tmp_path / "r.jsonl", confirm=True, client=server.client(), **ASK)
+    assert str(caught.value) == "nothing was sent, as it was not confirmed"
+    assert not server.requests_log
+
+
+def test_options_of_run_alone_are_named_as_such(path: Path) -> None:
+    """The advice is never to put them into the body of the requests."""
+    own = inspect.signature(bf.plan).parameters
+    for name in inspect.signature(bf.run).parameters.keys() - own - {"frame_or_shards"}:
+        with pytest.raises(TypeError) as caught:
+            bf.plan(FRAME, path, **{**ASK, name: None})
+        assert str(caught.value) == f"{name!r} is an option of run alone; leave it out"
 
 
 def test_any_table_goes(server: BatchServer, tmp_path: Path) -> None:

@@ -286,7 +286,8 @@ def recorded_folders(folder: Path) -> list[Path]:
 
 def _iterable(shards: Any) -> Iterable[Any]:
     # For anything that is not a path, find_files raises the error.
-    return shards if isinstance(shards, Iterable) else find_files(shards, [".jsonl"])
+    is_list = isinstance(shards, Iterable) and not hasattr(shards, "columns")
+    return shards if is_list else find_files(shards, [".jsonl"])
 
 
 def endpoint_of(path: Path) -> str:

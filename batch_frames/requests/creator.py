@@ -280,7 +280,8 @@ def check_model(options: Mapping[str, Any]) -> None:
     Raises:
         TemplateError: If no model was named.
     """
-    if (options["body"] or {}).get("model", options["model"]) is MODEL:
+    body = options["body"] if isinstance(options["body"], Mapping) else {}
+    if body.get("model", options["model"]) is MODEL:
         raise TemplateError("there is no model", hint="pass model=")
 
 

@@ -243,6 +243,10 @@ def slips(**options: Any) -> Any:
             "a path is needed, not a DataFrame; for that, use from_dataframe",
         ),
         (
+            lambda: bf.submit(pd.DataFrame({"a": [1]})),  # type: ignore[arg-type]
+            "a path is needed, not a DataFrame; for that, use from_dataframe",
+        ),
+        (
             lambda: bf.BatchCreator("m", system_prompt=None).save_to_file("x", **slips(limits=50)),
             "limits must be Limits(requests=…, nbytes=…), not 50",
         ),
