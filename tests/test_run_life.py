@@ -301,3 +301,22 @@ def test_the_command_line_plans_and_asks(server: BatchServer, tmp_path: Path) ->
     assert done.exit_code == 1
     assert "max_requests=4 is less than the Plan(5 requests to send" in done.output
     assert server.requests_log == []
+
+
+def test_the_command_line_says_what_sends_lasting_failures_again(
+    server: BatchServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``run`` names the option of ``retry``, and ``plan`` has nothing to send and no file."""
+    monkeypatch.setenv("OPENAI_API_KEY", "test-key")
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    server.settings.answer = Model(set(), {"say 0"})
+    source, path = tmp_path / "t.csv", tmp_path / "out" / "r.jsonl"
+    table(1).to_csv(source, index=False)
+    asked = [str(source), str(path), "--id-column", "id", "--prompt", "{text}", "--model", "m"]
+    done = CliRunner().invoke(main, ["run", *asked, "--poll", "0.01"], catch_exceptions=False)
+    assert done.output.splitlines()[-1] == (
+        "Warning: 1 of 1 requests have no answer (1 http_error (1× invalid_image)); "
+        "batch-frames retry with --permanent writes them again"
+    )
+    done = CliRunner().invoke(main, ["plan", *asked], catch_exceptions=False)
+    assert (done.exit_code, done.output.splitlines()[-1].split()) == (0, ["asked_again", "0"])

@@ -130,8 +130,9 @@ def _message(problem: Exception | str) -> str:
 
 def _in_options(hint: str) -> str | None:
     """Translate a hint from Python; None if this command has nothing like it."""
-    parameters = click.get_current_context().command.params
-    options = {option for parameter in parameters for option in parameter.opts}
+    context = click.get_current_context()
+    commands = getattr(context.find_root().command, "commands", {})
+    options = _options(context.command)
     named = set()
 
     def translate(found: re.Match[str]) -> str:
@@ -139,7 +140,9 @@ def _in_options(hint: str) -> str | None:
             paths = re.findall(r"""["'](.*?)["']""", found["paths"])
             return f"batch-frames {found['verb']} {shlex.join(paths)}"
         if found["function"]:
-            return f"batch-frames {COMMANDS[found['function']]}"
+            command = COMMANDS[found["function"]]
+            options.update(_options(commands.get(command, context.command)))
+            return f"batch-frames {command}"
         option = "--" + (found["option"] or found["name"]).replace("_", "-")
         if found["name"]:
             return option if option in options else found["name"]
@@ -149,6 +152,10 @@ def _in_options(hint: str) -> str | None:
 
     hint = PYTHON.sub(translate, hint)
     return hint if named <= options and not ONLY_PYTHON.search(hint) else None
+
+
+def _options(command: click.Command) -> set[str]:
+    return {option for parameter in command.params for option in parameter.opts}
 
 
 def read_text(path: Path) -> str:
@@ -179,7 +186,7 @@ def print_shards(shards: list[Shard], *, to_stderr: bool = False) -> None:
     if len(rows) > 1:
         sums = (sum(shard.requests for shard in shards), sum(shard.nbytes for shard in shards))
         rows.append(("total", *sums))
-    width = max(len(name) for name, *_ in rows)
+    width = max((len(name) for name, *_ in rows), default=0)
     for name, requests, nbytes in rows:
         text = f"{name:{width}}  {count_text(requests)}  {size_text(nbytes):>9}"
         click.echo(text, err=to_stderr)
