@@ -268,7 +268,7 @@ def _checked_names(
 def _answer_all(table: Table, path: Path, sending: Sending, given: Mapping[str, Any]) -> Asked:
     """Send what has no answer, round after round, and return what is asked now."""
     selection: Selection | None = None
-    for round_number in range(given["retries"] + 1):
+    for round_number in range(_checked_retries(given["retries"]) + 1):
         with _alone(path.parent) as record:
             outcomes = Outcomes(record)
             if selection is not None:
@@ -293,6 +293,12 @@ def _answer_all(table: Table, path: Path, sending: Sending, given: Mapping[str, 
         sending.follow(jobs)
     assert selection is not None
     return Asked.of_table(selection.custom_ids, selection.lines)
+
+
+def _checked_retries(retries: Any) -> int:
+    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+        raise ValueError(f"retries must be a whole number from 0, not {retries!r}")
+    return retries
 
 
 def _writer(table: Table, path: Path, outcomes: Outcomes, limits: Limits) -> ShardWriter:

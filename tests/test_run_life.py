@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -124,6 +125,48 @@ def test_a_table_through_its_life(server: BatchServer, tmp_path: Path, ask: Any)
     outputs = [name.replace(".jsonl", ".output.jsonl") for name in rounds]
     files = sorted(p.name for p in path.parent.iterdir() if p.name != ".batch_frames")
     assert files == sorted([*rounds, *outputs])
+
+
+@pytest.mark.parametrize("left", [None, 0, 12, 16])
+def test_hashes_that_are_lost_cost_nothing(
+    server: BatchServer, tmp_path: Path, left: int | None
+) -> None:
+    """Where the record has not the hashes of all lines of a shard, the shard itself has them."""
+    server.settings.answer = model = Model()
+    path = tmp_path / "reviews.jsonl"
+    bf.run(table(4), path, client=server.client(), **ASK, **QUICK)
+    [hashes] = (tmp_path / ".batch_frames" / "jobs").glob("*.lines")
+    if left is None:
+        hashes.unlink()
+    else:
+        hashes.write_bytes(hashes.read_bytes()[:left])
+    check(bf.run(table(5), path, client=server.client(), **ASK, **QUICK), table(5))
+    assert set(model.asked.values()) == {1}
+
+
+def test_a_file_in_the_way_is_found_before_anything_is_sent(
+    server: BatchServer, tmp_path: Path
+) -> None:
+    """Without the record of what was sent, whose answers are there, nothing is paid again."""
+    path = tmp_path / "reviews.jsonl"
+    bf.run(table(4), path, client=server.client(), **ASK, **QUICK)
+    shutil.rmtree(tmp_path / ".batch_frames" / "jobs")
+    with pytest.raises(bf.BatchFramesError) as caught:
+        bf.run(table(4), path, client=server.client(), **ASK, **QUICK)
+    assert str(caught.value) == (
+        f"'{tmp_path / 'reviews.output.jsonl'}' is in the way of the results of 'reviews.jsonl'; "
+        "it was not downloaded; move it away"
+    )
+    assert len(server.batches) == 1
+
+
+@pytest.mark.parametrize("retries", [-1, None, True])
+def test_retries_are_a_whole_number(tmp_path: Path, retries: Any) -> None:
+    """Anything else is an error before a file is written."""
+    with pytest.raises(ValueError) as caught:
+        bf.run(table(1), tmp_path / "r.jsonl", retries=retries, **ASK)
+    assert str(caught.value) == f"retries must be a whole number from 0, not {retries!r}"
+    assert not any(tmp_path.iterdir())
 
 
 def test_equal_prompts_are_asked_once(server: BatchServer, tmp_path: Path) -> None:

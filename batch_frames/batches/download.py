@@ -21,7 +21,7 @@ from batch_frames.progress import interrupt_hint, progress_bar, warn
 if TYPE_CHECKING:
     from openai import OpenAI
 
-__all__ = ["download"]
+__all__ = ["download", "result_path"]
 
 
 BLOCK = 1 << 20
@@ -137,7 +137,7 @@ def _download_all(
         if file_id is None:
             continue
         names = [name for name in job.files if name.endswith(ending)]
-        path = job.path.with_name(names[0]) if names else _free_path(record, job, ending)
+        path = job.path.with_name(names[0]) if names else result_path(record, job, ending)
         if not (path.is_file() and path.stat().st_size == job.files.get(path.name)):
             job = _download(service, record, job, file_id, path, progress)
         found.append(path)
@@ -163,8 +163,13 @@ def _bring_back(service: Service, job: Job, progress: Progress) -> None:
         warn(f"'{job.path}' is gone: {error}", hint="save it again to read its requests")
 
 
-def _free_path(record: Record, job: Job, ending: str) -> Path:
+def result_path(record: Record, job: Job, ending: str) -> Path:
     """Choose the path of a result file: with a number where another batch has the name.
+
+    Args:
+        record: The record with all jobs of the folder.
+        job: The job, which may have no batch yet.
+        ending: How the name ends.
 
     Raises:
         BatchFramesError: If a file that was not downloaded has it.
@@ -177,7 +182,8 @@ def _free_path(record: Record, job: Job, ending: str) -> Path:
     number = 2
     while path.exists():
         if path.name not in ours:
-            problem = f"'{path}' is in the way of the results of {job.batch_id}"
+            whose = job.batch_id or f"'{job.path.name}'"
+            problem = f"'{path}' is in the way of the results of {whose}"
             raise BatchFramesError(problem, hint="it was not downloaded; move it away")
         path = job.path.with_name(f"{stem}.{number}{ending}")
         number += 1

@@ -7,15 +7,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batch_frames.batches.client import LONGEST_PAUSE, TRIES, Service
+from batch_frames.batches.download import result_path
 from batch_frames.batches.failures import job_error
 from batch_frames.batches.send import TOKEN_KEY, Sender, send_again
 from batch_frames.display import counted
 from batch_frames.errors import BatchFramesError
 from batch_frames.files import (
+    RESULT_ENDINGS,
     InUseError,
     Job,
     Jobs,
@@ -100,8 +103,9 @@ def submit(
         FileNotFoundError: If there is no such file.
         LineError: If a file holds no requests.
         BatchFramesError: If a shard has changed since it was saved, if another shard may still
-            bring answers to some of its requests, if ``run_local`` has answered some of them, if it
-            was submitted to another account, or if another process is sending it for ten minutes.
+            bring answers to some of its requests, if ``run_local`` has answered some of them, if a
+            file that was not downloaded has the name of its results, if it was submitted to another
+            account, or if another process is sending it for ten minutes.
         JobError: If a shard failed at validation before, and has not changed since.
         openai.APIError: Passed through from the SDK; ``submit`` can be called again to continue.
     """
@@ -149,8 +153,7 @@ def _check_as_saved(given: Paths, files: Iterable[RequestFile]) -> None:
         hint = "save it again, or pass its path to send what is there now"
         if (shard.nbytes, shard.requests) != (file.nbytes, file.requests):
             raise BatchFramesError(f"{problem}, from {_sizes(shard)} to {_sizes(file)}", hint=hint)
-        saved = set_of(_set_path(shard.path)).id
-        if saved and shard.save_id and saved != shard.save_id:
+        if shard.save_id and set_of(_set_path(shard.path)).id not in ("", shard.save_id):
             raise BatchFramesError(problem, hint=hint)
 
 
@@ -178,6 +181,8 @@ def _planned(records: Records, files: Iterable[RequestFile], settings: Settings)
             known = {sha256: record.job(sha256, file.path) for sha256, file in unique.items()}
             new = [f for f in unique.values() if _has_no_batch(known[f.sha256])]
             _check_asked(record, new, lambda file: set_of(_set_path(file.path)).again)
+            for file, ending in product(new, RESULT_ENDINGS):
+                result_path(record, wanted_job(file, settings), ending)
             for file in unique.values():
                 saved = set_of(_set_path(file.path))
                 wanted = replace(wanted_job(file, settings), save_id=saved.id)

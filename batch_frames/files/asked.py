@@ -23,6 +23,7 @@ __all__ = [
     "LIVE_ID",
     "are_among",
     "first_asked",
+    "lines_of",
     "live_hashes",
     "live_lines",
     "live_output",
@@ -124,13 +125,19 @@ def sent_lines(record: Record, but: Iterable[str] = ()) -> Iterator[tuple[Job, H
 
 def _with_lines(record: Record, jobs: Iterable[Job]) -> Iterator[tuple[Job, Hashes]]:
     for job in (job for job in jobs if not _cannot_be_sent(job)):
-        lines = record.lines(job)
-        if lines is None and job.path.is_file() and file_hash(job.path) == job.sha256:
-            lines = read_shard(job.path).lines
+        lines = lines_of(record, job)
         if lines is not None:
             yield job, lines
         elif job.is_pending:
             warn(f"the requests of '{job.path}', which may still be answered, are not known")
+
+
+def lines_of(record: Record, job: Job) -> Hashes | None:
+    """Return the hashes of a shard's lines, of the record or else of the shard; None if unknown."""
+    lines = record.lines(job)
+    if lines is None and job.path.is_file() and file_hash(job.path) == job.sha256:
+        return read_shard(job.path).lines
+    return lines
 
 
 def live_output(shard: Path) -> Path:

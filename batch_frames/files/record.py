@@ -36,7 +36,7 @@ DOCUMENT = ("names", *(f.name for f in fields(Job) if f.name not in ("path", "sh
 OPEN, NO_EFFECT = ".try", ".no"
 """How the files end of tries to create a batch, and of those that certainly created none."""
 
-HASHES = "<u8"
+HASHES = np.dtype("<u8")
 """How the hashes of a shard's lines are stored, next to its document."""
 
 
@@ -175,9 +175,11 @@ class Record:
         return replace(job, names=(*names, job.path.name), steps=steps, **facts)
 
     def lines(self, job: Job) -> npt.NDArray[np.uint64] | None:
-        """Return the hashes of a shard's lines; None if they are not known."""
+        """Return the hashes of a shard's lines; None if they are not all known."""
         data = self._jobs.read_bytes(f"{job.sha256}.lines")
-        return None if data is None else np.frombuffer(data, HASHES).astype(np.uint64)
+        if data is None or len(data) != job.requests * HASHES.itemsize:
+            return None
+        return np.frombuffer(data, HASHES).astype(np.uint64)
 
     def _job(self, sha256: str, document: Mapping[str, Any], path: Path | None) -> Job:
         try:

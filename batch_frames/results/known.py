@@ -21,6 +21,7 @@ from batch_frames.files import (
     Records,
     are_among,
     file_hash,
+    lines_of,
     live_hashes,
     live_lines,
     read_lines,
@@ -147,8 +148,8 @@ def _recorded(paths: Iterable[Path]) -> Iterator[tuple[Job, Hashes]]:
             record = records.of(path)
             found[id(record)] = record
     for record in found.values():
-        for job in record.jobs():
-            if (job.may_be_paid or job.earlier_files) and (lines := record.lines(job)) is not None:
+        for job in (job for job in record.jobs() if job.may_be_paid or job.earlier_files):
+            if (lines := lines_of(record, job)) is not None:
                 yield job, lines
 
 

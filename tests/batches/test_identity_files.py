@@ -83,19 +83,32 @@ def test_live_answers_and_those_of_a_batch_stand_side_by_side(server: BatchServe
 
 
 @pytest.mark.parametrize("was_submitted", [True, False])
-def test_a_download_spares_requests_under_the_name_of_results(
-    server: BatchServer, was_submitted: bool
-) -> None:
-    """`a.output.jsonl` may be a set of its own."""
+def test_requests_under_the_name_of_results_stay(server: BatchServer, was_submitted: bool) -> None:
+    """`a.output.jsonl` may be a set of its own; that is said before `a.jsonl` is sent."""
     a, other = ask("a.jsonl"), ask("a.output.jsonl", "wxyz")
     before = other[0].path.read_bytes()
     if was_submitted:
         submit(other, server)
-    with pytest.raises(bf.BatchFramesError, match=r"'a.output.jsonl' is in the way of the results"):
-        fetch(submit(a, server), server)
+    with pytest.raises(bf.BatchFramesError) as caught:
+        submit(a, server)
+    assert str(caught.value) == (
+        "'a.output.jsonl' is in the way of the results of 'a.jsonl'; it was not downloaded; "
+        "move it away"
+    )
     assert other[0].path.read_bytes() == before
+    assert len(server.batches) == was_submitted
     other[0].path.rename("other.jsonl")
-    assert content(fetch(bf.load_jobs("a.jsonl"), server)) == answers()
+    assert content(fetch(submit(a, server), server)) == answers()
+
+
+def test_a_download_spares_a_file_that_came_later(server: BatchServer) -> None:
+    """What got the name of the results while the batch ran is not replaced."""
+    jobs = submit(ask("a.jsonl"), server)
+    Path("a.output.jsonl").write_text("notes")
+    with pytest.raises(bf.BatchFramesError, match=r"in the way of the results of batch_"):
+        fetch(jobs, server)
+    Path("a.output.jsonl").rename("notes")
+    assert content(fetch(jobs, server)) == answers()
 
 
 def test_live_requests_do_not_take_requests_for_answers(server: BatchServer) -> None:
