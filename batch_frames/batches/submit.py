@@ -211,16 +211,12 @@ def _renewed(record: Record, job: Job, settings: Settings, saved: SavedSet) -> J
 def _is_to_send_again(job: Job, saved: SavedSet) -> bool:
     """Return whether a shard has no batch that will be billed, and its lines are not to blame.
 
-    So has one whose answers are here, if it was saved since to be asked again.
+    It is sent again in any case if it was saved since to be asked again, and waits for no answer.
     """
     line_is_wrong = any(error.get("line") for error in job.errors)
     is_again = saved.again and saved.id != job.save_id and not job.is_pending
-    return (
-        job.is_refused
-        or job.is_withdrawn
-        or (job.is_rejected and not line_is_wrong)
-        or (is_again and not job.is_rejected)
-    )
+    is_unlucky = job.is_rejected and not line_is_wrong
+    return job.is_refused or job.is_withdrawn or is_unlucky or is_again
 
 
 def _check_asked(
