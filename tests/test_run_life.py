@@ -181,17 +181,17 @@ def test_equal_prompts_are_asked_once(server: BatchServer, tmp_path: Path) -> No
     assert model.asked == Counter(f"say {n}" for n in range(45))
 
 
-def test_a_table_that_failed_validation_is_sent_again(server: BatchServer) -> None:
+def test_a_table_that_failed_validation_is_sent_again(server: BatchServer, tmp_path: Path) -> None:
     """Once the service takes the model, the same call answers all rows, each asked once."""
     frame = table(4)
     server.settings.models = ["other"]
     for _ in range(2):
         with pytest.raises(bf.JobError) as caught:
-            bf.run(frame, "out/r.jsonl", client=server.client(), **ASK, **QUICK)
+            bf.run(frame, tmp_path / "r.jsonl", client=server.client(), **ASK, **QUICK)
         assert caught.value.status == "failed"
     assert len(server.batches) == 2
     server.settings.models = ["m"]
-    check(bf.run(frame, "out/r.jsonl", client=server.client(), **ASK, **QUICK), frame)
+    check(bf.run(frame, tmp_path / "r.jsonl", client=server.client(), **ASK, **QUICK), frame)
     assert [batch.paid for batch in server.batches] == [0, 0, 4]
 
 

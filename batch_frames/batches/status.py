@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from batch_frames.files import (
     holds_requests,
     recorded_folders,
     round_of,
+    set_name,
 )
 
 if TYPE_CHECKING:
@@ -65,26 +67,26 @@ def load_jobs(path: Paths) -> list[Job]:
         BatchFramesError: If a shard was never submitted.
     """
     given = [path] if isinstance(path, (str, os.PathLike)) else list(path)
-    records = Records()
-    jobs = {job.key: job for one in given for job in _jobs_of(Path(one), records)}
+    records, jobs_in = Records(), cache(Record.jobs)
+    jobs = {job.key: job for one in given for job in _jobs_of(Path(one), records, jobs_in)}
     if not jobs:
         names = ", ".join(f"'{os.fspath(one)}'" for one in given) or "an empty list"
         raise FileNotFoundError(f"no jobs in {names}; submit the request files first")
     return Jobs(jobs.values())
 
 
-def _jobs_of(path: Path, records: Records) -> list[Job]:
+def _jobs_of(path: Path, records: Records, jobs_in: Callable[[Record], list[Job]]) -> list[Job]:
     if path.is_dir():
         folders = ((folder, records.of(folder / "any")) for folder in recorded_folders(path))
-        return [_in(folder, job) for folder, record in folders for job in record.jobs()]
-    named = [job for job in records.of(path).jobs() if _is_of(job, path)]
-    if path.is_file() and not path.name.endswith(LEDGER):
-        own = _shard_jobs(path, records)
-        return (
-            own + [_in(path.parent, job) for job in named if job.key != own[0].key] if own else []
-        )
-    if named or not GLOB.search(path.name):
-        return [_in(path.parent, job) for job in named]
+        return [_in(folder, job) for folder, record in folders for job in jobs_in(record)]
+    is_shard = path.is_file() and not path.name.endswith(LEDGER)
+    own = _shard_jobs(path, records) if is_shard else []
+    if is_shard and (not own or set_name(path)[1] is not None):
+        return own
+    keys = {job.key for job in own}
+    named = [job for job in jobs_in(records.of(path)) if _is_of(job, path) and job.key not in keys]
+    if own or named or not GLOB.search(path.name):
+        return own + [_in(path.parent, job) for job in named]
     known = (records.of(file).job_of(file) for file in find_files(path, [".jsonl"]))
     return [job for job in known if job]
 
