@@ -29,7 +29,7 @@ from batch_frames.files import (
     refuse_submitted,
     set_path,
 )
-from batch_frames.frames import to_dataframe
+from batch_frames.frames import find_columns, to_dataframe
 from batch_frames.plans import (
     Plan,
     Selection,
@@ -222,6 +222,7 @@ def _run_table(
 ) -> Any:
     """Answer a table, and join what came back."""
     frame, prefix = table.frame, given["prefix"]
+    to_dataframe(pa.table({}), given["dtype_backend"])
     columns = _checked_names(frame, table.schema, given["columns"], prefix)
     asked = _answer_all(table, path, sending, given)
     results = _warned(read_answers(asked, None, [path], json_schema=table.schema, **how))
@@ -232,7 +233,7 @@ def _run_table(
 
 def _check_counts(**counts: Any) -> None:
     for name, value in counts.items():
-        if not isinstance(value, int) or value < 0:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise ValueError(f"{name} must be a whole number from 0, not {value!r}")
 
 
@@ -261,6 +262,7 @@ def _checked_names(
         to_dataframe(pa.table(frame).slice(0, 0), None, nullable=True)
     every = [name for name in result_columns(schema) if name != "custom_id"]
     columns = [columns] if isinstance(columns, str) else columns
+    find_columns(result_columns(schema, sometimes=True), columns or (), "the table of results")
     refuse_names_in_both(have, every if columns is None else columns, prefix)
     return columns
 
@@ -268,7 +270,7 @@ def _checked_names(
 def _answer_all(table: Table, path: Path, sending: Sending, given: Mapping[str, Any]) -> Asked:
     """Send what has no answer, round after round, and return what is asked now."""
     selection: Selection | None = None
-    for round_number in range(_checked_retries(given["retries"]) + 1):
+    for round_number in range(given["retries"] + 1):
         with _alone(path.parent) as record:
             outcomes = Outcomes(record)
             if selection is not None:
@@ -293,12 +295,6 @@ def _answer_all(table: Table, path: Path, sending: Sending, given: Mapping[str, 
         sending.follow(jobs)
     assert selection is not None
     return Asked.of_table(selection.custom_ids, selection.lines)
-
-
-def _checked_retries(retries: Any) -> int:
-    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-        raise ValueError(f"retries must be a whole number from 0, not {retries!r}")
-    return retries
 
 
 def _writer(table: Table, path: Path, outcomes: Outcomes, limits: Limits) -> ShardWriter:

@@ -172,6 +172,24 @@ def test_what_would_fail_later_fails_before(
     assert server.requests_log == []
 
 
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"columns": ["nope"]}, "the table of results has no column 'nope'; it has 'custom_id', "),
+        ({"columns": "contents"}, "the table of results has no column 'contents'; did you mean "),
+        ({"dtype_backend": "nope"}, "dtype_backend must be 'numpy_nullable', 'pyarrow' or None, "),
+    ],
+)
+def test_wrong_names_of_options_fail_before(
+    server: BatchServer, options: dict[str, Any], text: str
+) -> None:
+    """What the answers are to look like is checked before anything is sent."""
+    with pytest.raises((bf.ColumnError, ValueError)) as caught:
+        bf.run(FRAME, "r.jsonl", client=server.client(), **ASK, **options)
+    assert str(caught.value).startswith(text)
+    assert server.requests_log == []
+
+
 def test_every_warning_points_at_the_call(server: BatchServer) -> None:
     """Whatever part of the package warns, the line that is named is the user's."""
 

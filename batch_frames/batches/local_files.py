@@ -17,6 +17,7 @@ from batch_frames.errors import BatchFramesError, LineError
 from batch_frames.files import (
     LIVE_ENDINGS,
     LIVE_ID,
+    PUT_ASIDE,
     RESULT_ENDINGS,
     holds_requests,
     load_line,
@@ -27,9 +28,6 @@ from batch_frames.files import (
 
 __all__ = ["LiveFiles", "Request", "requests_of"]
 
-
-OLD = ".old"
-"""Ending of the file with answers to earlier prompts; it is hidden, so that no glob matches it."""
 
 PATH = re.compile(r"(/[\w~:-][\w.~:-]*)+", re.ASCII)
 """A path that is below the address of the client, however the SDK joins the two."""
@@ -92,7 +90,7 @@ class LiveFiles:
         self._from_batch = shard.with_name(stem + RESULT_ENDINGS[0])
         for path in (self.output, self.errors):
             _refuse_foreign(path)
-        self._old = self.output.with_name(f".{self.output.name}{OLD}")
+        self._old = self.output.with_name(f".{self.output.name}{PUT_ASIDE}")
         self._lock = ExitStack()
         self._lock.enter_context(
             locked(self.output, f"'{shard.name}' is being answered by {{owner}}")

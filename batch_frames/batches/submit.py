@@ -36,6 +36,7 @@ from batch_frames.files import (
     pending_lines,
     read_shard,
     refuse_answering,
+    refuse_unknown,
     sent_lines,
     set_name,
     wanted_job,
@@ -229,6 +230,7 @@ def _check_asked(
     """
     if not files:
         return
+    refuse_unknown(record, files)
     pending = pending_lines(record, [file.sha256 for file in files])
     if problem := first_asked(pending, files, among=True):
         hint = "wait for it and download it; retry_requests writes what is left"

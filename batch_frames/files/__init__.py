@@ -12,6 +12,7 @@ from batch_frames.files.asked import (
     refuse_answering,
     refuse_in_flight,
     refuse_submitted,
+    refuse_unknown,
     sent_lines,
 )
 from batch_frames.files.documents import RECORD, file_hash, now
@@ -19,6 +20,7 @@ from batch_frames.files.find import (
     ENDINGS,
     LEDGER,
     LIVE_ENDINGS,
+    PUT_ASIDE,
     RESULT_ENDINGS,
     Paths,
     find_files,
@@ -65,6 +67,7 @@ __all__ = [
     "LIVE_ENDINGS",
     "LIVE_ID",
     "NO_BATCH",
+    "PUT_ASIDE",
     "RECORD",
     "RESULT_ENDINGS",
     "DryStore",
@@ -112,6 +115,7 @@ __all__ = [
     "refuse_answering",
     "refuse_in_flight",
     "refuse_submitted",
+    "refuse_unknown",
     "request_files",
     "result_files",
     "round_of",

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from batch_frames.display import counted
 from batch_frames.errors import BatchFramesError
 from batch_frames.files.documents import file_hash
-from batch_frames.files.find import LIVE_ENDINGS
+from batch_frames.files.find import LIVE_ENDINGS, PUT_ASIDE
 from batch_frames.files.job import Job
 from batch_frames.files.locks import refuse_in_use
 from batch_frames.files.record import Record, Records
@@ -31,6 +31,7 @@ __all__ = [
     "refuse_answering",
     "refuse_in_flight",
     "refuse_submitted",
+    "refuse_unknown",
     "sent_lines",
 ]
 
@@ -123,6 +124,17 @@ def sent_lines(record: Record, but: Iterable[str] = ()) -> Iterator[tuple[Job, H
     )
 
 
+def refuse_unknown(record: Record, files: Sequence[RequestFile]) -> None:
+    """Refuse shards with requests of another shard whose document is damaged: it may be sent.
+
+    Raises:
+        LineError: If there is one; it names the document.
+    """
+    for error, lines in record.damaged():
+        if any(np.isin(file.lines, lines).any() for file in files):
+            raise error
+
+
 def _with_lines(record: Record, jobs: Iterable[Job]) -> Iterator[tuple[Job, Hashes]]:
     for job in (job for job in jobs if not _cannot_be_sent(job)):
         lines = lines_of(record, job)
@@ -163,7 +175,8 @@ def live_lines(
         folder: The folder.
         endings: How the names of the files end; those with errors hold no answers.
     """
-    for path in sorted(path for ending in endings for path in folder.glob(f"*{ending}")):
+    names = [f"*{ending}" for ending in (*endings, f"{LIVE_ENDINGS[0]}{PUT_ASIDE}")]
+    for path in sorted(path for name in names for path in folder.glob(name)):
         hashes = b"".join(digest for _, digest in live_hashes(path))
         yield path, np.frombuffer(hashes, "<u8").astype(np.uint64)
 

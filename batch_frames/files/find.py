@@ -20,6 +20,7 @@ __all__ = [
     "ENDINGS",
     "LEDGER",
     "LIVE_ENDINGS",
+    "PUT_ASIDE",
     "RESULT_ENDINGS",
     "Paths",
     "endpoint_of",
@@ -246,6 +247,9 @@ def holds_requests(path: Path) -> bool | None:
 RESULT_ENDINGS = (".output.jsonl", ".errors.jsonl")
 
 LIVE_ENDINGS = (".local.output.jsonl", ".local.errors.jsonl")
+
+PUT_ASIDE = ".old"
+"""Ending of live answers to earlier prompts; the file is hidden, so that no glob matches it."""
 """How the files of live answers end, next to the shard."""
 
 LONGEST_FIRST_LINE = 512 << 20

@@ -181,6 +181,16 @@ class Record:
             return None
         return np.frombuffer(data, HASHES).astype(np.uint64)
 
+    def damaged(self) -> Iterator[tuple[LineError, npt.NDArray[np.uint64]]]:
+        """Yield what is wrong with damaged documents, with the hashes of their shards' lines."""
+        for name in self._jobs.names():
+            try:
+                self.job(name)
+            except LineError as error:
+                data = self._jobs.read_bytes(f"{name}.lines") or b""
+                whole = len(data) // HASHES.itemsize * HASHES.itemsize
+                yield error, np.frombuffer(data[:whole], HASHES).astype(np.uint64)
+
     def _job(self, sha256: str, document: Mapping[str, Any], path: Path | None) -> Job:
         try:
             facts = {name: document[name] for name in FACTS if name in document}

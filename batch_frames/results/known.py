@@ -16,6 +16,7 @@ from batch_frames.arrow import hash_text, in_threads
 from batch_frames.errors import LineError
 from batch_frames.files import (
     LIVE_ENDINGS,
+    PUT_ASIDE,
     Job,
     Record,
     Records,
@@ -110,7 +111,9 @@ class KnownResults:
     def _may_differ(self, path: Path) -> bool:
         """Return whether a file may have answers to other requests of the same ids."""
         known = self._jobs.get(path.resolve())
-        return path.name.endswith(LIVE_ENDINGS) if known is None else not self._is_whole(known[0])
+        if known is None:
+            return path.name.removesuffix(PUT_ASIDE).endswith(LIVE_ENDINGS)
+        return not self._is_whole(known[0])
 
     def _is_whole(self, job: Job) -> bool:
         """Return whether a shard is among the request files as it was sent, with all its ids."""

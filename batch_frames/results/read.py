@@ -265,10 +265,16 @@ def read_answers(
     return frame
 
 
-def result_columns(json_schema: Any = None) -> list[str]:
-    """List the columns that all results have, with those of answers that follow a schema."""
+def result_columns(json_schema: Any = None, *, sometimes: bool = False) -> list[str]:
+    """List the columns that all results have, with those of answers that follow a schema.
+
+    Args:
+        json_schema: The schema.
+        sometimes: Whether to list those too that only some results have.
+    """
     names = () if json_schema is None else Answers(answer_schema(json_schema)).names
-    return [*names_of("first"), *answer_names(names).values(), *names_of("then", "usage")]
+    every = [*names_of("first"), *answer_names(names).values(), *names_of("then", "usage")]
+    return [*every, *names_of("sometimes")] if sometimes else every
 
 
 def _warn_of_other_files(table: pa.Table) -> None:

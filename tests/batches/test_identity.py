@@ -359,6 +359,35 @@ def test_a_shard_that_was_answered_live_is_not_submitted(server: BatchServer) ->
     assert paid(server) == 8
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_requests_of_a_damaged_document_are_not_sent_under_another_name(
+    server: BatchServer, text: str
+) -> None:
+    """What it does not tell any more may have been paid for; others are sent."""
+    fetch(submit(ask("a.jsonl"), server), server)
+    [document] = Path(".batch_frames/jobs").glob("*.json")
+    document.write_text(text)
+    with pytest.raises(bf.LineError, match=f"{document}: not a document of the record; "):
+        submit(ask("b.jsonl", "cdef"), server)
+    with pytest.warns(BatchFramesWarning, match="not a document of the record"):
+        submit(ask("c.jsonl", "ef"), server)
+    assert paid(server) == 6
+
+
+def test_live_answers_to_earlier_prompts_are_not_paid_again(server: BatchServer) -> None:
+    """They are kept when prompts change, and count once the old prompts are back."""
+    old, options = frame("ab", "Old {}"), {"id_column": "id", "prompt_column": "p", "model": "m"}
+    bf.run_local(ask("a.jsonl", "ab", "Old {}"), client=server.client())
+    bf.run_local(ask("a.jsonl", "ab", "New {}"), client=server.client())
+    rated = run(old, server, "a.jsonl", **options)
+    assert rated["content"].tolist() == ["You said: Old a", "You said: Old b"]
+    with pytest.raises(
+        bf.BatchFramesError, match=r"are answered in '\.a\.local\.output\.jsonl\.old'"
+    ):
+        submit(ask("b.jsonl", "ab", "Old {}"), server)
+    assert paid(server) == 4
+
+
 def test_what_a_trial_has_answered_is_left_out_of_the_batch(server: BatchServer) -> None:
     """Under whatever name it was tried; the answers are read together."""
     bf.run_local(ask("trial.jsonl"), client=server.client(), limit=3)
