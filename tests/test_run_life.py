@@ -304,7 +304,7 @@ bf.run(
 """
 
 MOMENTS = [
-    ("POST /files", "half", 0),
+    slow("POST /files", "half", 0),
     ("POST /batches", "done", 0),
     slow("POST /files", "answered", 2),
     slow("POST /batches", "asked", 1),
