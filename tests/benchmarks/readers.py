@@ -42,6 +42,7 @@ RESULTS = {
     "reasoning_tokens": "integer",
     "model": "text",
     "request_id": "text",
+    "service_tier": "text",
 }
 ANSWERS = {
     "stars": "integer",
@@ -101,7 +102,8 @@ def result_row(result: dict[str, Any]) -> Row:
         status = OF_ERROR.get(code, HTTP_ERROR)
         failure = (code, error["message"], status_code)
         tokens = (None, None, None, None)
-        return (result["custom_id"], status, None, None, None, *failure, *tokens, None, request_id)
+        asked = (None, request_id, None)
+        return (result["custom_id"], status, None, None, None, *failure, *tokens, *asked)
     choice, usage = body["choices"][0], body["usage"]
     message, finish_reason = choice["message"], choice["finish_reason"]
     refusal = message["refusal"]
@@ -120,6 +122,7 @@ def result_row(result: dict[str, Any]) -> Row:
         usage["completion_tokens_details"]["reasoning_tokens"],
         body["model"],
         request_id,
+        body["service_tier"],
     )
 
 
@@ -184,11 +187,13 @@ def to_frame(columns: dict[str, Any], path: Path) -> Any:
 
 
 def with_places(frame: Any, path: Path) -> Any:
-    """Say of each row where its line stands."""
+    """Say of each row where its line stands, before its service tier."""
     import pandas as pd
 
     numbers = pd.array(range(1, len(frame) + 1), "Int64")
-    return frame.assign(file=pd.Series(str(path), frame.index, "str"), line=numbers)
+    tiers = frame.pop("service_tier")
+    file = pd.Series(str(path), frame.index, "str")
+    return frame.assign(file=file, line=numbers, service_tier=tiers)
 
 
 def pyarrow_schema() -> Any:
@@ -206,7 +211,8 @@ def pyarrow_schema() -> Any:
         completion_tokens=number,
         completion_tokens_details=struct(reasoning_tokens=number),
     )
-    body = struct(model=text, choices=pa.list_(choice), usage=usage, error=error)
+    choices = pa.list_(choice)
+    body = struct(model=text, choices=choices, usage=usage, error=error, service_tier=text)
     response = struct(status_code=number, request_id=text, body=body)
     return pa.schema(struct(custom_id=text, response=response, error=error))
 
@@ -246,6 +252,7 @@ def read_pyarrow(path: Path) -> Any:
         ),
         "model": inside("body", "model"),
         "request_id": inside("request_id"),
+        "service_tier": inside("body", "service_tier"),
     }
     return to_frame({**columns, "status": arrow_statuses(columns)}, path)
 
@@ -290,6 +297,7 @@ def read_pandas(path: Path) -> Any:
             **dict(pandas_tokens(responses)),
             "model": responses["body.model"],
             "request_id": responses["request_id"],
+            "service_tier": responses["body.service_tier"],
         }
     )
     failed = frame["error_code"].notna()
