@@ -45,6 +45,7 @@ from batch_frames.results import (
     best_rows,
     empty_piece,
     is_frame,
+    is_lasting,
     own_results,
     read_pieces,
     result_ids,
@@ -58,9 +59,6 @@ __all__ = ["retry_requests"]
 LIMITS = Limits()
 
 COLUMNS = ["custom_id", "status", "status_code", "file", "line"]
-
-PASSING = (408, 409, 425, 429)
-"""HTTP statuses from 400 to 499 after which the same request may succeed."""
 
 SETTLED = -1
 """The rank of what is not to be sent again."""
@@ -112,10 +110,10 @@ def retry_requests(
     files = asked.files
     stem, rounds = _rounds(files[0])
     last = max(rounds, default=1)
-    is_lasting = statuses is None and not permanent
-    outcomes, sources = _outcomes(asked, results, wanted)
+    without_lasting = statuses is None and not permanent
+    found, sources = _returned(asked, results, wanted)
     pending = _pending(files)
-    lines = _unanswered(asked, _best(outcomes, is_lasting), wanted, pending)
+    lines = _unanswered(asked, _best(found, without_lasting), wanted, pending)
     target = files[0].with_name(f"{stem}.round-{last + 1}.jsonl") if path is None else Path(path)
     shards = _save(lines, target, [*files, *map(Path, sources)], limits)
     before = rounds.get(last, []) if path is None else []
@@ -144,7 +142,7 @@ def _ranks(statuses: Sequence[str] | None) -> list[int]:
     return [RANKS[status] for status in listed]
 
 
-class Outcomes(NamedTuple):
+class Returned(NamedTuple):
     """What came back.
 
     Attributes:
@@ -158,9 +156,9 @@ class Outcomes(NamedTuple):
     lasting: npt.NDArray[np.bool_]
 
 
-def _outcomes(
+def _returned(
     asked: Asked, results: pd.DataFrame | Paths | None, wanted: Sequence[int]
-) -> tuple[Outcomes, list[str]]:
+) -> tuple[Returned, list[str]]:
     """Read what came back for requests, and name the files that it was read from."""
     frame = own_results(results) if is_frame(results) else None
     given: list[Path] = []
@@ -181,8 +179,7 @@ def _outcomes(
         ids = pa.concat_arrays([ids, result_ids(frame).cast(ids.type)])
         ranks = np.concatenate([ranks, result_ranks(frame)])
         names += frame["file"].dropna().unique().tolist() if "file" in frame else []
-    is_lasting = (codes >= 400) & (codes < 500) & ~np.isin(codes, PASSING)
-    return Outcomes(ids, ranks, is_lasting & (ranks == RANKS["http_error"])), names
+    return Returned(ids, ranks, is_lasting(ranks, codes)), names
 
 
 def _answers(asked: Asked, wanted: Sequence[int]) -> Answers | None:
@@ -197,13 +194,13 @@ def _brief(piece: pa.Table) -> pa.Table:
     return brief.set_column(COLUMNS.index("file"), "file", brief["file"].dictionary_encode())
 
 
-def _best(outcomes: Outcomes, is_lasting: bool) -> tuple[pa.Array, npt.NDArray[np.int8]]:
+def _best(found: Returned, without_lasting: bool) -> tuple[pa.Array, npt.NDArray[np.int8]]:
     """Return each id once, with its best status; one that nobody wants for lasting errors."""
-    unique = outcomes.ids.drop_null().unique()
-    index = pc.index_in(outcomes.ids, value_set=unique, skip_nulls=True).fill_null(NOWHERE)
-    best = best_rows(np.asarray(index).astype(np.int64), outcomes.ranks, len(unique))
-    ranks = outcomes.ranks[best]
-    return unique, np.where(is_lasting & outcomes.lasting[best], SETTLED, ranks).astype(np.int8)
+    unique = found.ids.drop_null().unique()
+    index = pc.index_in(found.ids, value_set=unique, skip_nulls=True).fill_null(NOWHERE)
+    best = best_rows(np.asarray(index).astype(np.int64), found.ranks, len(unique))
+    ranks = found.ranks[best]
+    return unique, np.where(without_lasting & found.lasting[best], SETTLED, ranks).astype(np.int8)
 
 
 def _unanswered(
@@ -312,7 +309,7 @@ def _pending(files: Sequence[Path]) -> list[Pending]:
     """List the jobs next to request files that may still bring answers."""
     records = Records()
     folders = {id(record): record for record in map(records.of, files)}
-    return [Pending(*one) for record in folders.values() for one in pending_lines(record, ())]
+    return [Pending(*one) for record in folders.values() for one in pending_lines(record)]
 
 
 def _reused(shards: list[Shard], before: Sequence[Path]) -> list[Shard]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Never
 
@@ -52,6 +52,7 @@ from batch_frames.requests import (
     Value,
 )
 from batch_frames.results import (
+    RESULTS,
     UNANSWERED,
     Outcomes,
     is_frame,
@@ -73,6 +74,21 @@ __all__ = ["run"]
 
 
 TABLES = (".csv", ".tsv", ".parquet")
+
+OF_FILES = (
+    *(
+        "frame_or_shards",
+        "unknown",
+        "client",
+        "metadata",
+        "max_enqueued_tokens",
+        "timeout",
+        "poll",
+        "progress",
+    ),
+    *("json_schema", "usage", "dtype_backend"),
+)
+"""The parameters that matter for request files, too."""
 
 PATIENCE = 600.0
 """Seconds to wait for another process that is sending requests from the same folder."""
@@ -171,60 +187,32 @@ def run(
     """
     given = locals()
     _check_counts(retries=retries, max_requests=0 if max_requests is None else max_requests)
-    sending = Sending(client, metadata, max_enqueued_tokens, timeout, poll, progress)
     how: dict[str, Any] = {"usage": usage, "dtype_backend": dtype_backend}
     if path is not None:
-        return _run_table(open_table(frame_or_shards, given), set_path(path), sending, given, how)
-    shards = _request_files(frame_or_shards)
-    sending.answer(shards)
+        return _run_table(open_table(frame_or_shards, given), set_path(path), given, how)
+    shards = _request_files(frame_or_shards, given)
+    _follow(_submit(shards, given), given)
     return _warned(read_results(requests=shards, json_schema=json_schema, **how))
 
 
-@dataclass(frozen=True)
-class Sending:
-    """How batches are made and followed, as for ``submit`` and ``wait``."""
-
-    client: OpenAI | None
-    metadata: Mapping[str, str] | None
-    max_enqueued_tokens: int | None
-    timeout: float | None
-    poll: float | None
-    progress: bool | None
-
-    def submit(self, shards: Sequence[Shard] | Sequence[Path]) -> list[Job]:
-        """Create batches."""
-        return submit(
-            shards,
-            client=self.client,
-            metadata=self.metadata,
-            max_enqueued_tokens=self.max_enqueued_tokens,
-            progress=self.progress,
-        )
-
-    def follow(self, jobs: Sequence[Job]) -> None:
-        """Wait for batches, and download what came back."""
-        ended = wait(
-            jobs,
-            client=self.client,
-            timeout=self.timeout,
-            poll=self.poll,
-            progress=self.progress,
-        )
-        download(ended, client=self.client, progress=self.progress)
-
-    def answer(self, shards: Sequence[Path]) -> None:
-        """Create batches, wait for them, and download what came back."""
-        self.follow(self.submit(shards))
+def _submit(shards: Sequence[Shard] | Sequence[Path], given: Mapping[str, Any]) -> list[Job]:
+    """Create batches."""
+    names = ("client", "metadata", "max_enqueued_tokens", "progress")
+    return submit(shards, **{name: given[name] for name in names})
 
 
-def _run_table(
-    table: Table, path: Path, sending: Sending, given: Mapping[str, Any], how: Mapping[str, Any]
-) -> Any:
+def _follow(jobs: Sequence[Job], given: Mapping[str, Any]) -> None:
+    """Wait for batches, and download what came back."""
+    ended = wait(jobs, **{name: given[name] for name in ("client", "timeout", "poll", "progress")})
+    download(ended, client=given["client"], progress=given["progress"])
+
+
+def _run_table(table: Table, path: Path, given: Mapping[str, Any], how: Mapping[str, Any]) -> Any:
     """Answer a table, and join what came back."""
     frame, prefix = table.frame, given["prefix"]
     to_dataframe(pa.table({}), given["dtype_backend"])
     columns = _checked_names(frame, table.schema, given["columns"], prefix)
-    asked = _answer_all(table, path, sending, given)
+    asked = _answer_all(table, path, given)
     results = _warned(read_answers(asked, None, [path], json_schema=table.schema, **how))
     same = table.requests if table.requests.dedupe else None
     names = {"id_column": table.requests.source.id_column, "columns": columns, "prefix": prefix}
@@ -237,16 +225,20 @@ def _check_counts(**counts: Any) -> None:
             raise ValueError(f"{name} must be a whole number from 0, not {value!r}")
 
 
-def _request_files(given: Any) -> list[Path]:
+def _request_files(files: Any, given: Mapping[str, Any]) -> list[Path]:
     """Find request files, which need no path.
 
     Raises:
-        TypeError: If it is a table, which does.
+        TypeError: If it is a table, which does, or an option is for tables only.
     """
-    is_table = isinstance(given, BatchCreator) or hasattr(given, "columns") or is_frame(given)
-    if is_table or (isinstance(given, (str, os.PathLike)) and Path(given).suffix in TABLES):
+    is_table = isinstance(files, BatchCreator) or hasattr(files, "columns") or is_frame(files)
+    if is_table or (isinstance(files, (str, os.PathLike)) and Path(files).suffix in TABLES):
         raise TypeError("run needs a path to save the requests of a table to")
-    return find_shards(given)
+    options = inspect.signature(run).parameters
+    of_tables = [n for n in options if n not in OF_FILES and given[n] is not options[n].default]
+    for name in (*given["unknown"], *of_tables):
+        raise TypeError(f"{name} is for a table with a path, not for request files")
+    return find_shards(files)
 
 
 def _checked_names(
@@ -262,12 +254,12 @@ def _checked_names(
         to_dataframe(pa.table(frame).slice(0, 0), None, nullable=True)
     every = [name for name in result_columns(schema) if name != "custom_id"]
     columns = [columns] if isinstance(columns, str) else columns
-    find_columns(result_columns(schema, sometimes=True), columns or (), "the table of results")
+    find_columns(result_columns(schema, sometimes=True), columns or (), RESULTS)
     refuse_names_in_both(have, every if columns is None else columns, prefix)
     return columns
 
 
-def _answer_all(table: Table, path: Path, sending: Sending, given: Mapping[str, Any]) -> Asked:
+def _answer_all(table: Table, path: Path, given: Mapping[str, Any]) -> Asked:
     """Send what has no answer, round after round, and return what is asked now."""
     selection: Selection | None = None
     for round_number in range(given["retries"] + 1):
@@ -281,18 +273,18 @@ def _answer_all(table: Table, path: Path, sending: Sending, given: Mapping[str, 
             with _writer(table, path, outcomes, given["limits"]) as writer:
                 selection = select(
                     table.requests, outcomes, path, writer,
-                    once_more=again, progress=sending.progress,
+                    once_more=again, progress=given["progress"],
                 )  # fmt: skip
                 if selection.asked.any():
                     if not again:
                         _confirm(planned(selection, writer, table), given)
                     refuse_submitted(writer.changes())
                     shards = writer.commit()
-            jobs = sending.submit(shards) if shards else []
+            jobs = _submit(shards, given) if shards else []
         jobs = [*jobs, *outcomes.waited_for(selection.under_way)]
         if not jobs:
             break
-        sending.follow(jobs)
+        _follow(jobs, given)
     assert selection is not None
     return Asked.of_table(selection.custom_ids, selection.lines)
 

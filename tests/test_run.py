@@ -190,6 +190,30 @@ def test_wrong_names_of_options_fail_before(
     assert server.requests_log == []
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_requests": 1},
+        {"retries": 0},
+        {"model": "m"},
+        {"prefix": "a_"},
+        {"confirm": True},
+        {"no": 1},
+    ],
+)
+def test_options_of_tables_are_not_ignored_for_request_files(
+    server: BatchServer, options: dict[str, Any]
+) -> None:
+    """What would have no effect is refused before anything is sent."""
+    ask = {name: value for name, value in ASK.items() if name != "poll"}
+    shards = bf.from_dataframe(FRAME, **ask).save_to_file("r.jsonl")
+    [name] = options
+    with pytest.raises(TypeError) as caught:
+        bf.run(shards, client=server.client(), **options)
+    assert str(caught.value) == f"{name} is for a table with a path, not for request files"
+    assert server.requests_log == []
+
+
 def test_every_warning_points_at_the_call(server: BatchServer) -> None:
     """Whatever part of the package warns, the line that is named is the user's."""
 

@@ -117,7 +117,7 @@ def _check_unsent(records: Records, files: Sequence[RequestFile]) -> None:
     """Refuse shards with requests that a batch may still answer."""
     for record in {id(one): one for one in (records.of(file.path) for file in files)}.values():
         own = [file for file in files if records.of(file.path) is record]
-        if problem := first_asked(pending_lines(record, ()), own):
+        if problem := first_asked(pending_lines(record), own):
             raise BatchFramesError(problem, hint="wait for it and download it, or cancel it")
 
 

@@ -33,7 +33,6 @@ from batch_frames.files import (
     find_shards,
     first_asked,
     live_lines,
-    pending_lines,
     read_shard,
     refuse_answering,
     refuse_unknown,
@@ -231,7 +230,8 @@ def _check_asked(
     if not files:
         return
     refuse_unknown(record, files)
-    pending = pending_lines(record, [file.sha256 for file in files])
+    sent = list(sent_lines(record, {file.sha256 for file in files}))
+    pending = [(job, lines) for job, lines in sent if job.is_pending]
     if problem := first_asked(pending, files, among=True):
         hint = "wait for it and download it; retry_requests writes what is left"
         raise BatchFramesError(problem, hint=hint)
@@ -241,7 +241,7 @@ def _check_asked(
     if problem := first_asked(live_lines(record.folder), fresh):
         hint = "retry_requests writes what is left, or move that file away to ask all again"
         raise BatchFramesError(problem, hint=hint)
-    if problem := first_asked(sent_lines(record, [file.sha256 for file in files]), fresh):
+    if problem := first_asked(sent, fresh):
         hint = "retry_requests writes what is left; in another folder, all are asked again"
         raise BatchFramesError(problem, hint=hint)
 

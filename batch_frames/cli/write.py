@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -69,20 +69,31 @@ TEMPLATE = (
 )
 
 
-def _with_template(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that say what is asked."""
-    for option in reversed(TEMPLATE):
-        command = option(command)
-    return command
+SOURCE = (
+    click.argument("source"),
+    click.argument("target"),
+    click.option(
+        "--id-column", required=True, multiple=True, help="Column with the custom_ids; repeatable."
+    ),
+    *TEMPLATE,
+)
+
+
+def _with(
+    parameters: Sequence[Callable[[Callable[..., None]], Callable[..., None]]],
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add parameters to a command, in their order."""
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        for parameter in reversed(parameters):
+            command = parameter(command)
+        return command
+
+    return add
 
 
 @click.command()
-@click.argument("source")
-@click.argument("target")
-@click.option(
-    "--id-column", required=True, multiple=True, help="Column with the custom_ids; repeatable."
-)
-@_with_template
+@_with(SOURCE)
 @click.option(
     "--max-requests", type=click.IntRange(1), default=50_000, show_default=True,
     help="Maximum number of requests in one file.",
@@ -126,12 +137,7 @@ def write(
 
 
 @click.command()
-@click.argument("source")
-@click.argument("target")
-@click.option(
-    "--id-column", required=True, multiple=True, help="Column with the custom_ids; repeatable."
-)
-@_with_template
+@_with(SOURCE)
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def plan(source: str, target: str, as_json: bool, **options: Any) -> None:
     """Print what 'run' would send of SOURCE, with TARGET as its request file; nothing is sent.
@@ -161,7 +167,7 @@ def plan(source: str, target: str, as_json: bool, **options: Any) -> None:
 @click.command()
 @with_client
 @click.option("--id-column", multiple=True, help="Column with the custom_ids; repeatable.")
-@_with_template
+@_with(TEMPLATE)
 @click.option("--max-requests", type=click.IntRange(0), help="Refuse to send more than that.")
 @click.option(
     "--retries", type=click.IntRange(0), default=2, show_default=True,
@@ -202,6 +208,7 @@ def run(
     how: dict[str, Any] = {"client": client, "timeout": timeout, "poll": poll}
     how["max_enqueued_tokens"] = max_enqueued_tokens
     if paths[0].endswith((".jsonl", ".jsonl.gz")) or len(paths) != 2 or not options["id_column"]:
+        _refuse_options_of_tables(paths[0], options)
         schema = read_schema(options["json_schema"])
         results = frame = run(list(paths), json_schema=schema, **how)
     else:
@@ -219,6 +226,18 @@ def run(
         print_frame(results, RESULT_COLUMNS)
     click.echo(summary_line(results))
     exit_for(results["status"].unique(), UNANSWERED)
+
+
+def _refuse_options_of_tables(path: str, options: dict[str, Any]) -> None:
+    """Refuse a table without its request file or ids, and options without effect."""
+    if path == "-" or path.endswith((".csv", ".csv.gz", ".tsv", ".parquet")):
+        problem = "a table needs --id-column, and after it the request file to make of it"
+        raise click.UsageError(problem)
+    context = click.get_current_context()
+    for name in options.keys() - {"json_schema"}:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            option = name.replace("_", "-")
+            raise click.UsageError(f"--{option} is for a table, not for request files")
 
 
 def _ask(plan: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -95,30 +95,25 @@ def _lost_jobs(changes: Mapping[Path, Path | None]) -> Iterator[Job]:
             yield job
 
 
-def pending_lines(record: Record, but: Iterable[str]) -> Iterator[tuple[Job, Hashes]]:
+def pending_lines(record: Record) -> Iterator[tuple[Job, Hashes]]:
     """Yield the jobs that may still bring answers, each with the hashes of its lines.
 
-    This is what decides whether a request has been asked, or may have been asked, and is still
-    without an answer here.
-
     Args:
         record: The record of a folder.
-        but: The hashes of shards that do not count.
     """
-    passed = set(but)
-    jobs = (job for job in record.jobs() if job.is_pending and job.sha256 not in passed)
-    return _with_lines(record, jobs)
+    return _with_lines(record, (job for job in record.jobs() if job.is_pending))
 
 
-def sent_lines(record: Record, but: Iterable[str] = ()) -> Iterator[tuple[Job, Hashes]]:
+def sent_lines(record: Record, but: Collection[str] = ()) -> Iterator[tuple[Job, Hashes]]:
     """Yield the jobs that were answered, or may be, each with the hashes of its lines.
 
+    This is what decides whether a request has been asked, or may have been asked.
+
     Args:
         record: The record of a folder.
         but: The hashes of shards that do not count.
     """
-    passed = set(but)
-    jobs = (job for job in record.jobs() if job.sha256 not in passed)
+    jobs = (job for job in record.jobs() if job.sha256 not in but)
     return _with_lines(
         record, (job for job in jobs if job.is_pending or job.may_be_paid or job.earlier_files)
     )

@@ -1,7 +1,7 @@
 """Output and error files into one row per request, joined to their frame."""
 
 from batch_frames.results.fields import RANKS, STATUSES, UNANSWERED
-from batch_frames.results.frames import is_frame, lasting, names_in, own_results
+from batch_frames.results.frames import RESULTS, is_frame, lasting, names_in, own_results
 from batch_frames.results.join import (
     NOWHERE,
     best_rows,
@@ -23,6 +23,7 @@ from batch_frames.results.summary import summarize, summary_line
 __all__ = [
     "NOWHERE",
     "RANKS",
+    "RESULTS",
     "STATUSES",
     "UNANSWERED",
     "Found",

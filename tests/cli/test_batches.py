@@ -224,6 +224,16 @@ def test_address_and_key_may_be_options(
             "Error: metadata: the key 'batch_frames' is reserved; choose another",
         ),
         (("run", "out", "-o", "t.txt"), 1, "Error: 't.txt' must end in .csv or .parquet"),
+        (
+            ("run", "t.csv", "out/r.jsonl", "--prompt", "{text}", "--model", "m"),
+            2,
+            "Error: a table needs --id-column, and after it the request file to make of it",
+        ),
+        (
+            ("run", "out", "--max-requests", "5"),
+            2,
+            "Error: --max-requests is for a table, not for request files",
+        ),
     ],
 )
 def test_errors_are_one_line(arguments: tuple[str, ...], code: int, text: str) -> None:

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batch_frames.errors import BatchFramesError, BatchFramesWarning
-from batch_frames.files.asked import first_asked, pending_lines
+from batch_frames.files.asked import first_asked, pending_lines, sent_lines
 from batch_frames.files.job import Job, Settings
 from batch_frames.files.record import Record, wanted_job
 from batch_frames.files.shards import RequestFile, line_hashes, read_shard
@@ -229,12 +229,15 @@ def test_pending_lines_are_those_of_jobs_without_all_answers(record: Record) -> 
     }
     for name, facts in states.items():
         record.note(begun(record, shard(f"{name}.jsonl", name)), "status", **facts)
-    found = {job.path.stem: lines.tolist() for job, lines in pending_lines(record, ())}
+    found = {job.path.stem: lines.tolist() for job, lines in pending_lines(record)}
     assert list(found) == ["waiting", "tried", "running", "ended", "failed"]
     for name, lines in found.items():
         assert lines == plain_hashes(Path(f"{name}.jsonl").read_bytes())
     passed = read_shard(Path("waiting.jsonl")).sha256
-    assert "waiting" not in [job.path.stem for job, _ in pending_lines(record, [passed])]
+    sent = [job.path.stem for job, _ in sent_lines(record)]
+    assert sent == ["waiting", "tried", "running", "ended", "downloaded", "failed"]
+    sent.remove("waiting")
+    assert [job.path.stem for job, _ in sent_lines(record, {passed})] == sent
 
 
 def test_lines_that_are_not_known_are_warned_of(record: Record, tmp_path: Path) -> None:
@@ -242,10 +245,10 @@ def test_lines_that_are_not_known_are_warned_of(record: Record, tmp_path: Path) 
     file = shard("a.jsonl", "r0")
     record.note(begun(record, file), "creating", tried_at="x")
     (tmp_path / f".batch_frames/jobs/{file.sha256}.lines").unlink()
-    assert [lines.tolist() for _, lines in pending_lines(record, ())] == [file.lines.tolist()]
+    assert [lines.tolist() for _, lines in pending_lines(record)] == [file.lines.tolist()]
     Path("a.jsonl").unlink()
     with pytest.warns(BatchFramesWarning) as caught:
-        assert list(pending_lines(record, ())) == []
+        assert list(pending_lines(record)) == []
     assert [str(one.message) for one in caught] == [
         f"the requests of '{tmp_path / 'a.jsonl'}', which may still be answered, are not known"
     ]
