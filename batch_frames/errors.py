@@ -12,6 +12,7 @@ BatchFramesError
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,10 @@ class LineError(BatchFramesError, ValueError):
         self.line = line
         self.problem = f"{problem}; {hint}" if hint else problem
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are usually made anew of their message alone, which is not enough here.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
+
 
 class JobError(BatchFramesError, RuntimeError):
     """A batch that failed, or a service that replied wrongly.
@@ -146,3 +151,7 @@ class CellError(Exception):
         super().__init__(f"element {index:,} {problem}")
         self.index = index
         self.problem = problem
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are usually made anew of their message alone, which is not enough here.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
