@@ -2,60 +2,198 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from typing import Any
 
-__all__ = ["NAMED", "bar_html", "brief", "card_html", "counted", "size_text", "some_of"]
+__all__ = [
+    "NAMED",
+    "bar_html",
+    "brief",
+    "card_html",
+    "counted",
+    "note_html",
+    "request_html",
+    "size_text",
+    "some_of",
+    "table_html",
+]
 
 
 NAMED = 3
 """How many items a message names."""
 
-BOX = "border:1px solid #8884;border-radius:6px;padding:8px 12px;max-width:60em"
+SHOWN_TEXT = 1_000
+"""How many characters of a text a card shows."""
 
-TEXT = "white-space:pre-wrap;overflow-wrap:anywhere;max-height:16em;overflow:auto;margin:6px 0 0"
+SHOWN_ROWS = 20
+"""How many rows a table of a card shows."""
 
-SHOWN = 4_000
+STYLE = """
+.bf-card {border: 1px solid #8886; border-radius: 8px; padding: 10px 14px; max-width: 60em;
+  box-sizing: border-box; font: 13px/1.5 system-ui, sans-serif; color: inherit;
+  overflow-wrap: anywhere}
+.bf-card .bf-title {font-weight: 600; font-size: 14px}
+.bf-card .bf-facts, .bf-card .bf-legend {display: flex; flex-wrap: wrap; gap: 2px 20px;
+  margin: 6px 0 0}
+.bf-card .bf-facts b {display: block; font-weight: 400; font-size: 11px; opacity: .8}
+.bf-card .bf-bar {display: flex; height: 10px; border-radius: 5px; overflow: hidden;
+  margin: 8px 0 0}
+.bf-card .bf-legend i {display: inline-block; width: 9px; height: 9px; border-radius: 5px;
+  margin-right: 6px}
+.bf-card .bf-scroll {overflow-x: auto; margin: 8px 0 0}
+.bf-card table {border-collapse: collapse; font-size: 12px; color: inherit; margin: 0}
+.bf-card th, .bf-card td {padding: 2px 20px 2px 0; text-align: left; white-space: nowrap;
+  border: 0; background: none; color: inherit}
+.bf-card th {font-weight: 400; font-size: 11px; opacity: .8}
+.bf-card tr {border-bottom: 1px solid #8883; background: none}
+.bf-card .bf-number {text-align: right; font-variant-numeric: tabular-nums}
+.bf-card .bf-chat {display: flex; flex-direction: column; gap: 6px; margin: 8px 0 0}
+.bf-card .bf-says {max-width: 80%; align-self: flex-start; padding: 4px 10px; background: #8882;
+  border-radius: 10px; white-space: pre-wrap}
+.bf-card .bf-user {align-self: flex-end; background: #3b82c433}
+.bf-card .bf-says b {display: block; font-weight: 400; font-size: 11px; opacity: .8}
+.bf-card .bf-note {font-size: 11px; opacity: .8; margin: 6px 0 0}
+.bf-card details {margin: 8px 0 0}
+.bf-card summary {cursor: pointer}
+"""
+"""Colors are those of the notebook, made paler, so that cards are legible in any theme."""
 
 COLORS = {
-    "completed": "#2a9d5c",
-    "in_progress": "#3b82c4",
-    "finalizing": "#3b82c4",
-    "validating": "#8fb8dd",
-    "failed": "#c8453b",
-    "expired": "#d9913a",
-    "cancelled": "#d9913a",
+    **dict.fromkeys(("completed", "answered", "ok"), "#2a9d5c"),
+    **dict.fromkeys(("in_progress", "finalizing", "under_way"), "#3b82c4"),
+    **dict.fromkeys(("validating", "new"), "#7da7d1"),
+    **dict.fromkeys(("failed", "http_error", "error"), "#c8453b"),
+    **dict.fromkeys(("expired", "cancelled", "changed", "warning"), "#d9913a"),
 }
-"""Colors by the status of a batch."""
+"""Colors by the status of a batch, or the state of a row."""
+
+GREY = "#888"
 
 
-def bar_html(parts: Mapping[str, float]) -> str:
-    """Draw statuses as a bar, each in proportion to its number.
+def card_html(title: str, facts: Mapping[str, str], *parts: str) -> str:
+    """Draw a card.
+
+    Args:
+        title: The title; it is escaped, as the facts are.
+        facts: Named values.
+        parts: What the functions below return.
+    """
+    cells = "".join(
+        f"<span><b>{escape(name)}</b> {escape(fact)}</span>" for name, fact in facts.items()
+    )
+    shown = f"<div class='bf-facts'>{cells}</div>" if cells else ""
+    head = f"<style>{STYLE}</style><div class='bf-title'>{escape(title)}</div>"
+    return f"<div class='bf-card'>{head}{shown}{''.join(parts)}</div>"
+
+
+def bar_html(parts: Mapping[str, int]) -> str:
+    """Draw a bar with a piece for each state, in proportion to its number, and a legend.
 
     Example:
         >>> bar_html({"completed": 0})
         ''
     """
-    total = sum(parts.values())
-    pieces = "".join(
-        f"<span title='{escape(name)}' style='width:{100 * part / total:.1f}%;"
-        f"background:{COLORS.get(name, '#8888')}'></span>"
-        for name, part in parts.items()
-        if part
-    )
-    style = "display:flex;height:8px;border-radius:4px;overflow:hidden;margin:6px 0"
-    return f"<div style='{style}'>{pieces}</div>" if pieces else ""
+    counts = {name: count for name, count in parts.items() if count}
+    total = sum(counts.values())
+    pieces, legend = "", ""
+    for name, count in counts.items():
+        color = f"background:{COLORS.get(name, GREY)}"
+        pieces += f"<span style='width:{100 * count / total:.1f}%;{color}'></span>"
+        legend += f"<span><i style='{color}'></i>{escape(name)} {count:,}</span>"
+    if not counts:
+        return ""
+    return f"<div class='bf-bar'>{pieces}</div><div class='bf-legend'>{legend}</div>"
 
 
-def card_html(title: str, facts: Mapping[str, str], text: str | None, bar: str = "") -> str:
-    """Draw a card with a title, a bar, named facts and a text, all escaped but the bar."""
-    cells = "".join(
-        f"<span style='margin-right:1.5em'><b>{escape(name)}</b> {escape(fact)}</span>"
-        for name, fact in facts.items()
+def table_html(names: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Draw the first rows of a table, numbers to the right; None is an empty cell."""
+    are_numbers = [
+        all(value is None or isinstance(value, int) for value in values)
+        for values in zip(*rows, strict=True)
+    ]
+    classes = [" class='bf-number'" if number else "" for number in are_numbers]
+    head = _row("th", names, classes or [""] * len(names))
+    body = "".join(_row("td", row, classes) for row in rows[:SHOWN_ROWS])
+    more = len(rows) - SHOWN_ROWS
+    note = note_html(f"… and {more:,} more") if more > 0 else ""
+    return f"<div class='bf-scroll'><table>{head}{body}</table></div>{note}" if rows else ""
+
+
+def _row(tag: str, values: Sequence[object], classes: Sequence[str]) -> str:
+    cells = (
+        f"<{tag}{style}>{escape(_cell(value))}</{tag}>"
+        for value, style in zip(values, classes, strict=True)
     )
-    shown = "" if text is None else text[:SHOWN] + "…" * (len(text) > SHOWN)
-    pre = f"<pre style='{TEXT}'>{escape(shown)}</pre>" if shown else ""
-    return f"<div style='{BOX}'><div><b>{escape(title)}</b></div>{bar}<div>{cells}</div>{pre}</div>"
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def note_html(text: str) -> str:
+    """Draw a remark."""
+    return f"<div class='bf-note'>{escape(text)}</div>"
+
+
+def request_html(request: Mapping[str, Any], *, is_open: bool = True) -> str:
+    """Draw a request as a chat with its other parameters, folded up or not."""
+    body = dict(request["body"])
+    bubbles = "".join(_bubble(role, text) for role, text in _messages(body))
+    named = (
+        f"<span>{escape(name)} {escape(_cut(_json(value)))}</span>" for name, value in body.items()
+    )
+    head = f"<details{' open' * is_open}><summary>{escape(request['custom_id'])}</summary>"
+    rest = f"<div class='bf-note bf-legend'>{''.join(named)}</div>"
+    return f"{head}<div class='bf-chat'>{bubbles}</div>{rest}</details>"
+
+
+def _bubble(role: str, text: str) -> str:
+    kind = "bf-says bf-user" if role == "user" else "bf-says"
+    return f"<div class='{kind}'><b>{escape(role)}</b>{escape(_cut(text))}</div>"
+
+
+def _messages(body: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Take the messages out of the body of a request, and yield their roles and texts."""
+    if "instructions" in body:
+        yield "system", _text(body.pop("instructions"))
+    for name in ("messages", "input", "prompt"):
+        value = body.pop(name, None)
+        messages = value if isinstance(value, list) else [value]
+        if all(isinstance(one, dict) and "role" in one for one in messages):
+            yield from ((str(one["role"]), _text(one.get("content", one))) for one in messages)
+        elif value is not None:
+            yield "user", _text(value)
+
+
+def _text(content: object) -> str:
+    """Return the text of a message; of its other parts the kind."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return _json(content)
+    return "\n".join(_part(part) for part in content)
+
+
+def _part(part: object) -> str:
+    if isinstance(part, dict):
+        return part["text"] if isinstance(part.get("text"), str) else f"[{part.get('type')}]"
+    return _text(part)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _cut(text: str) -> str:
+    """Shorten a text, and say how long it was."""
+    if len(text) <= SHOWN_TEXT:
+        return text
+    return f"{text[:SHOWN_TEXT]}… ({len(text):,} characters)"
 
 
 def size_text(nbytes: float) -> str:

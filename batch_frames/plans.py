@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_frames.arrow import TEXT, bytes_of, hash_text
-from batch_frames.display import bar_html, card_html, counted, size_text
+from batch_frames.display import bar_html, card_html, counted, request_html, size_text
 from batch_frames.files import (
     DryStore,
     Limits,
     Record,
-    Shard,
+    Shards,
     ShardWriter,
     line_hashes,
     next_round,
@@ -45,7 +45,6 @@ from batch_frames.requests import (
 from batch_frames.results import RANKS, Found, Outcomes, lasting
 
 __all__ = ["Plan", "Selection", "Table", "is_wanted", "open_table", "plan", "planned", "select"]
-
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -88,7 +87,7 @@ class Plan:
     failed: int
     asked_again: int
     skipped: int
-    shards: list[Shard]
+    shards: Shards
     sample: list[dict[str, Any]] = field(repr=False)
     _selection: Selection = field(compare=False)
     _index: pd.Index[Any] | None = field(compare=False)
@@ -120,21 +119,22 @@ class Plan:
         frame = to_dataframe(pa.table(columns), None)
         return frame if self._index is None else frame.set_axis(self._index)
 
-    def _facts(self) -> dict[str, str]:
-        facts = {state: f"{count:,}" for state in STATES if (count := getattr(self, state))}
-        return facts | {"asked again": f"{self.asked_again:,}"} if self.asked_again else facts
+    @property
+    def _counts(self) -> dict[str, int]:
+        return {state: getattr(self, state) for state in STATES}
 
     def __repr__(self) -> str:
         files = f", {size_text(self.nbytes)} in {counted(len(self.shards), 'file')}"
         sent = counted(self.requests, "request") + " to send" + files * bool(self.requests)
-        facts = "".join(f"; {fact} {name}" for name, fact in self._facts().items())
+        counts = self._counts | {"asked again": self.asked_again}
+        facts = "".join(f"; {count:,} {name}" for name, count in counts.items() if count)
         return f"Plan({sent}{facts})"
 
     def _repr_html_(self) -> str:
-        sent = {"to send": counted(self.requests, "request"), "size": size_text(self.nbytes)}
-        texts = [json.dumps(one, ensure_ascii=False, indent=2) for one in self.sample]
-        bar = bar_html({state: getattr(self, state) for state in STATES})
-        return card_html("Plan", sent | self._facts(), "\n".join(texts), bar)
+        facts = {"to send": counted(self.requests, "request"), "size": size_text(self.nbytes)}
+        facts["asked again"] = f"{self.asked_again:,}"
+        sample = (request_html(one, is_open=not n) for n, one in enumerate(self.sample))
+        return card_html("Plan", facts, bar_html(self._counts), self.shards.table(), *sample)
 
 
 def plan(

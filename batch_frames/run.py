@@ -269,7 +269,8 @@ def _answer_all(table: Table, path: Path, given: Mapping[str, Any]) -> Asked:
                 found = outcomes.find(selection.ids, selection.lines)
                 if not is_wanted(found, once_more=True).any():
                     break
-            again, shards = round_number > 0, []
+            again = round_number > 0
+            shards: list[Shard] = []
             with _writer(table, path, outcomes, given["limits"]) as writer:
                 selection = select(
                     table.requests, outcomes, path, writer,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,13 @@ def test_each_row_has_its_state(server: BatchServer, path: Path, frame: pd.DataF
         "1 changed; 2 failed; 1 skipped; 1 asked again)"
     )
     card = plan._repr_html_()
-    assert "changed" in card
-    assert "<" not in card.split("<pre")[1].split(">", 1)[1].split("</pre>")[0]
+    for part in ("<b>asked again</b> 1", "changed 1", "<td>r.round-3-00002.jsonl</td>"):
+        assert part in card
+    assert re.findall("<details(.*?)><summary>(.*?)</summary>", card) == [
+        (" open", "b"),
+        ("", "d"),
+        ("", "g"),
+    ]
     assert (sorted(path.parent.rglob("*")), server.requests_log) == (files, log)
 
 

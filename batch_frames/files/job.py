@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from batch_frames.display import bar_html, card_html, counted
+from batch_frames.display import bar_html, card_html, counted, table_html
 from batch_frames.files.shards import Shard
 
 __all__ = ["BATCH_FACTS", "ENDED", "NO_BATCH", "Job", "Jobs", "Settings", "distinct"]
@@ -22,8 +22,6 @@ WAITING = "waiting"
 TOKEN_LIMIT = "token_limit_exceeded"
 
 BYTES_A_TOKEN = 4
-
-SHOWN = 20
 
 BATCH_FACTS = (
     *("status", "batch_id", "total", "completed", "failed", "output_file_id", "error_file_id"),
@@ -237,11 +235,10 @@ class Jobs(list[Job]):
         requests = Counter(dict.fromkeys(states, 0))
         for job in self:
             requests[job.state] += job.requests
-        lines = [_line(job) for job in self[:SHOWN]]
-        if len(self) > SHOWN:
-            lines.append(f"… and {len(self) - SHOWN:,} more")
+        names = ("file", "batch", "status", "requests", "completed", "failed")
+        rows = [(j.path.name, j.batch_id, j.state, j.requests, j.completed, j.failed) for j in self]
         title = f"Jobs: {counted(len(self), 'batch', 'batches')}"
-        return card_html(title, self._facts(states), "\n".join(lines), bar_html(requests))
+        return card_html(title, self._facts(states), bar_html(requests), table_html(names, rows))
 
     def _facts(self, states: Mapping[str, int]) -> dict[str, str]:
         facts = {state: f"{count:,}" for state, count in states.items()}
@@ -262,8 +259,3 @@ class Jobs(list[Job]):
 def distinct(jobs: Iterable[Job]) -> list[Job]:
     """Return one job for each batch: shards with the same bytes share one."""
     return list({job.key: job for job in jobs}.values())
-
-
-def _line(job: Job) -> str:
-    done = (job.completed or 0) + (job.failed or 0)
-    return f"{job.path.name}  {job.batch_id or '-'}  {job.state}  {done:,} of {job.requests:,}"

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from batch_frames.arrow import bytes_of, offsets_of
+from batch_frames.display import card_html, counted, size_text, table_html
 from batch_frames.errors import RequestError
 from batch_frames.files.documents import naming
 from batch_frames.files.find import endpoint_of
@@ -24,6 +25,7 @@ __all__ = [
     "RequestFile",
     "Shard",
     "ShardWriter",
+    "Shards",
     "line_hashes",
     "read_shard",
 ]
@@ -139,6 +141,20 @@ class Shard:
         return str(self.path)
 
 
+class Shards(list[Shard]):
+    """A list of shards that a notebook shows as a card."""
+
+    def _repr_html_(self) -> str:
+        total = counted(sum(shard.requests for shard in self), "request")
+        facts = {"in all": total, "size": size_text(sum(shard.nbytes for shard in self))}
+        return card_html(f"Shards: {counted(len(self), 'file')}", facts, self.table())
+
+    def table(self) -> str:
+        """Draw the shards as the table of a card."""
+        rows = [(shard.path.name, shard.requests, size_text(shard.nbytes)) for shard in self]
+        return table_html(("file", "requests", "size"), rows)
+
+
 class ShardWriter:
     """Write lines into one temporary file after another; ``commit`` gives them their names.
 
@@ -188,7 +204,7 @@ class ShardWriter:
                 self._next()
             start = stop
 
-    def commit(self) -> list[Shard]:
+    def commit(self) -> Shards:
         """Give the files their final names, and remove those of an earlier run.
 
         Returns:
@@ -198,12 +214,13 @@ class ShardWriter:
             self._next()
         self._close()
         paths, save_id = self._store.commit([requests for requests, _ in self._sizes])
-        return [Shard(path, *size, save_id) for path, size in zip(paths, self._sizes, strict=True)]
+        sized = zip(paths, self._sizes, strict=True)
+        return Shards(Shard(path, *size, save_id) for path, size in sized)
 
-    def planned(self) -> list[Shard]:
+    def planned(self) -> Shards:
         """Return the files that a commit would make; none when nothing was written."""
         paths = self._store.names_of(len(self._sizes)) if self._sizes else []
-        return [Shard(path, *size) for path, size in zip(paths, self._sizes, strict=True)]
+        return Shards(Shard(path, *size) for path, size in zip(paths, self._sizes, strict=True))
 
     def changes(self) -> dict[Path, Path | None]:
         """Map each file that a commit would change to the new one; None where it is removed."""

@@ -10,7 +10,7 @@ from typing import IO, Any
 import pyarrow as pa
 
 from batch_frames.arrow import TEXT, bytes_of
-from batch_frames.display import card_html, size_text
+from batch_frames.display import card_html, note_html, request_html, size_text
 from batch_frames.errors import BatchFramesError, RequestError, TemplateError
 from batch_frames.files import Limits, Shard, refuse_in_flight
 from batch_frames.frames import Chunk, Position
@@ -200,16 +200,16 @@ class BatchCreator:
     def _repr_html_(self) -> str:
         facts = self._facts()
         if self._table and self._table.streams:
-            return card_html("BatchCreator", facts, None)
+            return card_html("BatchCreator", facts)
         try:
             block = next(self._blocks(), None)
             if block is None or not len(block.lines):
-                return card_html("BatchCreator", {**facts, "size": "0 bytes"}, None)
-            size = self._size_text(block)
-            first = json.dumps(json.loads(block.lines[0].as_py()), ensure_ascii=False, indent=2)
+                return card_html("BatchCreator", {**facts, "size": "0 bytes"})
+            facts["size"] = self._size_text(block)
+            first = request_html(json.loads(block.lines[0].as_py()))
         except BatchFramesError as error:
-            return card_html("BatchCreator", facts, str(error))
-        return card_html("BatchCreator", {**facts, "size": size}, first)
+            first = note_html(str(error))
+        return card_html("BatchCreator", facts, first)
 
     def _size_text(self, block: Rendered) -> str:
         """Return the size of all requests, estimated from the first block."""

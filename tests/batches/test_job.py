@@ -82,7 +82,8 @@ def test_what_a_job_and_a_list_of_them_show(server: BatchServer) -> None:
     ):
         assert shown in card
     assert re.search(r"<b>expires</b> 20\d\d-\d\d-\d\d \d\d:\d\d UTC", card)
-    assert "title='waiting' style='width:66.7%" in card
+    assert "<span style='width:66.7%" in card
+    assert f"<td>reviews-00001.jsonl</td><td>{sent}</td><td>validating</td>" in card
     card = Jobs(wait(jobs, server))._repr_html_()
     for shown in ("<b>requests completed</b> 3", "<b>requests failed</b> 3", "output tokens"):
         assert shown in card
