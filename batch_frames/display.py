@@ -8,6 +8,8 @@ from html import escape
 from typing import Any
 
 __all__ = [
+    "COLORS",
+    "GREY",
     "NAMED",
     "bar_html",
     "brief",

@@ -11,6 +11,7 @@ from batch_frames.results.join import (
     result_ranks,
 )
 from batch_frames.results.known import Found, KnownResults, Outcomes, is_lasting
+from batch_frames.results.plot import plot_results
 from batch_frames.results.read import (
     empty_piece,
     read_answers,
@@ -37,6 +38,7 @@ __all__ = [
     "lasting",
     "names_in",
     "own_results",
+    "plot_results",
     "read_answers",
     "read_pieces",
     "read_results",
