@@ -17,6 +17,7 @@ from batch_frames.requests.rendering import (
     checked_blocks,
     save_requests,
 )
+from batch_frames.requests.tokens import count_tokens, has_tokenizer
 
 __all__ = [
     "CHAT",
@@ -31,11 +32,13 @@ __all__ = [
     "Value",
     "checked_blocks",
     "col",
+    "count_tokens",
     "fmt",
     "from_any",
     "from_csv",
     "from_dataframe",
     "from_parquet",
+    "has_tokenizer",
     "read_asked",
     "read_requests",
     "save_requests",
