@@ -3,7 +3,7 @@
 from batch_frames.batches.client import NO_KEY, make_client
 from batch_frames.batches.download import download
 from batch_frames.batches.local import run_local
-from batch_frames.batches.status import cancel, job_rows, load_jobs, status
+from batch_frames.batches.status import cancel, job_rows, load_jobs, refreshed, status
 from batch_frames.batches.submit import submit
 from batch_frames.batches.wait import wait
 
@@ -14,6 +14,7 @@ __all__ = [
     "job_rows",
     "load_jobs",
     "make_client",
+    "refreshed",
     "run_local",
     "status",
     "submit",

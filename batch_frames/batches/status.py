@@ -36,7 +36,16 @@ if TYPE_CHECKING:
     import pandas as pd
     from openai import OpenAI
 
-__all__ = ["cancel", "job_list", "job_rows", "load_jobs", "news_of", "retrieve", "status"]
+__all__ = [
+    "cancel",
+    "job_list",
+    "job_rows",
+    "load_jobs",
+    "news_of",
+    "refreshed",
+    "retrieve",
+    "status",
+]
 
 
 COUNTS = ("total", "completed", "failed")
@@ -166,7 +175,7 @@ def status(jobs: Job | Iterable[Job], *, client: OpenAI | None = None) -> pd.Dat
     """
     import pandas as pd
 
-    frame = pd.DataFrame(job_rows(jobs, client=client), columns=STATUS_COLUMNS)
+    frame = pd.DataFrame(job_rows(refreshed(jobs, client=client)), columns=STATUS_COLUMNS)
     for name in COUNTS:
         frame[name] = frame[name].astype("Int64")
     frame["age"] = pd.to_timedelta(frame["age"]).dt.as_unit("s")
@@ -174,17 +183,22 @@ def status(jobs: Job | Iterable[Job], *, client: OpenAI | None = None) -> pd.Dat
     return frame
 
 
-def job_rows(jobs: Job | Iterable[Job], *, client: OpenAI | None = None) -> list[dict[str, Any]]:
-    """Return the rows of the table of ``status`` as dicts; unknown values are None."""
-    records, now = Records(), datetime.now(UTC)
+def refreshed(jobs: Job | Iterable[Job], *, client: OpenAI | None = None) -> list[Job]:
+    """Return jobs as they are now, asking for those that may have changed."""
+    records = Records()
     news: dict[tuple[Path, str], dict[str, Any]] = {}
     # The record may know more than when a job was loaded.
     known = [records.of(j.path).job(j.sha256, j.path) or j for j in job_list(jobs, "status")]
     with Service(client, "status") as service:
         for job in known:
             news[job.key] = news.get(job.key) or news_of(service, job)
-    places = Places()
-    return [_row(replace(job, **news[job.key]), now, places) for job in known]
+    return [replace(job, **news[job.key]) for job in known]
+
+
+def job_rows(jobs: Iterable[Job]) -> list[dict[str, Any]]:
+    """Return the rows of the table of ``status`` as dicts; unknown values are None."""
+    places, now = Places(), datetime.now(UTC)
+    return [_row(job, now, places) for job in jobs]
 
 
 def _row(job: Job, now: datetime, places: Places) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import wraps
 from pathlib import Path
@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batch_frames.cli.terminal import (
-    plain_errors,
-)
+from batch_frames.cli.terminal import json_option, plain_errors, print_json
 from batch_frames.display import size_text
 
 if TYPE_CHECKING:
@@ -87,8 +85,13 @@ def with_client(command: Callable[..., None]) -> Callable[..., None]:
     type=click.IntRange(1),
     help="Maximum number of tokens enqueued at once; 'wait' sends the rest later.",
 )
+@json_option
 def submit(
-    paths: Paths, metadata: tuple[str, ...], output_expires_after: int | None, **options: Any
+    paths: Paths,
+    metadata: tuple[str, ...],
+    output_expires_after: int | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Upload request files (PATHS) and create exactly one batch per file.
 
@@ -104,14 +107,15 @@ def submit(
         expiry = {"anchor": "created_at", "seconds": output_expires_after}
         options["output_expires_after"] = expiry
     pairs = dict(map(_pair, metadata))
-    _print_jobs(batches.submit(paths, metadata=pairs or None, **options))
+    _print_jobs(batches.submit(paths, metadata=pairs or None, **options), as_json)
 
 
 @click.command()
 @with_client
 @timeout_option
 @poll_option
-def wait(paths: Paths, **options: Any) -> None:
+@json_option
+def wait(paths: Paths, as_json: bool, **options: Any) -> None:
     """Wait for the batches of PATHS to finish.
 
     PATHS are request files, the name that they were saved to, or folders.
@@ -123,7 +127,7 @@ def wait(paths: Paths, **options: Any) -> None:
     import batch_frames.batches as batches
 
     jobs = batches.wait(batches.load_jobs(paths), **options)
-    _print_jobs(jobs)
+    _print_jobs(jobs, as_json)
     exit_for(job.status for job in jobs)
 
 
@@ -131,7 +135,8 @@ def wait(paths: Paths, **options: Any) -> None:
 @with_client
 @click.option("--watch", is_flag=True, help="Refresh the table until all batches have ended.")
 @click.option("--poll", type=float, default=10, show_default=True, help="Seconds between polls.")
-def status(paths: Paths, client: Any, watch: bool, poll: float) -> None:
+@json_option
+def status(paths: Paths, client: Any, watch: bool, poll: float, as_json: bool) -> None:
     """Show the status of the batches of PATHS.
 
     PATHS are request files, the name that they were saved to, or folders.
@@ -144,13 +149,16 @@ def status(paths: Paths, client: Any, watch: bool, poll: float) -> None:
     from batch_frames.files import ENDED
 
     jobs = batches.load_jobs(paths)
-    rows = batches.job_rows(jobs, client=client)
-    _print_status(rows, clear=watch)
-    while watch and not all(row["status"] in ENDED for row in rows):
+    while True:
+        jobs = batches.refreshed(jobs, client=client)
+        if as_json:
+            _print_jobs(jobs, as_json)
+        else:
+            _print_status(batches.job_rows(jobs), clear=watch)
+        if not watch or all(job.state in ENDED for job in jobs):
+            break
         time.sleep(poll)
-        rows = batches.job_rows(jobs, client=client)
-        _print_status(rows, clear=True)
-    exit_for(row["status"] for row in rows)
+    exit_for(job.state for job in jobs)
 
 
 @click.command()
@@ -160,7 +168,8 @@ def status(paths: Paths, client: Any, watch: bool, poll: float) -> None:
     is_flag=True,
     help="Delete the uploaded request files at the service once their results are here.",
 )
-def download(paths: Paths, client: Any, delete_input: bool) -> None:
+@json_option
+def download(paths: Paths, client: Any, delete_input: bool, as_json: bool) -> None:
     """Download the result files of the batches of PATHS next to their request files.
 
     PATHS are request files, the name that they were saved to, or folders.
@@ -172,13 +181,14 @@ def download(paths: Paths, client: Any, delete_input: bool) -> None:
     import batch_frames.batches as batches
 
     jobs = batches.load_jobs(paths)
-    _print_files(batches.download(jobs, client=client, delete_input=delete_input))
+    _print_files(batches.download(jobs, client=client, delete_input=delete_input), as_json)
     exit_for(job.status for job in batches.load_jobs(paths))
 
 
 @click.command()
 @with_client
-def cancel(paths: Paths, client: Any) -> None:
+@json_option
+def cancel(paths: Paths, client: Any, as_json: bool) -> None:
     """Cancel the batches of PATHS that are still running.
 
     PATHS are request files, the name that they were saved to, or folders.
@@ -189,7 +199,7 @@ def cancel(paths: Paths, client: Any) -> None:
     """
     import batch_frames.batches as batches
 
-    _print_jobs(batches.cancel(batches.load_jobs(paths), client=client))
+    _print_jobs(batches.cancel(batches.load_jobs(paths), client=client), as_json)
 
 
 @click.command()
@@ -199,7 +209,8 @@ def cancel(paths: Paths, client: Any) -> None:
     help="Maximum number of requests in flight.",
 )  # fmt: skip
 @click.option("--limit", type=click.IntRange(0), help="Send only the first requests.")
-def run_local(paths: Paths, **options: Any) -> None:
+@json_option
+def run_local(paths: Paths, as_json: bool, **options: Any) -> None:
     """Send the requests of PATHS to a live endpoint, without a batch.
 
     \b
@@ -208,7 +219,7 @@ def run_local(paths: Paths, **options: Any) -> None:
     """
     import batch_frames.batches as batches
 
-    _print_files(batches.run_local(paths, **options))
+    _print_files(batches.run_local(paths, **options), as_json)
 
 
 COMMANDS = (submit, wait, status, download, cancel, run_local)
@@ -228,8 +239,15 @@ def exit_for(statuses: Iterable[str], failed: Iterable[str] = FAILED) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _print_jobs(jobs: Iterable[Job]) -> None:
-    _print_table([(job.path.name, job.batch_id or "-", job.state, _done(job)) for job in jobs])
+def _print_jobs(jobs: Sequence[Job], as_json: bool) -> None:
+    """List batches; as JSON with the columns of the table of ``status``."""
+    if as_json:
+        from batch_frames.batches import job_rows
+
+        rows = zip(jobs, job_rows(jobs), strict=True)
+        print_json({"path": job.path, **row, "shard": job.path.name} for job, row in rows)
+    else:
+        _print_table([(job.path.name, job.batch_id or "-", job.state, _done(job)) for job in jobs])
 
 
 def _done(job: Job) -> str:
@@ -261,8 +279,12 @@ def _known(value: Any, form: str) -> str:
     return "-" if value is None else form.format(value)
 
 
-def _print_files(files: Iterable[Path]) -> None:
-    _print_table([(str(path), size_text(path.stat().st_size)) for path in files])
+def _print_files(files: Iterable[Path], as_json: bool) -> None:
+    sizes = [(path, path.stat().st_size) for path in files]
+    if as_json:
+        print_json({"path": path, "nbytes": nbytes} for path, nbytes in sizes)
+    else:
+        _print_table([(str(path), size_text(nbytes)) for path, nbytes in sizes])
 
 
 def _print_table(rows: list[tuple[str, ...]]) -> None:

@@ -13,7 +13,8 @@ from batch_frames.cli.terminal import (
     NEW_FILE,
     check_csv,
     check_output,
-    count_text,
+    file_of,
+    json_option,
     output_option,
     plain_errors,
     print_shards,
@@ -53,8 +54,9 @@ STATUSES = ("ok", "truncated", "refused", "filtered", "invalid_json", *UNANSWERE
 )
 @click.option("--prefix", default="", help="Prefix for the names of the results' columns.")
 @output_option
-def read(files: tuple[str, ...], output: Path | None, **options: Any) -> None:
-    """Read FILES into a table: request files, or output and error files.
+@json_option
+def read(files: tuple[str, ...], output: Path | None, as_json: bool, **options: Any) -> None:
+    """Read FILES into a table: request files, or output and error files; - is standard input.
 
     Request files among output and error files are taken as --requests. With --requests and no
     FILES, all their results are read: of batches, of retries and of run-local.
@@ -66,6 +68,7 @@ def read(files: tuple[str, ...], output: Path | None, **options: Any) -> None:
       batch-frames read out/reviews.output.jsonl out/reviews.errors.jsonl \\
           --requests out/reviews.jsonl --join reviews.csv --id-column id -o rated.parquet
     """
+    from batch_frames.cli.tables import show_frame
     from batch_frames.requests import read_requests
 
     if bool(options["join"]) != bool(options["id_column"]):
@@ -74,21 +77,25 @@ def read(files: tuple[str, ...], output: Path | None, **options: Any) -> None:
         raise click.UsageError("--prefix needs --join")
     if not files and not options["requests"]:
         raise click.UsageError("name FILES, or --requests whose results are known")
-    with plain_errors():
+    with plain_errors(), file_of("-" if "-" in files else "") as stdin:
         check_output(output, options["join"])
-        kinds = _kinds(files) if files else {}
+        kinds = _kinds([stdin if name == "-" else name for name in files]) if files else {}
         asked = [path for path, holds in kinds.items() if holds]
         answers = [path for path, holds in kinds.items() if not holds]
         if False in kinds.values() or (not asked and any(options.values())):
-            _read_results(answers if files else None, asked, output, **options)
+            join = {name: options.pop(name) for name in ("join", "id_column", "prefix")}
+            frame = _results(answers if files else None, asked, **options)
+            _show_results(_renamed(frame, stdin), output, as_json, **join)
         elif any(options.values()):
             problem = "these are request files; the options are for output and error files"
             raise click.ClickException(problem)
         else:
-            _show(read_requests(kinds), output, REQUEST_COLUMNS, "request")
+            frame = _renamed(read_requests(kinds), stdin)
+            shown = frame[list(REQUEST_COLUMNS)]
+            show_frame(frame, shown, output, as_json, noun="request")
 
 
-def _kinds(files: tuple[str, ...]) -> dict[Path, bool | None]:
+def _kinds(files: Sequence[str]) -> dict[Path, bool | None]:
     """Find out which files hold requests; old ledgers, which a glob catches too, are left out."""
     from batch_frames.files import ENDINGS, LEDGER, holds_requests, whole_files
 
@@ -99,27 +106,34 @@ def _kinds(files: tuple[str, ...]) -> dict[Path, bool | None]:
     return {path: holds_requests(path) for path in whole_files(named, ENDINGS)}
 
 
-def _read_results(
-    paths: list[Path] | None,
-    asked: list[Path],
+def _renamed(frame: pd.DataFrame, stdin: str) -> pd.DataFrame:
+    """Name standard input, and not its copy, as the file of its lines."""
+    return frame.assign(file=frame["file"].replace(stdin, "-")) if stdin else frame
+
+
+def _results(
+    paths: list[Path] | None, asked: list[Path], *, requests: tuple[str, ...], json_schema: Any
+) -> pd.DataFrame:
+    from batch_frames.results import read_results
+
+    schema, sent = read_schema(json_schema), [*requests, *map(str, asked)] or None
+    # pandas' own dtypes make floats of whole numbers in lists, and lose types that no value shows.
+    return read_results(paths, requests=sent, json_schema=schema, dtype_backend="pyarrow")
+
+
+def _show_results(
+    results: pd.DataFrame,
     output: Path | None,
+    as_json: bool,
     *,
-    requests: tuple[str, ...],
-    json_schema: Any,
     join: Path | None,
     id_column: tuple[str, ...],
     prefix: str,
 ) -> None:
+    from batch_frames.cli.tables import show_frame
     from batch_frames.frames import read_table, to_dataframe
-    from batch_frames.results import join_results, read_results, summary_line
+    from batch_frames.results import join_results
 
-    # pandas' own dtypes make floats of whole numbers in lists, and lose types that no value shows.
-    results = read_results(
-        paths,
-        requests=[*requests, *asked] or None,
-        json_schema=read_schema(json_schema),
-        dtype_backend="pyarrow",
-    )
     shown = _shown_columns(results)
     if join and id_column:
         check_csv(join)
@@ -129,10 +143,10 @@ def _read_results(
         wanted = list(results.columns.drop("custom_id"))
         frame = join_results(table, results, id_column=id_column, columns=wanted, prefix=prefix)
         columns = [*table.columns, *(prefix + name for name in shown)]
-        _show(frame, output, columns, "row")
     else:
-        _show(results, output, ["custom_id", *shown], "result")
-    click.echo(summary_line(results))
+        frame, columns = results, ["custom_id", *shown]
+    noun = "row" if join else "result"
+    show_frame(frame, frame[columns], output, as_json, noun=noun, results=results)
 
 
 def _shown_columns(results: pd.DataFrame) -> list[str]:
@@ -141,18 +155,6 @@ def _shown_columns(results: pd.DataFrame) -> list[str]:
     answers = names[names.index("content") + 1 : names.index("finish_reason")]
     others = names[names.index("line") + 1 :]
     return ["status", *(answers or ["content"]), *others, "error_message"]
-
-
-def _show(frame: pd.DataFrame, output: Path | None, columns: Sequence[str], noun: str) -> None:
-    from batch_frames.cli.tables import print_frame, write_frame
-
-    if output:
-        write_frame(frame, output)
-        click.echo(f"{output}  {count_text(len(frame), noun)}")
-        return
-    print_frame(frame, columns)
-    if noun == "request":
-        click.echo(count_text(len(frame)).strip())
 
 
 @click.command()
@@ -169,6 +171,7 @@ def _show(frame: pd.DataFrame, output: Path | None, columns: Sequence[str], noun
     "--status", "statuses", multiple=True, type=click.Choice(STATUSES),
     help=f"Statuses to send again; repeatable.  [default: {', '.join(UNANSWERED)}]",
 )  # fmt: skip
+@json_option
 @click.option(
     "--permanent", is_flag=True,
     help="Send what failed for good, too: with an HTTP status from 400 to 499 other than 408, "
@@ -180,6 +183,7 @@ def retry(
     output: Path | None,
     statuses: tuple[str, ...],
     permanent: bool,
+    as_json: bool,
 ) -> None:
     """Write the requests that still lack an answer to a new request file.
 
@@ -202,10 +206,10 @@ def retry(
         named = statuses or None
         shards = retry_requests(requests, results, output, statuses=named, permanent=permanent)
     if shards:
-        print_shards(shards)
+        print_shards(shards, as_json)
     else:
         none = f"no request is {' or '.join(statuses)}"
         if set(statuses or UNANSWERED) >= set(UNANSWERED):
             none = "every request has an answer or waits for one"
             none += "" if statuses or permanent else ", or failed for good (see --permanent)"
-        click.echo(f"nothing to retry: {none}")
+        click.echo(f"nothing to retry: {none}", err=as_json)

@@ -1,24 +1,29 @@
-"""Print tables to fit a terminal, and write them to CSV and Parquet files."""
+"""Print tables to fit a terminal, and write them as CSV, Parquet and JSON."""
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Sequence
+import sys
 from contextlib import closing
 from pathlib import Path
+from typing import IO, Any
 
 import click
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from batch_frames.arrow import to_json
+from batch_frames.arrow import bytes_of, constant, join, to_json
+from batch_frames.cli.terminal import STDOUT, count_text, print_json
 from batch_frames.errors import CellError, ColumnError
 from batch_frames.files import open_store
 from batch_frames.frames import to_dataframe
+from batch_frames.results import summary_line
 
-__all__ = ["print_frame", "write_frame"]
+__all__ = ["show_frame"]
 
 
 SHOWN_ROWS = 20
@@ -26,18 +31,73 @@ SHOWN_ROWS = 20
 SHORTEST = 12
 
 
-def write_frame(frame: pd.DataFrame, output: Path) -> None:
-    """Write a table as CSV or Parquet, whole or not at all; in CSV, nested values are JSON."""
-    output.parent.mkdir(parents=True, exist_ok=True)
+def show_frame(
+    frame: pd.DataFrame,
+    shown: pd.DataFrame,
+    output: Path | None,
+    as_json: bool,
+    *,
+    noun: str,
+    results: pd.DataFrame | None = None,
+) -> None:
+    """Write a table where it is wanted, or print its first rows, and say what it holds.
+
+    Args:
+        frame: The table.
+        shown: What is printed of it if it is not written.
+        output: A CSV or Parquet file, or ``STDOUT`` for CSV; None prints.
+        as_json: Whether to write JSON to standard output: the rows or, of a file, what it holds.
+        noun: What a row is.
+        results: The results in the table.
+    """
     table = pa.Table.from_pandas(frame, preserve_index=False)
+    said = [] if results is None else [summary_line(results)]
+    is_data = as_json or output == STDOUT
+    if output and output != STDOUT:
+        _write_file(table, output)
+        said.insert(0, f"{output}  {count_text(len(frame), noun)}")
+    elif is_data:
+        _write(table, sys.stdout.buffer, "json" if as_json else "csv")
+    else:
+        _print_frame(shown)
+    if output and output != STDOUT and as_json:
+        counts = {} if results is None else results["status"].value_counts().to_dict()
+        statuses = {"statuses": {status: n for status, n in counts.items() if n}} if counts else {}
+        print_json([{"path": output, "rows": len(frame), **statuses}])
+        return
+    for line in said or [count_text(len(frame), noun).strip()]:
+        click.echo(line, err=is_data)
+
+
+def _write_file(table: pa.Table, output: Path) -> None:
+    """Write a table as CSV or Parquet, whole or not at all."""
+    output.parent.mkdir(parents=True, exist_ok=True)
     with closing(open_store(output, hashed=True)) as store:
         with store.create(1) as file:
-            if output.suffix == ".csv":
-                # pandas leaves a lone carriage return unquoted, and empty text like a missing one.
-                pacsv.write_csv(_flat(table), file)
-            else:
-                pq.write_table(_for_parquet(table), file)
+            _write(table, file, output.suffix.removeprefix("."))
         store.commit([len(table)])
+
+
+def _write(table: pa.Table, file: IO[bytes], form: str) -> None:
+    """Write a table as JSON, as CSV, in which nested values are JSON, or as Parquet."""
+    if form == "json":
+        _write_json(table, file)
+    elif form == "csv":
+        # pandas leaves a lone carriage return unquoted, and empty text like a missing one.
+        pacsv.write_csv(_flat(table), file)
+    else:
+        pq.write_table(_for_parquet(table), file)
+
+
+def _write_json(table: pa.Table, file: IO[bytes]) -> None:
+    """Write each row as a JSON object in a line."""
+    names = [json.dumps(name, ensure_ascii=False) for name in table.column_names]
+    texts = map(_json, table.columns, table.column_names)
+    for batch in pa.Table.from_arrays(list(texts), names).to_batches():
+        pieces: list[Any] = []
+        for place, (name, text) in enumerate(zip(names, batch.columns, strict=True)):
+            pieces += [constant(f"{',' if place else '{'}{name}:"), text.fill_null("null")]
+        file.write(bytes_of(join([*pieces, constant("}\n")])).tobytes())
 
 
 def _for_parquet(table: pa.Table) -> pa.Table:
@@ -67,6 +127,9 @@ def _flat(table: pa.Table) -> pa.Table:
 
 
 def _json(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """Return the values as JSON, in which a number that it has no word for is missing."""
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_finite(column), column, pa.nulls(1, column.type)[0])
     texts: list[pa.Array] = []
     row = 0
     for chunk in column.chunks:
@@ -81,9 +144,9 @@ def _json(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     return pa.chunked_array(texts, pa.large_string())
 
 
-def print_frame(frame: pd.DataFrame, columns: Sequence[str]) -> None:
+def _print_frame(frame: pd.DataFrame) -> None:
     """Print the first rows of those columns that have something in them."""
-    shown = frame[list(columns)].head(SHOWN_ROWS).dropna(axis="columns", how="all")
+    shown = frame.head(SHOWN_ROWS).dropna(axis="columns", how="all")
     if len(shown):
         click.echo(_fitted(shown.astype(object).where(shown.notna(), "")))
     left = len(frame) - len(shown)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 import shlex
+import shutil
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,16 +29,21 @@ __all__ = [
     "EXISTING_FILE",
     "NEW_FILE",
     "PARQUET",
+    "STDOUT",
     "check_csv",
     "check_output",
     "count_text",
+    "file_of",
+    "json_option",
     "output_option",
     "plain_errors",
+    "print_json",
     "print_shards",
     "read_schema",
     "read_text",
     "schema_option",
     "schema_source",
+    "shard_facts",
 ]
 
 
@@ -43,6 +52,8 @@ PARQUET = (".parquet", ".pq")
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 NEW_FILE = click.Path(dir_okay=False, path_type=Path)
+
+STDOUT = Path("-")
 
 
 def schema_source(value: str) -> Any:
@@ -71,8 +82,15 @@ output_option = click.option(
     "-o",
     "--output",
     type=NEW_FILE,
-    help="Write all columns to this .csv or .parquet file instead of the terminal.",
+    help="Write all columns to this .csv or .parquet file, or with - as CSV to standard output.",
 )
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, one object per line, and nothing else."
+)
+
+COPY = "batch_frames.stdin"
+"""The key in click's context of the folder with a copy of standard input, left out of messages."""
 
 NOT_REACHED = "check the network, or --base-url; what was done is noted"
 
@@ -122,6 +140,7 @@ def plain_errors() -> Iterator[None]:
 def _message(problem: Exception | str) -> str:
     """Return a message in one line, with its hint in the words of the command line."""
     text = str(problem)
+    text = text.replace(click.get_current_context().meta.get(COPY, "\0"), "")
     if isinstance(problem, (BatchFramesError, BatchFramesWarning)) and problem.hint:
         ways = [way for part in problem.hint.split(", or ") if (way := _in_options(part))]
         text = "; ".join(filter(None, [text.removesuffix(f"; {problem.hint}"), ", or ".join(ways)]))
@@ -158,6 +177,20 @@ def _options(command: click.Command) -> set[str]:
     return {option for parameter in command.params for option in parameter.opts}
 
 
+@contextmanager
+def file_of(source: str) -> Iterator[str]:
+    """Copy standard input to a file, as rows are read more than once."""
+    if source != "-":
+        yield source
+        return
+    with TemporaryDirectory() as folder:
+        path = Path(folder).resolve() / "standard input"
+        with path.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        click.get_current_context().meta[COPY] = f"{path.parent}{os.sep}"
+        yield str(path)
+
+
 def read_text(path: Path) -> str:
     """Read a text file that an option names."""
     try:
@@ -180,8 +213,24 @@ def read_schema(path: Any) -> Any:
     return schema
 
 
-def print_shards(shards: list[Shard], *, to_stderr: bool = False) -> None:
+def print_json(objects: Iterable[Mapping[str, Any]]) -> None:
+    """Print one JSON object per line."""
+    for one in objects:
+        click.echo(json.dumps(one, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON has no type for: times in ISO 8601, durations in seconds, else text."""
+    if isinstance(value, timedelta):
+        return int(value.total_seconds())
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def print_shards(shards: list[Shard], as_json: bool, *, to_stderr: bool = False) -> None:
     """List files with their requests and sizes, and the sums where there are several."""
+    if as_json:
+        print_json(shard_facts(shard) for shard in shards)
+        return
     rows = [(str(shard.path), shard.requests, shard.nbytes) for shard in shards]
     if len(rows) > 1:
         sums = (sum(shard.requests for shard in shards), sum(shard.nbytes for shard in shards))
@@ -190,6 +239,11 @@ def print_shards(shards: list[Shard], *, to_stderr: bool = False) -> None:
     for name, requests, nbytes in rows:
         text = f"{name:{width}}  {count_text(requests)}  {size_text(nbytes):>9}"
         click.echo(text, err=to_stderr)
+
+
+def shard_facts(shard: Shard) -> dict[str, Any]:
+    """Return what is printed of a request file as JSON."""
+    return {"path": str(shard.path), "requests": shard.requests, "nbytes": shard.nbytes}
 
 
 def count_text(count: int, noun: str = "request") -> str:
@@ -209,7 +263,7 @@ def check_csv(path: Path) -> None:
 
 def check_output(output: Path | None, source: Path | None = None) -> None:
     """Refuse a file that cannot be written, that is read, or that an earlier call did not write."""
-    if not output:
+    if not output or output == STDOUT:
         return
     if output.suffix not in (".csv", *PARQUET):
         raise click.ClickException(f"'{output}' must end in .csv or .parquet")

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -24,12 +21,16 @@ from batch_frames.cli.terminal import (
     EXISTING_FILE,
     check_csv,
     check_output,
+    file_of,
+    json_option,
     output_option,
     plain_errors,
+    print_json,
     print_shards,
     read_schema,
     read_text,
     schema_source,
+    shard_facts,
 )
 
 __all__ = ["plan", "run", "write"]
@@ -107,9 +108,11 @@ def _with(
     is_flag=True,
     help="Replace files whose batches are still running, or that were not written by this command.",
 )
+@json_option
 def write(
-    source: str, target: str, max_requests: int, max_bytes: int, overwrite: bool, **options: Any
-) -> None:
+    source: str, target: str, max_requests: int, max_bytes: int, overwrite: bool, as_json: bool,
+    **options: Any,
+) -> None:  # fmt: skip
     """Write a request file from SOURCE to TARGET, one request per row.
 
     SOURCE is a CSV or Parquet file, a glob or a folder of either, or - for CSV from standard input.
@@ -125,7 +128,9 @@ def write(
     from batch_frames.frames import is_parquet
     from batch_frames.requests import from_csv, from_parquet
 
-    with plain_errors(), _on_disk(source) as path:
+    if as_json and target == "-":
+        raise click.UsageError("--json has no place on standard output beside the requests")
+    with plain_errors(), file_of(source) as path:
         if target != "-" and not target.endswith(".jsonl") and not Path(target).is_dir():
             raise click.ClickException(f"'{target}' must end in .jsonl, as the service requires")
         check_csv(Path(path))
@@ -133,12 +138,12 @@ def write(
         batch = from_parquet(path, **given) if is_parquet(path) else from_csv(path, **given)
         limits = Limits(max_requests, max_bytes)
         shards = batch.save_to_file(target, limits=limits, overwrite=overwrite)
-    print_shards(shards, to_stderr=target == "-")
+    print_shards(shards, as_json, to_stderr=target == "-")
 
 
 @click.command()
 @_with(SOURCE)
-@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+@json_option
 def plan(source: str, target: str, as_json: bool, **options: Any) -> None:
     """Print what 'run' would send of SOURCE, with TARGET as its request file; nothing is sent.
 
@@ -149,19 +154,17 @@ def plan(source: str, target: str, as_json: bool, **options: Any) -> None:
     """
     from batch_frames.plans import STATES, plan
 
-    with plain_errors(), _on_disk(source) as path:
+    with plain_errors(), file_of(source) as path:
         check_csv(Path(path))
         planned = plan(path, target, **_template_options(options))
     counts = {name: getattr(planned, name) for name in (*STATES, "asked_again")}
-    shards = [
-        {"path": str(s.path), "requests": s.requests, "nbytes": s.nbytes} for s in planned.shards
-    ]
     if as_json:
-        click.echo(json.dumps({**counts, "shards": shards, "sample": planned.sample}))
+        shards = [shard_facts(shard) for shard in planned.shards]
+        print_json([{**counts, "shards": shards, "sample": planned.sample}])
         return
     for name, count in counts.items():
         click.echo(f"{name:11} {count:12,}")
-    print_shards(planned.shards)
+    print_shards(planned.shards, as_json)
 
 
 @click.command()
@@ -183,8 +186,9 @@ def plan(source: str, target: str, as_json: bool, **options: Any) -> None:
 @timeout_option
 @poll_option
 @output_option
+@json_option
 def run(
-    paths: tuple[str, ...], client: Any, output: Path | None, timeout: float | None,
+    paths: tuple[str, ...], client: Any, output: Path | None, as_json: bool, timeout: float | None,
     poll: float | None, max_enqueued_tokens: int | None, **options: Any,
 ) -> None:  # fmt: skip
     """Answer every row of a table, or request files, and write or print what came back.
@@ -199,9 +203,9 @@ def run(
           --prompt-column review --model gpt-5.6-luna -o rated.parquet
       batch-frames run out/reviews-*.jsonl -o results.parquet
     """
-    from batch_frames.cli.tables import print_frame, write_frame
+    from batch_frames.cli.tables import show_frame
     from batch_frames.frames import to_dataframe
-    from batch_frames.results import UNANSWERED, own_results, summary_line
+    from batch_frames.results import UNANSWERED, own_results
     from batch_frames.run import run
 
     check_output(output)
@@ -215,16 +219,13 @@ def run(
         table = {name: options.pop(name) for name in ("max_requests", "retries", "prefix")}
         table["confirm"] = _ask if sys.stdin.isatty() and not options["yes"] else False
         del options["yes"]
-        with _on_disk(paths[0]) as path:
+        with file_of(paths[0]) as path:
             check_csv(Path(path))
             rated = run(path, paths[1], **_template_options(options), **table, **how)
         frame = to_dataframe(rated, "pyarrow")
         results = own_results(frame)
-    if output:
-        write_frame(frame, output)
-    else:
-        print_frame(results, RESULT_COLUMNS)
-    click.echo(summary_line(results))
+    shown = results[list(RESULT_COLUMNS)]
+    show_frame(frame, shown, output, as_json, noun="row", results=results)
     exit_for(results["status"].unique(), UNANSWERED)
 
 
@@ -242,19 +243,6 @@ def _refuse_options_of_tables(path: str, options: dict[str, Any]) -> None:
 
 def _ask(plan: Any) -> bool:
     return click.confirm(f"{plan!r}\nSend?", err=True)
-
-
-@contextmanager
-def _on_disk(source: str) -> Iterator[str]:
-    """Copy standard input to a file, as rows are read more than once."""
-    if source != "-":
-        yield source
-        return
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "stdin.csv"
-        with path.open("wb") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
-        yield str(path)
 
 
 def _template_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import batch_frames as bf
-from batch_frames.batches import job_rows
+from batch_frames.batches import job_rows, refreshed
 from tests.service.server import BatchServer, drop, reply
 from tests.support.jobs import save, steps, wait
 
@@ -75,7 +75,7 @@ def test_status_is_a_table(server: BatchServer) -> None:
     assert kinds["total"] == kinds["completed"] == kinds["failed"] == "Int64"
     assert kinds["age"] == "timedelta64[s]"
     assert kinds["expires"] == "datetime64[s, UTC]"
-    rows = job_rows(jobs, client=server.client())
+    rows = job_rows(refreshed(jobs, client=server.client()))
     assert [list(row) for row in rows] == [list(table)] * 3
     assert (rows[1]["total"], rows[1]["age"], rows[1]["expires"]) == (None, None, None)
     assert rows[0]["expires"] == table["expires"].iloc[0]

@@ -100,7 +100,7 @@ def test_run_does_it_all_and_writes_a_table(server: BatchServer) -> None:
     """One command goes from request files to a table; again, it has nothing to do."""
     save()
     code, text = run("run", "out/reviews-*.jsonl", "--poll", "0.01", "-o", "t.parquet")
-    assert (code, text) == (0, "4 ok\n")
+    assert (code, text) == (0, "t.parquet          4 rows\n4 ok\n")
     frame = pd.read_parquet("t.parquet")
     assert list(frame["content"]) == [f"You said: Say {n}." for n in range(4)]
     log = list(server.requests_log)
@@ -286,7 +286,7 @@ def test_every_option_of_a_command_is_explained(name: str) -> None:
         if isinstance(parameter, click.Option):
             assert parameter.help, parameter.name
     options = {option for parameter in command.params for option in parameter.opts}
-    assert {"--base-url", "--api-key-env"} <= options
+    assert {"--base-url", "--api-key-env", "--json"} <= options
 
 
 def test_examples_of_the_help_work(server: BatchServer) -> None:

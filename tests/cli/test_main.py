@@ -74,10 +74,13 @@ TEMPLATE = {
     "--na",
 }
 OPTIONS = {
-    "write": {*TEMPLATE, "--max-requests", "--max-bytes", "--overwrite"},
+    "write": {*TEMPLATE, "--max-requests", "--max-bytes", "--overwrite", "--json"},
     "plan": {*TEMPLATE, "--json"},
-    "read": {"--requests", "--json-schema", "--join", "--id-column", "--prefix", "--output"},
-    "retry": {"--requests", "--output", "--status", "--permanent"},
+    "read": {
+        *("--requests", "--json-schema", "--join", "--id-column", "--prefix", "--output"),
+        "--json",
+    },
+    "retry": {"--requests", "--output", "--status", "--permanent", "--json"},
 }
 
 

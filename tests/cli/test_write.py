@@ -191,7 +191,8 @@ def test_rows_may_come_from_standard_input() -> None:
     assert (done.returncode, done.stdout.decode()) == (0, CHATS)
     done = run_process("write", "-", "-", *WRITE[3:], "--prompt-column", "x", input=source)
     assert done.returncode == 1
-    assert b"stdin.csv' has no column 'x'" in done.stderr
+    error = "Error: 'standard input' has no column 'x'; it has 'id', 'title', 'review'\n"
+    assert done.stderr.decode() == error
 
 
 def test_several_columns_make_an_id() -> None:
