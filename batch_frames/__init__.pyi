@@ -19,6 +19,7 @@ from .files import Shard as Shard
 from .plans import Plan as Plan
 from .plans import plan as plan
 from .requests import BatchCreator as BatchCreator
+from .requests import check_requests as check_requests
 from .requests import col as col
 from .requests import fmt as fmt
 from .requests import from_csv as from_csv

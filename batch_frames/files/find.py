@@ -13,7 +13,13 @@ from typing import Any
 
 from batch_frames.errors import BatchFramesError, LineError
 from batch_frames.files.documents import RECORD
-from batch_frames.files.jsonl import is_request, load_line, load_request, open_lines
+from batch_frames.files.jsonl import (
+    is_request,
+    is_result,
+    load_line,
+    load_request,
+    open_lines,
+)
 from batch_frames.files.sets import finish_commits
 
 __all__ = [
@@ -24,6 +30,7 @@ __all__ = [
     "RESULT_ENDINGS",
     "Paths",
     "endpoint_of",
+    "files_to_check",
     "find_files",
     "find_shards",
     "holds_requests",
@@ -235,12 +242,17 @@ def holds_requests(path: Path) -> bool | None:
 
     None is returned if there is no such object.
     """
+    first = _first_object(path)
+    return None if first is None else is_request(first)
+
+
+def _first_object(path: Path) -> dict[str, Any] | None:
     with open_lines(path) as stream:
         for raw in islice(io.BufferedReader(stream), FIRST_LINES):
             with contextlib.suppress(ValueError):
                 value = load_line(raw)
                 if isinstance(value, dict):
-                    return is_request(value)
+                    return value
     return None
 
 
@@ -278,6 +290,26 @@ def find_shards(shards: Paths) -> list[Path]:
     if not found:
         names = ", ".join(f"'{os.fspath(given)}'" for given in listed)
         raise FileNotFoundError(f"no request files in {names or 'an empty list'}; check the path")
+    return list(found.values())
+
+
+def files_to_check(paths: Paths) -> list[Path]:
+    """List files that are meant to be request files, right or wrong, each once.
+
+    The path of a set stands for the files of all its rounds. Ledgers and results next to request
+    files are skipped, as are results that a glob or a folder matches.
+
+    Raises:
+        FileNotFoundError: If there are none.
+    """
+    found: dict[Path, Path] = {}
+    for given in [paths] if isinstance(paths, (str, os.PathLike)) else _iterable(paths):
+        for path in whole_files(_rounds(given), ENDINGS):
+            is_other = path.name.endswith((LEDGER, *RESULT_ENDINGS)) or path != Path(given)
+            if not is_other or not is_result(_first_object(path) or {}):
+                found.setdefault(path.resolve(), path)
+    if not found:
+        raise FileNotFoundError(f"no request files in {paths!r}; check the path")
     return list(found.values())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +19,11 @@ from batch_frames.errors import LineError
 
 __all__ = [
     "Lines",
+    "has_bom",
     "is_request",
+    "is_result",
     "kind_of",
+    "load_exactly",
     "load_line",
     "load_request",
     "load_text",
@@ -104,10 +107,27 @@ def load_line(raw: bytes) -> Any:
     Raises:
         ValueError: If it is not JSON, not UTF-8, or nested too deep; the message says which.
     """
+    return load_text(_decoded(raw.removeprefix(BOM)))
+
+
+def load_exactly(raw: bytes) -> Any:
+    """Parse one line as ``load_line`` does, but refuse NaN, infinities and a byte order mark.
+
+    Raises:
+        ValueError: If it is not JSON; the message says why.
+    """
+    return load_text(_decoded(raw), constant=_refuse)
+
+
+def _decoded(raw: bytes) -> str:
     try:
-        return load_text(raw.removeprefix(BOM).decode())
+        return raw.decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 at byte {error.start:,}") from None
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(f"not JSON: {name} is no number of JSON's")
 
 
 def without_lone_surrogates(text: str) -> str:
@@ -117,14 +137,19 @@ def without_lone_surrogates(text: str) -> str:
     return ESCAPE.sub(lambda found: r"\ufffd" if found["lone"] else found[0], text)
 
 
-def load_text(text: str) -> Any:
+def load_text(text: str, *, constant: Callable[[str], float] = float) -> Any:
     """Parse JSON text with the standard library; a lone surrogate becomes U+FFFD.
+
+    Args:
+        text: The text.
+        constant: What makes numbers of NaN, Infinity and -Infinity; it may raise.
 
     Raises:
         ValueError: If it is not JSON, or nested too deep; the message says which.
     """
     try:
-        return json.loads(without_lone_surrogates(text), parse_int=_whole_number)
+        text = without_lone_surrogates(text)
+        return json.loads(text, parse_int=_whole_number, parse_constant=constant)
     except json.JSONDecodeError as error:
         problem = f"{error.msg.removesuffix(' at')} at character {error.pos:,}"
     except RecursionError:
@@ -148,10 +173,11 @@ def kind_of(value: Any) -> str:
 
 def is_request(value: dict[str, Any]) -> bool:
     """Return whether a parsed line is a request, and not a result."""
-    return "body" in value and not _is_result(value)
+    return "body" in value and not is_result(value)
 
 
-def _is_result(value: dict[str, Any]) -> bool:
+def is_result(value: dict[str, Any]) -> bool:
+    """Return whether a parsed line is a result."""
     return not {"response", "error"}.isdisjoint(value)
 
 
@@ -172,7 +198,7 @@ def load_request(raw: bytes, path: Path, line: int, *, to_send: bool = False) ->
         value = load_line(raw.rstrip(b"\r\n"))
     except ValueError as error:
         raise LineError(str(error), path=path, line=line) from None
-    if isinstance(value, dict) and _is_result(value):
+    if isinstance(value, dict) and is_result(value):
         hint = "pass the request files" if to_send else "read the file with read_results"
         raise LineError("a result, not a request", path=path, line=line, hint=hint)
     if problem := _problem(value, to_send=to_send):
@@ -202,6 +228,12 @@ def open_lines(path: Path) -> Iterator[Any]:
         raise
     except OSError as error:
         raise LineError(f"cannot be read: {error}", path=path) from None
+
+
+def has_bom(path: Path) -> bool:
+    """Return whether a file, plain or compressed, begins with a byte order mark."""
+    with open_lines(path) as stream:
+        return bool(stream.read(len(BOM)) == BOM)
 
 
 def _blocks(path: Path) -> Iterator[Block]:

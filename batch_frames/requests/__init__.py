@@ -1,5 +1,6 @@
 """Requests with columns in them: made, saved as shards, and read back."""
 
+from batch_frames.requests.check import check_files, check_requests
 from batch_frames.requests.columns import Value, col, fmt
 from batch_frames.requests.creator import BatchCreator, table_of
 from batch_frames.requests.endpoints import CHAT, EFFORT, MODEL, SEED, Endpoint
@@ -30,6 +31,8 @@ __all__ = [
     "Endpoint",
     "TableRequests",
     "Value",
+    "check_files",
+    "check_requests",
     "checked_blocks",
     "col",
     "count_tokens",

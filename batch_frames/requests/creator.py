@@ -27,7 +27,7 @@ from batch_frames.requests.endpoints import (
 from batch_frames.requests.rendering import LIMITS, TABLE, TableRequests, save_requests
 from batch_frames.requests.template import NEEDS_ID, Rendered
 
-__all__ = ["BatchCreator", "check_model", "table_of", "with_table"]
+__all__ = ["BatchCreator", "check_model", "rendered_lines", "table_of", "with_table"]
 
 
 ENTRY = "\0entry"
@@ -272,6 +272,13 @@ def table_of(creator: BatchCreator) -> tuple[TableRequests, Any]:
         raise BatchFramesError("this frame is a stream, which can be read only once", hint=TABLE)
     check_model(options)
     return table, options["json_schema"]
+
+
+def rendered_lines(creator: BatchCreator) -> Iterator[pa.Array]:
+    """Yield the lines of a creator, piece by piece; those of a stream can be read again."""
+    if creator._table:
+        creator._table.keep()
+    return (block.lines for block in creator._blocks())
 
 
 def check_model(options: Mapping[str, Any]) -> None:

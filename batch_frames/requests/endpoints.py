@@ -19,11 +19,13 @@ __all__ = [
     "CHAT",
     "EFFORT",
     "MODEL",
+    "NEVER_REASONED",
     "SEED",
     "Default",
     "Endpoint",
     "build_template",
     "find_body",
+    "without_version",
 ]
 
 
@@ -134,7 +136,17 @@ def find_body(endpoint: str) -> tuple[Callable[..., Body], str | None]:
             f"endpoint {endpoint!r} is not a path",
             hint="pass the part after the host, such as '/v1/chat/completions'",
         )
-    return ENDPOINTS.get(re.sub(r"^/v\d+(?=/)", "", endpoint), (_other, None))
+    return ENDPOINTS.get(without_version(endpoint), (_other, None))
+
+
+def without_version(endpoint: str) -> str:
+    """Return the path of an endpoint without its version.
+
+    Example:
+        >>> without_version("/v1/chat/completions")
+        '/chat/completions'
+    """
+    return re.sub(r"^/v\d+(?=/)", "", endpoint)
 
 
 def build_template(

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 import batch_frames as bf
 from batch_frames.frames.chunks import Position
-from batch_frames.requests.duplicates import IdCheck
+from batch_frames.requests.rendering import IdCheck
 
 OPTIONS: dict[str, Any] = {"id_column": "id", "prompt_column": "p", "model": "m"}
 
@@ -275,7 +275,7 @@ def test_equal_hashes_of_different_ids_are_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When all hashes are equal, only ids that are equal are refused."""
-    monkeypatch.setattr("batch_frames.requests.duplicates.hash_text", same_hash)
+    monkeypatch.setattr("batch_frames.requests.rendering.hash_text", same_hash)
     ids = [f"r{n}" for n in range(3_000)]
     limits = bf.Limits(requests=700)
     shards = bf.from_dataframe(table(ids), **OPTIONS).save_to_file(tmp_path / "a", limits=limits)

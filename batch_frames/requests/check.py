@@ -1,0 +1,130 @@
+"""Check requests before they are sent: what the service will refuse, and likely mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch_frames.arrow import TEXT, in_threads
+from batch_frames.files import Lines, Paths, files_to_check, has_bom, read_lines
+from batch_frames.frames import to_dataframe
+from batch_frames.requests.creator import BatchCreator, rendered_lines
+from batch_frames.requests.file_check import FileCheck, Shapes
+from batch_frames.requests.rendering import LIMITS
+from batch_frames.requests.rules import Problem, scan_lines
+
+__all__ = ["check_files", "check_requests"]
+
+
+SEVERITIES = ("error", "warning")
+
+COLUMNS = ("severity", "code", "file", "line", "custom_id", "param", "message")
+
+EMPTY = pa.table({name: pa.array([], pa.int64() if name == "line" else TEXT) for name in COLUMNS})
+
+Pieces = Callable[[], Iterable[Lines]]
+
+
+def check_requests(source: Paths | BatchCreator) -> pd.DataFrame:
+    """Check requests offline: what OpenAI's Batch API will refuse, and what is likely a mistake.
+
+    One bad line fails a whole batch, often hours later. Errors are what the service refuses:
+    lines that are not JSON, missing keys and those of the wrong type, other methods and endpoints,
+    several endpoints or models and repeated ids in a file, files over the limits or without
+    ``.jsonl``, ``stream``, and schemas that strict mode does not take. Warnings are likely
+    mistakes: unusual ids, empty and repeated prompts, parameters that a family of models refuses.
+    Services other than OpenAI's may take more.
+
+    Args:
+        source: Request files as for ``read_requests``, or what ``from_dataframe`` returns. The
+            limits of a file do not count for the latter, as ``save_to_file`` keeps them.
+
+    Returns:
+        A DataFrame with a row for each problem, errors first, then in the order of files and lines:
+        ``severity`` (a categorical of ``error`` and ``warning``), ``code`` (the service's where it
+        has one), ``file``, ``line`` (``Int64``, from 1), ``custom_id``, ``param`` (where in the
+        request) and ``message``, all other columns text. What does not apply is missing. An error
+        of a schema and a warning have one row for each file, with the first line. Without problems
+        there is no row. ``attrs["requests"]`` is the number of requests.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        RequestError: If a row of a table cannot become a request.
+
+    Example:
+        >>> creator = BatchCreator("gpt-5.6-luna", "low", system_prompt=None, seed=None)
+        >>> creator.add_entry("a1", "What is a shard?")
+        >>> len(check_requests(creator))
+        0
+        >>> creator.add_entry("a1", "And what is a chunk?")
+        >>> check_requests(creator)[["code", "line", "message"]].values.tolist()
+        [['duplicate_custom_id', 2, 'the id is that of line 1, too']]
+    """
+    if isinstance(source, BatchCreator):
+        return _checked({None: partial(_lines_of, source)}, warnings=True)
+    return check_files(files_to_check(source), warnings=True)
+
+
+def check_files(files: Iterable[Path], *, warnings: bool) -> pd.DataFrame:
+    """Check request files as ``check_requests`` does.
+
+    Args:
+        files: The files.
+        warnings: Whether to look for likely mistakes, too.
+    """
+    return _checked({path: partial(read_lines, path) for path in files}, warnings=warnings)
+
+
+def _lines_of(creator: BatchCreator) -> Iterator[Lines]:
+    done = 0
+    for text in rendered_lines(creator):
+        yield Lines(Path(), text, np.arange(done + 1, done + len(text) + 1))
+        done += len(text)
+
+
+def _checked(sources: Mapping[Path | None, Pieces], *, warnings: bool) -> pd.DataFrame:
+    """Check the lines of several files, or of what is not yet a file."""
+    shapes, tables, requests = Shapes(warnings=warnings), [EMPTY], 0
+    for path, pieces in sources.items():
+        check = FileCheck(shapes, pieces)
+        for scan in in_threads(partial(scan_lines, warnings=warnings), pieces()):
+            check.add(scan)
+        table = check.table(() if path is None else _of_file(path, check.requests))
+        name = pa.repeat(pa.scalar(None if path is None else str(path), TEXT), len(table))
+        tables.append(table.append_column("file", name).select(EMPTY.column_names))
+        requests += check.requests
+    table = pa.concat_tables(tables).combine_chunks()
+    severity = pc.index_in(table["severity"], value_set=pa.array(SEVERITIES, TEXT))
+    place = pa.array(np.repeat(np.arange(len(tables)), [len(one) for one in tables]))
+    keys = pa.table({"severity": severity, "place": place, "line": table["line"].fill_null(0)})
+    order = pc.sort_indices(keys, [(name, "ascending") for name in keys.column_names])
+    names = pa.DictionaryArray.from_arrays(severity.combine_chunks(), pa.array(SEVERITIES))
+    table = table.set_column(0, "severity", names).take(order)
+    frame = to_dataframe(table, None, nullable=True)
+    frame.attrs["requests"] = requests
+    return frame
+
+
+def _of_file(path: Path, requests: int) -> Iterator[Problem]:
+    """Yield what is wrong with a file as a whole."""
+    nbytes = path.stat().st_size
+    if not path.name.endswith(".jsonl"):
+        problem = "the name must end in .jsonl"
+        yield Problem("invalid_file_format", None, problem)
+    if nbytes > LIMITS.nbytes:
+        problem = f"{nbytes:,} bytes, at most {LIMITS.nbytes:,}"
+        yield Problem("file_too_large", None, problem)
+    if has_bom(path):
+        problem = "the file begins with a byte order mark; save it without"
+        yield Problem("invalid_json_line", None, problem)
+    if not requests:
+        yield Problem("empty_file", None, "the file is empty")
+    if requests > LIMITS.requests:
+        problem = f"{requests:,} requests, at most {LIMITS.requests:,}"
+        yield Problem("too_many_tasks", None, problem)

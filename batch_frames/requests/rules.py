@@ -1,0 +1,340 @@
+"""Say what is wrong with requests, and extract what decides it, column by column."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from batch_frames.arrow import TEXT, bytes_of, select
+from batch_frames.files import Lines, kind_of, load_exactly, without_lone_surrogates
+from batch_frames.requests.endpoints import NEVER_REASONED, without_version
+from batch_frames.schemas import format_problems, strict_problems
+
+__all__ = ["Problem", "Scan", "errors_of", "scan_lines", "warnings_of"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is wrong with a request or a file.
+
+    Attributes:
+        code: The service's code for it where there is one.
+        param: Where in the request it is, or None.
+        message: What is wrong.
+        severity: ``"error"`` for what the service refuses, else ``"warning"``.
+    """
+
+    code: str
+    param: str | None
+    message: str
+    severity: str = "error"
+
+
+Request = Mapping[str, Any]
+
+KINDS: dict[type, str] = {str: "text", list: "an array", dict: "an object"}
+
+PLAIN, PLAIN_OR_LIST = (str,), (str, list)
+
+ENVELOPE = {"custom_id": (str,), "method": (str,), "url": (str,), "body": (dict,)}
+
+BODIES: dict[str, dict[str, tuple[type, ...]]] = {
+    "/chat/completions": {"model": PLAIN, "messages": (list,)},
+    "/responses": {"model": PLAIN, "input": PLAIN_OR_LIST},
+    "/embeddings": {"model": PLAIN, "input": PLAIN_OR_LIST},
+    "/completions": {"model": PLAIN, "prompt": PLAIN_OR_LIST},
+    "/moderations": {"input": PLAIN_OR_LIST},
+    "/images/generations": {"prompt": PLAIN},
+    "/images/edits": {"prompt": PLAIN},
+    "/videos": {"prompt": PLAIN},
+}
+"""The endpoints of OpenAI's Batch API, each with the keys that a body must have."""
+
+INSTEAD_OF_INPUT = ("prompt", "conversation", "previous_response_id")
+"""Keys of which one may stand for ``input`` on ``/responses``; ``prompt`` for the model, too."""
+
+FORMATS = ("body.response_format.json_schema", "body.text.format")
+
+
+def errors_of(request: Any) -> list[Problem]:
+    """List what the service refuses in a parsed line.
+
+    Only keys, types and constant parts are looked at, never the text of a prompt or an id, so that
+    lines that differ in nothing else have the same problems.
+    """
+    if not isinstance(request, dict):
+        problem = f"the line is {kind_of(request)}, not an object"
+        return [Problem("invalid_json_line", None, problem)]
+    found = list(_of_keys(request, ENVELOPE, ""))
+    method, url, body = (request.get(key) for key in ("method", "url", "body"))
+    if isinstance(method, str) and method != "POST":
+        found.append(Problem("invalid_method", "method", f"'method' is {method!r}, not 'POST'"))
+    if isinstance(url, str) and without_version(url) not in BODIES:
+        found.append(Problem("invalid_url", "url", f"{url!r} is no endpoint of the Batch API"))
+    if isinstance(body, dict):
+        found += _of_body(body, without_version(url) if isinstance(url, str) else "")
+    return found
+
+
+def _of_keys(
+    holder: Request, wanted: Mapping[str, tuple[type, ...]], above: str
+) -> Iterator[Problem]:
+    for key, kinds in wanted.items():
+        place = f"{above}{key}"
+        if key not in holder:
+            code, problem = "missing_required_parameter", f"there is no {place!r}"
+            yield Problem(code, place, problem)
+        elif not isinstance(holder[key], kinds):
+            right = " or ".join(KINDS[kind] for kind in kinds)
+            problem = f"{place!r} is {_kind(holder[key])}, not {right}"
+            yield Problem("invalid_type", place, problem)
+
+
+def _kind(value: Any) -> str:
+    return "an object" if isinstance(value, dict) else kind_of(value)
+
+
+def _of_body(body: Request, endpoint: str) -> Iterator[Problem]:
+    wanted = dict(BODIES.get(endpoint, {}))
+    if endpoint == "/responses":
+        if not body.keys().isdisjoint(INSTEAD_OF_INPUT) and "input" not in body:
+            del wanted["input"]
+        if "prompt" in body and "model" not in body:
+            del wanted["model"]
+    yield from _of_keys(body, wanted, "body.")
+    if body.get("stream") is True:
+        problem = "a batch cannot stream"
+        yield Problem("streaming_unsupported", "body.stream", problem)
+    for place in FORMATS:
+        answer = _inside({"body": body}, place)
+        if isinstance(answer, dict) and _is_json_schema({"body": body}, place):
+            for code, inside, problem in format_problems(answer):
+                yield Problem(code, f"{place}.{inside}", problem)
+    for place, function in _functions(body):
+        if function.get("strict") is True:
+            for inside, problem in strict_problems(function.get("parameters")):
+                param = ".".join(filter(None, (place, "parameters", inside)))
+                yield Problem("invalid_function_parameters", param, f"strict schema: {problem}")
+
+
+def _inside(value: Any, place: str) -> Any:
+    for key in place.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _is_json_schema(request: Request, place: str) -> bool:
+    holder = place.removesuffix(".json_schema")
+    return bool(_inside(request, f"{holder}.type") == "json_schema")
+
+
+def _functions(body: Request) -> Iterator[tuple[str, Request]]:
+    """Yield the functions among the tools, as chat completions or responses have them."""
+    tools = body.get("tools")
+    for number, tool in enumerate(tools if isinstance(tools, list) else ()):
+        if isinstance(tool, dict) and tool.get("type") == "function":
+            place = f"body.tools.{number}"
+            inner = tool.get("function")
+            yield (f"{place}.function", inner) if isinstance(inner, dict) else (place, tool)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of models, by what documentation says that they refuse.
+
+    Attributes:
+        name: A pattern of their names, without the date at the end.
+        efforts: The values of ``reasoning_effort``.
+        samples: With which efforts, or which without any (None), a ``temperature`` other than 1 may
+            be accepted.
+    """
+
+    name: str
+    efforts: tuple[str, ...]
+    samples: tuple[str | None, ...]
+
+
+NEWEST = ("none", "low", "medium", "high", "xhigh", "max")
+
+FAMILIES = (
+    Family(r"o1|o3|o3-mini|o4-mini", ("low", "medium", "high"), ()),
+    Family(r"gpt-5(-mini|-nano)?", ("minimal", "low", "medium", "high"), ()),
+    Family(r"gpt-5\.1", ("none", "low", "medium", "high"), (None, "none")),
+    Family(r"gpt-5\.(2|4|4-mini|4-nano|5)", NEWEST[:-1], (None, "none")),
+    Family(r"gpt-5\.5-pro", ("medium", "high", "xhigh"), (None,)),
+    Family(r"gpt-5\.6-(sol|terra|luna)", NEWEST, ("none",)),
+    Family(r"gpt-6-(sol|luna)|gpt-6\.1-\w+", NEWEST, (None, "none")),
+    Family(r"gpt-6-astra", NEWEST[1:], ()),
+)
+"""What OpenAI's reference and guides, LiteLLM's table of models (1.109.1) and reports of refused
+requests said of reasoning models on 22 November 2026. Other models get no opinion."""
+
+DATE = r"(-20\d\d-\d\d-\d\d)?"
+
+
+def warnings_of(request: Any) -> list[Problem]:
+    """List what is likely a mistake in the constant parts of a request without errors."""
+    body, url = request["body"], request["url"]
+    found = list(_of_model(body))
+    if not url.startswith("/v1/"):
+        problem = f"{url!r} is an endpoint of other services; OpenAI's begin with '/v1/'"
+        found.append(_warning("invalid_url", "url", problem))
+    if without_version(url) == "/responses" and "response_format" in body:
+        problem = "'response_format' has moved to 'text.format' on this endpoint"
+        found.append(_warning("unsupported_parameter", "body.response_format", problem))
+    return found
+
+
+def _warning(code: str, param: str | None, message: str) -> Problem:
+    return Problem(code, param, message, "warning")
+
+
+def _of_model(body: Request) -> Iterable[Problem]:
+    model = body.get("model")
+    if not isinstance(model, str):
+        return
+    place, effort = "body.reasoning_effort", body.get("reasoning_effort")
+    if effort is None:
+        place, effort = "body.reasoning.effort", _inside(body, "reasoning.effort")
+    if re.match(NEVER_REASONED, model):
+        if effort is not None:
+            yield _warning("unsupported_parameter", place, f"{model!r} has no reasoning effort")
+        return
+    family = next((one for one in FAMILIES if re.fullmatch(f"({one.name}){DATE}", model)), None)
+    if family is None:
+        return
+    if effort is not None and effort not in family.efforts:
+        known = ", ".join(family.efforts)
+        problem = f"{model!r} takes no effort {effort!r}, but {known}"
+        yield _warning("unsupported_value", place, problem)
+    if "max_tokens" in body:
+        problem = f"{model!r} refuses 'max_tokens'; use 'max_completion_tokens'"
+        yield _warning("unsupported_parameter", "body.max_tokens", problem)
+    if body.get("temperature") not in (None, 1) and effort not in family.samples:
+        only = " but with effort 'none'" if "none" in family.samples else ""
+        problem = f"{model!r} takes no 'temperature' other than 1{only}"
+        yield _warning("unsupported_value", "body.temperature", problem)
+
+
+TYPES = (
+    *("$", "$.custom_id", "$.method", "$.url", "$.body", "$.body.model", "$.body.messages"),
+    *("$.body.input", "$.body.prompt", "$.body.stream", "$.body.conversation"),
+    *("$.body.previous_response_id", "$.body.response_format", "$.body.max_tokens"),
+)
+"""Paths of which types alone decide what is wrong."""
+
+ROOT, ID_TYPE = "types[1]", "types[2]"
+
+CONSTANTS = (
+    *("$.method", "$.url", "$.body.model", "$.body.stream", "$.body.response_format"),
+    *("$.body.text.format", "$.body.tools", "$.body.temperature", "$.body.reasoning_effort"),
+    "$.body.reasoning.effort",
+)
+"""Paths of which the values decide, too."""
+
+TEXTS = ("$.custom_id", "$.body", "$.body.messages[#-1].content", "$.body.input", "$.body.prompt")
+
+ID, BODY, PROMPT = "texts[1]", "texts[2]", "coalesce(texts[3], texts[4], texts[5])"
+
+USUAL_ID = "[A-Za-z0-9_.:|/-]*"
+"""Characters that ids in completed batches are known to have had."""
+
+LONGEST_ID = 64
+
+COLUMNS = {
+    "is_json": f"{ROOT} IS NOT NULL",
+    "shape": "hash(types, constants)",
+    "has_id": f"coalesce({ID_TYPE} = 'VARCHAR', false)",
+    "id": f"hash({ID})",
+}
+
+FOR_WARNINGS = {
+    "body": f"hash({BODY})",
+    # Only what is short is trimmed, which takes longer than all else.
+    "is_empty": f"CASE WHEN strlen({PROMPT}) < 100 THEN trim({PROMPT}, ' \t\r\n') = '' "
+    "ELSE false END",
+    "is_long": f"coalesce(length({ID}) > {LONGEST_ID}, false)",
+    "is_unusual": f"coalesce(NOT regexp_full_match({ID}, '{USUAL_ID}'), false)",
+    "has_image": "contains(line, ';base64,')",
+}
+"""What is extracted for warnings only."""
+
+SYNTAX = msgspec.json.Decoder(msgspec.Raw)
+"""It checks JSON without keeping it, but for UTF-8 and lone surrogates."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What was found in a piece of lines.
+
+    Attributes:
+        lines: The piece.
+        broken: For the rows that are not JSON why they are not.
+        columns: By name a value for each row, 0 for those that are not JSON. Rows with the same
+            ``shape`` have the same problems.
+    """
+
+    lines: Lines
+    broken: Mapping[int, str]
+    columns: Mapping[str, npt.NDArray[Any]]
+
+
+def scan_lines(lines: Lines, *, warnings: bool) -> Scan:
+    """Scan a piece of lines.
+
+    Args:
+        lines: The piece.
+        warnings: Whether to extract what only warnings need, too.
+    """
+    wanted = {**COLUMNS, **(FOR_WARNINGS if warnings else {})}
+    columns = _extract(lines.text, wanted)
+    is_json = columns.pop("is_json")
+    suspects = np.flatnonzero(~is_json) if _is_exact(lines.text) else np.arange(len(is_json))
+    broken = {row: problem for row in suspects.tolist() if (problem := _problem(lines.raw(row)))}
+    if unread := [row for row in np.flatnonzero(~is_json).tolist() if row not in broken]:
+        # DuckDB does not read lone surrogates.
+        texts = [without_lone_surrogates(lines.raw(row).decode()) for row in unread]
+        again = _extract(pa.array(texts, TEXT), wanted)
+        for name, column in columns.items():
+            column[unread] = again[name]
+    for column in columns.values():
+        column[[*broken]] = 0
+    return Scan(lines, broken, columns)
+
+
+def _extract(text: pa.Array, wanted: Mapping[str, str]) -> dict[str, npt.NDArray[Any]]:
+    paths = TEXTS if "body" in wanted else TEXTS[:1]
+    inner = [f"TRY(json_type(line, {_list(TYPES)})) AS types"]
+    inner.append(f"TRY(json_extract_string(line, {_list((*paths, *CONSTANTS))})) AS texts")
+    constants = f"texts[{len(paths) + 1}:]"
+    found = select(text, [sql.replace("constants", constants) for sql in wanted.values()], inner)
+    return {name: np.array(column) for name, column in zip(wanted, found, strict=True)}
+
+
+def _list(paths: Sequence[str]) -> str:
+    return f"{list(paths)}::VARCHAR[]"
+
+
+def _is_exact(text: pa.Array) -> bool:
+    """Return whether all lines together are JSON, and UTF-8."""
+    try:
+        text.validate(full=True)
+        return len(SYNTAX.decode_lines(bytes_of(text).data)) == len(text)
+    except (pa.ArrowInvalid, msgspec.DecodeError, RecursionError):
+        return False
+
+
+def _problem(raw: bytes) -> str | None:
+    """Say why a line is not JSON, or return None."""
+    try:
+        load_exactly(raw)
+    except ValueError as error:
+        return str(error)
+    return None

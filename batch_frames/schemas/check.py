@@ -1,0 +1,202 @@
+"""Check JSON schemas by the rules of strict mode, each with its place in the schema."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from batch_frames.display import brief, some_of
+from batch_frames.errors import TemplateError
+from batch_frames.schemas.strict import resolve
+
+__all__ = ["format_problems", "strict_problems"]
+
+
+REFUSED = (
+    *("allOf", "not", "dependentRequired", "dependentSchemas", "if", "then", "else"),
+    *("oneOf", "default", "uniqueItems"),
+)
+"""Keywords that OpenAI's guide to structured outputs names as not supported, and three more that
+the service is known to refuse."""
+
+NAMED = ("properties", "$defs", "definitions")
+
+LISTED = ("anyOf", "prefixItems")
+
+TYPED = ("type", "$ref", "anyOf", "enum", *REFUSED)
+"""Keywords of which a part has at least one."""
+
+LEVELS, PROPERTIES, VALUES, TEXT = 10, 5_000, 1_000, 120_000
+
+MANY_VALUES, VALUES_TEXT = 250, 15_000
+
+NAME, LONGEST_NAME = re.compile(r"[A-Za-z0-9_-]+"), 64
+
+Place = tuple[str, ...]
+
+Parts = list[tuple[Place, Any, int]]
+
+
+def strict_problems(schema: Any) -> list[tuple[str, str]]:
+    """List what strict mode refuses in a schema, as OpenAI's guide to structured outputs has it.
+
+    From where the service counts levels is not documented; the root is not counted here.
+
+    Args:
+        schema: A JSON schema with ``strict`` true in its request.
+
+    Returns:
+        Pairs of a place, such as ``properties.items``, empty for the root, and what is wrong there.
+
+    Example:
+        >>> strict_problems({"type": "object", "properties": {}, "required": []})
+        [('', "'additionalProperties' must be false")]
+    """
+    parts = list(_parts(schema))
+    found = [(".".join(place), problem) for place, part, _ in parts for problem in _of(part)]
+    if isinstance(schema, Mapping):
+        if schema.get("type") != "object" or "anyOf" in schema:
+            found.insert(0, ("", "the root must be an object, without 'anyOf'"))
+        for place, part, _ in parts:
+            reference = part.get("$ref") if isinstance(part, Mapping) else None
+            if reference is not None and _is_lost(reference, schema):
+                found.append((".".join(place), f"{reference!r} leads nowhere"))
+    return found + [("", problem) for problem in _sizes(parts)]
+
+
+def format_problems(json_schema: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield what the service refuses in the name and the strict schema of an answer.
+
+    Args:
+        json_schema: What a request holds: ``name``, ``schema`` and ``strict``.
+
+    Returns:
+        The service's code, the place and what is wrong there.
+    """
+    name = json_schema.get("name")
+    if "name" not in json_schema:
+        yield "missing_required_parameter", "name", "the schema has no 'name'"
+    elif not isinstance(name, str):
+        yield "invalid_type", "name", f"the name of the schema is {brief(name)}, not text"
+    elif len(name) > LONGEST_NAME:
+        problem = f"the name of the schema has {len(name):,} characters, at most {LONGEST_NAME}"
+        yield "string_above_max_length", "name", problem
+    elif not NAME.fullmatch(name):
+        problem = f"the name {name!r} has other characters than letters, digits, '_' and '-'"
+        yield "invalid_value", "name", problem
+    if json_schema.get("strict") is True:
+        for place, problem in strict_problems(json_schema.get("schema")):
+            where = f"schema.{place}".rstrip(".")
+            yield "invalid_json_schema", where, f"strict schema: {problem}"
+
+
+def _parts(schema: Any) -> Iterator[tuple[Place, Any, int]]:
+    """Yield all parts of a schema, from the root on, each with its place and its level."""
+    # A list of what is left to do, as a schema may be deeper than Python can recurse.
+    left: Parts = [((), schema, 0)]
+    while left:
+        place, part, level = left.pop()
+        yield place, part, level
+        if isinstance(part, Mapping):
+            left += reversed(_below(place, part, level + _is_object(part)))
+
+
+def _below(place: Place, part: Mapping[str, Any], level: int) -> Parts:
+    below: Parts = []
+    for key, value in part.items():
+        if key in NAMED and isinstance(value, Mapping):
+            # Definitions are as deep as where they are used, which may be in themselves.
+            inside = level if key == "properties" else 0
+            below += [((*place, key, name), child, inside) for name, child in value.items()]
+        elif key in LISTED and isinstance(value, list):
+            below += [((*place, key, str(n)), child, level) for n, child in enumerate(value)]
+        elif key == "items":
+            below.append(((*place, key), value, level))
+    return below
+
+
+def _is_object(part: Mapping[str, Any]) -> bool:
+    return "properties" in part or _has_type(part, "object")
+
+
+def _has_type(part: Mapping[str, Any], name: str) -> bool:
+    types = part.get("type")
+    return types == name or (isinstance(types, list) and name in types)
+
+
+def _of(part: Any) -> Iterator[str]:
+    """Yield what is wrong with one part alone."""
+    if not isinstance(part, Mapping):
+        yield f"{part!r} is not a schema"
+        return
+    if "$ref" in part:
+        if others := [repr(key) for key in part if key not in ("$ref", "$defs", "definitions")]:
+            yield f"'$ref' must be alone, without {some_of(others)}"
+        return
+    yield from (f"{key!r} is not permitted" for key in REFUSED if key in part)
+    if part.keys().isdisjoint(TYPED):
+        yield "there is no 'type'"
+    if _is_object(part):
+        yield from _of_object(part)
+    if _has_type(part, "array") and part.keys().isdisjoint(("items", "prefixItems")):
+        yield "an array must have 'items'"
+    values = part.get("enum")
+    if isinstance(values, list) and len(values) > MANY_VALUES:
+        size = sum(len(value) for value in values if isinstance(value, str))
+        if size > VALUES_TEXT:
+            most = f"at most {VALUES_TEXT:,} characters where it has more than {MANY_VALUES:,}"
+            yield f"the values of 'enum' have {size:,} characters, {most}"
+
+
+def _of_object(part: Mapping[str, Any]) -> Iterator[str]:
+    if part.get("additionalProperties") is not False:
+        yield "'additionalProperties' must be false"
+    properties, required = part.get("properties", {}), part.get("required", [])
+    if not isinstance(properties, Mapping) or not isinstance(required, list):
+        yield "'properties' must be an object, and 'required' an array"
+        return
+    listed = {name for name in required if isinstance(name, str)}
+    if missing := [repr(name) for name in properties if name not in listed]:
+        yield f"'required' must list all properties: {some_of(missing)}"
+    if extra := [repr(n) for n in required if not (isinstance(n, str) and n in properties)]:
+        yield f"'required' lists what is no property: {some_of(extra)}"
+
+
+def _is_lost(reference: Any, schema: Mapping[str, Any]) -> bool:
+    try:
+        resolve(reference, schema)
+    except TemplateError:
+        return True
+    return False
+
+
+def _sizes(parts: Parts) -> Iterator[str]:
+    """Yield which limits a whole schema exceeds."""
+    nodes = [part for _, part, _ in parts if isinstance(part, Mapping)]
+    named = {key: [name for node in nodes for name in _keys(node, key)] for key in NAMED}
+    values = [value for node in nodes for value in _values(node)]
+    enums = sum(len(node["enum"]) for node in nodes if isinstance(node.get("enum"), list))
+    names = [name for own in named.values() for name in own]
+    text = sum(len(one) for one in (*names, *values) if isinstance(one, str))
+    levels = max(
+        (level for _, part, level in parts if isinstance(part, Mapping) and _is_object(part)),
+        default=0,
+    )
+    counts = (
+        (levels, LEVELS, "levels of nesting"),
+        (len(named["properties"]), PROPERTIES, "properties"),
+        (enums, VALUES, "values of 'enum'"),
+        (text, TEXT, "characters of names and values"),
+    )
+    yield from (f"{n:,} {what}, at most {most:,}" for n, most, what in counts if n > most)
+
+
+def _keys(node: Mapping[str, Any], key: str) -> list[str]:
+    value = node.get(key)
+    return list(value) if isinstance(value, Mapping) else []
+
+
+def _values(node: Mapping[str, Any]) -> list[Any]:
+    enum = node.get("enum")
+    return [*(enum if isinstance(enum, list) else []), node.get("const")]
