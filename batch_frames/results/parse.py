@@ -89,21 +89,16 @@ COLUMNS = {
     "has_choices": "true",
 }
 
+UNUSUAL = [FOUND[name] for name in ("refusal", "call", "second", "error", "fault")]
+
 USUAL = " AND ".join(
     [
-        f"{FOUND['id']} NOT IN ('true', 'false') AND left({FOUND['id']}, 1) NOT IN ('[', '{{')",
         f"{FOUND['code']} = '200' AND {FOUND['asked']} IS NOT NULL",
-        f"coalesce(NOT starts_with({FOUND['content']}, '['), length({FOUND['calls']}) > 2)",
-        f"coalesce(starts_with({FOUND['calls']}, '['), true)",
-        f"coalesce({FOUND['notes']} = '[]', true)",
-        *(f"{FOUND[n]} IS NULL" for n in ("refusal", "call", "second", "error", "fault")),
-        *(
-            f"coalesce({COLUMNS[n]}::VARCHAR = {text}, {text} IS NULL)"
-            for n, text in TOKENS.items()
-        ),
+        f"coalesce(nullif({FOUND['notes']}, '[]'), {', '.join(UNUSUAL)}) IS NULL",
+        *(f"{COLUMNS[n]}::VARCHAR IS NOT DISTINCT FROM {text}" for n, text in TOKENS.items()),
     ]
 )
-"""Whether a line is the answer of a chat: a text or tool calls, and whole numbers of tokens."""
+"""Whether a line is a chat's, without an error, and with whole numbers of tokens."""
 
 
 BRIEF = {
@@ -115,11 +110,13 @@ BRIEF = {
 
 ANSWERED = " AND ".join(
     [
-        f"{FOUND['id']} NOT IN ('true', 'false') AND left({FOUND['id']}, 1) NOT IN ('[', '{{')",
         f"{FOUND['code']} = '200' AND {FOUND['finish']} IS NOT NULL",
         f"{FOUND['error']} IS NULL AND {FOUND['fault']} IS NULL",
     ]
 )
+
+ODD_ID = r"^(?:true$|false$|[\[{])"
+"""What is no id, but a value of another type."""
 
 
 def read_outcomes(lines: Lines, *, raw: bool = False, brief: bool = False) -> pa.Table:
@@ -154,11 +151,16 @@ def _read(lines: Lines, raw: bool, brief: bool) -> pa.Table:
     others = np.flatnonzero(~usual)
     if not len(others):
         return table
-    places = np.arange(count)
-    places[others] = count + np.arange(len(others))
     both = zip(table.columns, _decoded(lines, others, raw).columns, strict=True)
-    columns = [pa.concat_arrays([*a.chunks, *b.chunks]).take(pa.array(places)) for a, b in both]
+    columns = [_merged(chats.chunk(0), decoded.chunk(0), usual) for chats, decoded in both]
     return pa.table(columns, schema=table.schema)
+
+
+def _merged(chats: pa.Array, decoded: pa.Array, usual: npt.NDArray[np.bool_]) -> pa.Array:
+    """Put what was decoded in place of the rows that are not usual."""
+    if chats.null_count < len(chats):
+        return pc.replace_with_mask(chats, pa.array(~usual), decoded)
+    return decoded.take(pa.array(np.cumsum(~usual) - 1, mask=usual))
 
 
 def _holds_chats(lines: Lines) -> bool:
@@ -181,6 +183,9 @@ def _chats(text: pa.Array, raw: bool, brief: bool) -> tuple[pa.Table, npt.NDArra
         name: read[name].cast(field.type) if name in read else pa.nulls(len(text), field.type)
         for name, field in FIELDS.items()
     }
+    usual = pc.and_(usual, pc.invert(pc.match_substring_regex(columns["custom_id"], ODD_ID)))
+    if not brief:
+        usual = pc.and_(usual, _is_answer(columns["content"], columns["tool_calls"]))
     is_usual = np.asarray(usual.fill_null(False))
     calls = columns["tool_calls"]
     has_calls = is_usual & np.asarray(calls.is_valid())
@@ -189,6 +194,13 @@ def _chats(text: pa.Array, raw: bool, brief: bool) -> tuple[pa.Table, npt.NDArra
         columns["tool_calls"] = pc.replace_with_mask(calls, has_calls, pa.array(texts, calls.type))
         is_usual[has_calls] = [text is not None for text in texts]
     return pa.table(columns), is_usual
+
+
+def _is_answer(content: pa.Array, calls: pa.Array) -> pa.Array:
+    """Return where the content is a text, or missing where there is a list of tool calls."""
+    is_text = pc.invert(pc.starts_with(content, "["))
+    is_list = pc.starts_with(calls, "[")
+    return pc.and_(pc.coalesce(is_text, calls.is_valid()), pc.coalesce(is_list, True))
 
 
 def _decoded(lines: Lines, rows: npt.NDArray[np.int64], raw: bool) -> pa.Table:

@@ -85,7 +85,7 @@ def _lines(paths: Paths) -> Iterator[Lines]:
 
 def _with_answers(table: pa.Table, answers: Answers) -> pa.Table:
     """Read the answers of rows that are ``ok``, and mark those that do not follow the schema."""
-    content, status = table["content"].combine_chunks(), table["status"].combine_chunks()
+    content, status = table["content"].chunk(0), table["status"].chunk(0)
     is_ok = pc.equal(status, RANKS["ok"])
     columns, reasons = answers.read(pc.if_else(is_ok, content, NULL))
     silent = pc.and_(
