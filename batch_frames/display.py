@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -16,6 +17,7 @@ __all__ = [
     "card_html",
     "counted",
     "note_html",
+    "printable",
     "request_html",
     "size_text",
     "some_of",
@@ -72,6 +74,19 @@ COLORS = {
 """Colors by the status of a batch, or the state of a row."""
 
 GREY = "#888"
+
+CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Characters that command a terminal or change the order of text, apart from tab and newline."""
+
+
+def printable(text: str) -> str:
+    """Escape control characters, so that a text from elsewhere cannot change what is shown.
+
+    Example:
+        >>> printable("\\x1b[2J done")
+        '\\\\x1b[2J done'
+    """
+    return CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def card_html(title: str, facts: Mapping[str, str], *parts: str) -> str:

@@ -10,17 +10,16 @@ from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from typing import Any, Self, TypeVar
 
-from batch_frames.errors import BatchFramesError, JobError, MissingExtra
+from batch_frames.batches.replies import ReplyError, not_text
+from batch_frames.errors import BatchFramesError, MissingExtra
 from batch_frames.files import Job
 
 __all__ = [
     "NO_KEY",
+    "TORN",
     "TRIES",
-    "ReplyError",
     "Service",
-    "batch_facts",
     "make_client",
-    "text_of",
 ]
 
 
@@ -38,24 +37,19 @@ QUICK = 60.0
 
 RETRIED = (408, 409, 425, 429)
 
-ALSO_CALLED = {"canceled": "cancelled", "succeeded": "completed"}
-"""Other spellings of final statuses, by compatible services."""
-
 NO_KEY = "no key"
 """Key for servers that need none; the SDK insists on one."""
 
 HTTP_LIBRARIES = ("httpx", "httpx2")
 
 
+ASK_AGAIN = "check base_url, or call again"
+
 TORN = (json.JSONDecodeError, UnicodeDecodeError)
 """What the SDK raises for a reply that is cut short, empty or not text."""
 
 NEVER_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout")
 """Errors of the HTTP library after which the service has seen nothing of a call."""
-
-
-class ReplyError(JobError):
-    """A reply that lacks what every reply of its kind has."""
 
 
 class Service:
@@ -74,6 +68,7 @@ class Service:
         self._verb = verb
         self._base_url = base_url
         self.first_pause = FIRST_PAUSE
+        self._is_odd = False
         given = type(client).__name__
         if client is not None and (given.startswith("Async") or not hasattr(client, "batches")):
             raise TypeError(f"{verb} takes an openai.OpenAI client, not {given}")
@@ -105,6 +100,7 @@ class Service:
         self,
         ask: Callable[[Any], Answer],
         *,
+        job: Job | None = None,
         is_quick: bool = False,
         instead: Mapping[int, Answer] | None = None,
         **how: Any,
@@ -113,13 +109,14 @@ class Service:
 
         Args:
             ask: Makes the call with the client that it is given.
+            job: What the call is about, which errors name; None for a live request.
             is_quick: Whether to give up on an answer after a minute.
             instead: What to return for some HTTP statuses in place of raising.
             how: Further arguments of ``attempts``.
 
         Raises:
-            openai.APIError: Passed through from the SDK.
-            JobError: If the reply is not JSON.
+            openai.APIError: Passed through from the SDK; a note names the job.
+            JobError: If the reply is not what is expected.
         """
 
         def once() -> Answer:
@@ -130,13 +127,20 @@ class Service:
                 if instead is None or status not in instead:
                     raise
                 return instead[status]
-            return _not_text(answer)
+            return not_text(answer)
 
         try:
             return self.attempts(once, **how)
-        except TORN as error:
-            problem = f"the service's reply is not complete ({error})"
-            raise ReplyError(problem, hint="check base_url, or call again") from None
+        except (ReplyError, *TORN) as error:
+            # Once asking again did not help, it is not repeated for each of many jobs.
+            self._is_odd = True
+            is_torn = isinstance(error, TORN)
+            problem = f"the service's reply is not complete ({error})" if is_torn else str(error)
+            raise ReplyError(problem, job=job, hint=ASK_AGAIN) from None
+        except Exception as error:
+            if job:
+                error.add_note(f"for {job.place}")
+            raise
 
     def attempts(
         self,
@@ -166,7 +170,8 @@ class Service:
                 asked = self.retry_pause(error)
                 if getattr(error, "status_code", None) in also_retried:
                     asked = 0.0
-                if asked is None or tried == tries:
+                is_odd = self._is_odd and isinstance(error, (ReplyError, *TORN))
+                if asked is None or tried == tries or is_odd:
                     raise
                 pause(max(asked, seconds), error)
             seconds = min(2 * seconds, max(LONGEST_PAUSE, seconds))
@@ -253,45 +258,3 @@ def _sdk(verb: str) -> Any:
     except ImportError:
         hint = 'pip install "batch-frames[openai]"'
         raise MissingExtra(f"{verb} needs the openai SDK", hint=hint) from None
-
-
-def batch_facts(batch: Any) -> dict[str, Any]:
-    """Return what a job stores of the service's batch, whatever is null or missing there."""
-    batch_id, status = getattr(batch, "id", None), getattr(batch, "status", None)
-    if not (isinstance(batch_id, str) and batch_id and isinstance(status, str)):
-        raise ReplyError("the service did not return a batch", hint="check base_url")
-    counts, usage = getattr(batch, "request_counts", None), getattr(batch, "usage", None)
-    errors = getattr(getattr(batch, "errors", None), "data", None) or []
-    return {
-        "status": ALSO_CALLED.get(status.lower(), status.lower()),
-        "batch_id": batch_id,
-        **_read(counts, "total", "completed", "failed"),
-        "output_file_id": getattr(batch, "output_file_id", None) or None,
-        "error_file_id": getattr(batch, "error_file_id", None) or None,
-        **_read(batch, "created_at", "expires_at"),
-        "started_at": getattr(batch, "in_progress_at", None),
-        **_read(usage, "input_tokens", "output_tokens"),
-        "errors": tuple(_read(error, "code", "line", "message", "param") for error in errors),
-    }
-
-
-def _read(source: Any, *names: str) -> dict[str, Any]:
-    return {name: getattr(source, name, None) for name in names}
-
-
-def _not_text(reply: Answer) -> Answer:
-    if isinstance(reply, str):
-        raise ReplyError("the service returned text that is not JSON", hint="check base_url")
-    return reply
-
-
-def text_of(reply: Any, name: str) -> str:
-    """Return an attribute of a reply that every reply of its kind has as text.
-
-    Raises:
-        ReplyError: If it does not.
-    """
-    value = getattr(_not_text(reply), name, None)
-    if not (isinstance(value, str) and value):
-        raise ReplyError(f"the service's reply has no {name!r}", hint="check base_url")
-    return value

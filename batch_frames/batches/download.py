@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from batch_frames.batches.client import Service
+from batch_frames.batches.replies import number_of
 from batch_frames.batches.send import delete_file
 from batch_frames.batches.status import job_list, news_of
 from batch_frames.display import counted, size_text
@@ -66,8 +67,9 @@ def download(
         The files, in the order of the jobs.
 
     Raises:
-        JobError: If a batch is still running, once the files of the others are downloaded; or if a
-            file's size differs from the one reported or, if none is reported, it has too few lines.
+        JobError: If a batch is still running, a reply is not what is expected, or a file's size
+            differs from the one reported or, if none is reported, it has too few lines; once the
+            files of the others are downloaded.
         BatchFramesError: If another process is downloading the same, if there is a file in the way
             that was not downloaded, if there is no room, or a batch is in another account.
         openai.APIError: Passed through from the SDK.
@@ -76,17 +78,24 @@ def download(
     records = Records()
     paths: dict[Path, None] = {}
     latest: list[Job] = []
+    errors: list[JobError] = []
     hint = interrupt_hint("complete files are kept; to continue, download again")
     with Service(client, "download") as service, hint, bar:
         for job in distinct(job_list(jobs, "download")):
             record = records.of(job.path)
             with record.locked(job, PATIENCE) as known:
-                known = _refreshed(service, record, known)
-                known, found = _download_all(service, record, known, bar.update)
+                try:
+                    known = _refreshed(service, record, known)
+                    known, found = _download_all(service, record, known, bar.update)
+                except JobError as error:
+                    errors.append(error)
+                    continue
                 if delete_input and known.has_ended and not known.needs_download:
                     _delete_input(service, record, known)
             paths |= dict.fromkeys(found)
             latest.append(known)
+    if errors:
+        raise errors[0]
     _check_complete(latest)
     return list(paths)
 
@@ -100,7 +109,7 @@ def _refreshed(service: Service, record: Record, job: Job) -> Job:
 def _delete_input(service: Service, record: Record, job: Job) -> None:
     """Delete the uploaded shard at the service, once."""
     if job.file_id is not None:
-        delete_file(service, job.file_id)
+        delete_file(service, job)
         record.note(job, "input deleted", file_id=None)
 
 
@@ -154,6 +163,7 @@ def _bring_back(service: Service, job: Job, progress: Progress) -> None:
         with whole(job.path) as file:
             service.call(
                 lambda api: _stream(api, str(job.file_id), file, job.nbytes, progress),
+                job=job,
                 instead=NO_INPUT,
             )
             file.flush()
@@ -210,15 +220,15 @@ def _download(
         path: The name that it gets once it is complete.
         progress: Called with each number of bytes received.
     """
-    reply = service.call(lambda api: api.files.retrieve(file_id), instead=NO_SIZE)
-    nbytes = getattr(reply, "bytes", None)
-    reported = nbytes if isinstance(nbytes, int) and nbytes > 0 else None
+    reply = service.call(lambda api: api.files.retrieve(file_id), job=job, instead=NO_SIZE)
+    reported = number_of(reply, "bytes")
     _check_room(path, reported or 0)
     # Just after the end of a batch, some services do not let its files be read yet.
     young = _seconds_since_end(job) < YOUNG
     with whole(path, sync=True) as file:
         service.call(
             lambda api: _stream(api, file_id, file, reported, progress),
+            job=job,
             also_retried=(403,) if young else (),
         )
         size = file.tell()

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
 
-from batch_frames.batches.client import ReplyError, Service, batch_facts, text_of
+from batch_frames.batches.client import Service
+from batch_frames.batches.replies import ReplyError, batch_facts, batches_of, number_of, text_of
 from batch_frames.errors import BatchFramesError
-from batch_frames.files import NO_BATCH, Job, Record, new_token, now
+from batch_frames.files import NO_BATCH, Job, Record, is_id, new_token, now
 
 __all__ = ["TOKEN_KEY", "Sender", "delete_file", "send_again"]
 
@@ -27,6 +29,8 @@ CLOCKS = 15 * 60
 """Most seconds by which clocks differ: the service's own, or those and ours."""
 
 PAGE = 100
+
+IF_NOT_OURS = "cancel that one, or copy the file to another folder to ask the same again"
 
 NO_EXPIRY = {400: None, 422: None}
 
@@ -76,13 +80,13 @@ class Sender:
         # A process on another host was quicker; whether it has created the batch is not known yet.
         known = record.job(job.sha256, job.path) or job
         if known.file_id != job.file_id:
-            delete_file(self._service, job.file_id)
+            delete_file(self._service, job)
         return replace(known, tried_at=known.tried_at or now())
 
     def found(self, record: Record, job: Job) -> Job:
         """Note the batch that an earlier try has created, if there is one in the list."""
         self._service.check_account(job)
-        batch = self._find(job)
+        batch = self._find(record, job)
         # The service may have named the account only now.
         self._service.check_account(job)
         return job if batch is None else record.note(job, "found", **batch_facts(batch))
@@ -106,14 +110,16 @@ class Sender:
         moment = now()
         job = record.note(job, "creating", tried_at=job.tried_at or moment, retried_at=moment)
         try:
-            facts = self._service.call(lambda api: batch_facts(_create_call(job, api)), tries=1)
+            facts = self._service.call(
+                lambda api: batch_facts(_create_call(job, api)), job=job, tries=1
+            )
         except Exception as error:
             if not self._service.was_not_received(error):
                 self._ends[job.token, number] = time.monotonic()
                 raise
             if self._service.retry_pause(error) is None:
                 record.note(job, "refused", tried_at=None, file_id=None)
-                delete_file(self._service, job.file_id)
+                delete_file(self._service, job)
             else:
                 record.note(job, "not created", tried_at=None)
             record.end_try(job, number)
@@ -124,7 +130,10 @@ class Sender:
         if job.file_id is not None:
             # The service keeps uploads for some time only.
             found = self._service.call(
-                lambda api: api.files.retrieve(job.file_id), is_quick=True, instead=NO_FILE
+                lambda api: api.files.retrieve(job.file_id),
+                job=job,
+                is_quick=True,
+                instead=NO_FILE,
             )
             if found is not None:
                 return job
@@ -144,81 +153,107 @@ class Sender:
                 )
                 self._service.learn_account(reply.headers)
                 uploaded = reply.parse()
-                text_of(uploaded, "id")
-                return uploaded
+                return text_of(uploaded, "id"), number_of(uploaded, "created_at")
 
             expires = {"expires_after": dict(job.settings.input_expires_after or {})}
             uploaded = None
             if job.settings.input_expires_after:
                 # Not every service lets uploads expire.
-                uploaded = self._service.call(partial(send, **expires), instead=NO_EXPIRY)
+                uploaded = self._service.call(partial(send, **expires), job=job, instead=NO_EXPIRY)
             if uploaded is None:
-                uploaded = self._service.call(send)
+                uploaded = self._service.call(send, job=job)
         # Before the service is asked for more, it is noted that a batch is being created.
         return record.after(
             job,
             "uploaded",
-            file_id=uploaded.id,
-            uploaded_at=getattr(uploaded, "created_at", None),
+            file_id=uploaded[0],
+            uploaded_at=uploaded[1],
             account=dict(self._service.account),
         )
 
-    def _find(self, job: Job) -> Any:
+    def _find(self, record: Record, job: Job) -> Any:
         """Find the batch that carries a job's token, or None.
 
         A service that keeps no metadata still reports which file a batch reads, and that one is
         ours.
+
+        Raises:
+            JobError: If there is none, and one of which neither can be read.
         """
         assert job.tried_at is not None
         # A batch is never older than its file, and both have their times from the same clock.
-        oldest = job.uploaded_at or datetime.fromisoformat(job.tried_at).timestamp()
-        for batch in self._list(oldest - CLOCKS):
-            metadata = batch.metadata if isinstance(batch.metadata, dict) else {}
-            by_file = batch.input_file_id == job.file_id and batch.id not in job.earlier
-            if metadata.get(TOKEN_KEY) == job.token or by_file:
+        tried = datetime.fromisoformat(job.tried_at).timestamp()
+        oldest = min(job.uploaded_at or tried, tried) - CLOCKS
+        listed = self._list(job, oldest)
+        for batch in listed:
+            by_file = getattr(batch, "input_file_id", None) == job.file_id
+            is_ours = _metadata(batch).get(TOKEN_KEY) == job.token or by_file
+            if is_ours and is_id(getattr(batch, "id", None)) and batch.id not in job.earlier:
                 return batch
+        unclear = [one for one in listed if _may_be(one, job, oldest)]
+        known = {one.batch_id for one in record.jobs()} | {*job.earlier} if unclear else set()
+        for batch in unclear:
+            name = getattr(batch, "id", None)
+            if not is_id(name) or name not in known:
+                ours = f"{name if is_id(name) else 'one'} in the service's list may be its batch"
+                problem = f"{ours}, as neither its metadata nor its file can be read"
+                raise ReplyError(problem, job=job, hint=IF_NOT_OURS)
         return None
 
-    def _list(self, oldest: float) -> list[Any]:
+    def _list(self, job: Job, oldest: float) -> list[Any]:
         """List the batches since a time, which are asked for once until ``look_again``."""
         if self._batches is None or oldest < self._listed_since:
             self._listed_at, self._listed_since = time.monotonic(), oldest
-            self._batches = self._all_since(oldest)
+            self._batches = self._all_since(job, oldest)
         return self._batches
 
-    def _all_since(self, oldest: float) -> list[Any]:
-        page: Any = None
-        found: dict[str, Any] = {}
+    def _all_since(self, job: Job, oldest: float) -> list[Any]:
+        found: list[Any] = []
+        ids: dict[str, None] = {}
         while True:
-            page = self._service.call(partial(self._next_page, page), is_quick=True)
-            batches = [batch for batch in page.data or [] if getattr(batch, "id", None)]
-            if found.keys() >= {batch.id for batch in batches}:
-                return list(found.values())
-            found |= {batch.id: batch for batch in batches}
-            times = [batch.created_at for batch in batches if batch.created_at] or [oldest]
+            after = {"after": [*ids][-1]} if ids else {}
+            page, batches = self._service.call(partial(self._page, after), job=job, is_quick=True)
+            found += batches
+            new = [one.id for one in batches if is_id(getattr(one, "id", None))]
+            if ids.keys() >= set(new):
+                return found
+            ids |= dict.fromkeys(new)
+            times = [at for one in batches if (at := number_of(one, "created_at"))] or [int(oldest)]
             # Older ones follow only where the newest come first.
-            if (times[0] > times[-1] < oldest) or not page.has_next_page():
-                return list(found.values())
+            if (times[0] > times[-1] < oldest) or page.has_more is False:
+                return found
 
-    def _next_page(self, page: Any, api: Any) -> Any:
-        if page is None:
-            reply = api.batches.with_raw_response.list(limit=PAGE)
-            self._service.learn_account(reply.headers)
-            ask = reply.parse
-        else:
-            ask = page.get_next_page
+    def _page(self, after: Mapping[str, str], api: Any) -> tuple[Any, list[Any]]:
+        reply = api.batches.with_raw_response.list(limit=PAGE, **after)
+        self._service.learn_account(reply.headers)
         page = None
         # The SDK raises this for a reply that is null, text or an array.
         with suppress(AttributeError):
-            page = ask()
-        # An empty list may be null; any other reply does not mean that there is no batch.
-        if not isinstance(getattr(page, "data", None), list):
-            others = (getattr(page, "model_extra", None) or {}).values()
-            is_list = getattr(page, "object", None) == "list"
-            if not is_list or any(isinstance(other, list) for other in others):
-                problem = "the service did not return a list of batches"
-                raise ReplyError(problem, hint="check base_url")
-        return page
+            page = reply.parse()
+        return page, batches_of(page)
+
+
+def _may_be_same(one: str, other: str) -> bool:
+    """Return whether two ids may be of the same file, one of them in a longer form."""
+    return one in other or other in one
+
+
+def _metadata(batch: Any) -> dict[str, Any]:
+    metadata = getattr(batch, "metadata", None)
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _may_be(batch: Any, job: Job, oldest: float) -> bool:
+    """Return whether nothing tells that a batch in the list is not that of a job."""
+    created, file_id = number_of(batch, "created_at"), getattr(batch, "input_file_id", None)
+    is_older = created is not None and created < oldest
+    tells_file = is_id(file_id) and not _may_be_same(str(file_id), str(job.file_id))
+    has_no_answers = False
+    with suppress(ReplyError):
+        facts = batch_facts(batch)
+        begun = facts["completed"] or facts["output_file_id"] or facts["started_at"]
+        has_no_answers = facts["status"] in ("cancelled", "failed") and not begun
+    return not (is_older or tells_file or has_no_answers or _metadata(batch))
 
 
 def send_again(record: Record, job: Job) -> Job:
@@ -235,10 +270,10 @@ def send_again(record: Record, job: Job) -> Job:
     return record.note(job, "to be sent again", **facts)
 
 
-def delete_file(service: Service, file_id: str | None) -> None:
-    """Delete an uploaded file at the service; it expires there if that fails."""
+def delete_file(service: Service, job: Job) -> None:
+    """Delete an uploaded shard at the service; it expires there if that fails."""
     with suppress(Exception):
-        service.call(lambda api: api.files.delete(file_id), tries=1, is_quick=True)
+        service.call(lambda api: api.files.delete(job.file_id), job=job, tries=1, is_quick=True)
 
 
 def _create_call(job: Job, api: Any) -> Any:

@@ -12,8 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batch_frames.batches.client import ReplyError, Service, batch_facts
+from batch_frames.batches.client import Service
 from batch_frames.batches.failures import Places, failures, failures_text
+from batch_frames.batches.replies import ReplyError, batch_facts
 from batch_frames.batches.send import Sender
 from batch_frames.errors import BatchFramesError
 from batch_frames.files import (
@@ -25,6 +26,7 @@ from batch_frames.files import (
     Paths,
     Record,
     Records,
+    distinct,
     find_files,
     holds_requests,
     recorded_folders,
@@ -146,6 +148,7 @@ def retrieve(service: Service, job: Job, **how: Any) -> dict[str, Any]:
     service.check_account(job)
     return service.call(
         lambda api: _facts_of(job.batch_id, api.batches.retrieve(job.batch_id)),
+        job=job,
         is_quick=True,
         **how,
     )
@@ -154,7 +157,7 @@ def retrieve(service: Service, job: Job, **how: Any) -> dict[str, Any]:
 def _facts_of(batch_id: str | None, batch: Any) -> dict[str, Any]:
     facts = batch_facts(batch)
     if facts["batch_id"] != batch_id:
-        raise ReplyError(f"asked for {batch_id}, the service returned {facts['batch_id']}")
+        raise ReplyError(f"the service returned another batch, {facts['batch_id']}")
     return facts
 
 
@@ -168,9 +171,11 @@ def status(jobs: Job | Iterable[Job], *, client: OpenAI | None = None) -> pd.Dat
     Returns:
         One row per shard: ``shard``, ``batch_id``, ``status``, ``total``, ``completed``, ``failed``
         (requests), ``age`` (since the batch was created), ``expires`` and ``errors`` (what the
-        service found wrong with the shard). Unknown values are missing.
+        service found wrong with the shard, or what is wrong with its reply). Unknown values are
+        missing.
 
     Raises:
+        JobError: If no reply for any of them is what is expected.
         openai.APIError: Passed through from the SDK.
     """
     import pandas as pd
@@ -184,14 +189,25 @@ def status(jobs: Job | Iterable[Job], *, client: OpenAI | None = None) -> pd.Dat
 
 
 def refreshed(jobs: Job | Iterable[Job], *, client: OpenAI | None = None) -> list[Job]:
-    """Return jobs as they are now, asking for those that may have changed."""
+    """Return jobs as they are now, asking for those that may have changed.
+
+    What is wrong with the replies for some of them is among their errors.
+    """
     records = Records()
     news: dict[tuple[Path, str], dict[str, Any]] = {}
+    odd: list[ReplyError] = []
     # The record may know more than when a job was loaded.
     known = [records.of(j.path).job(j.sha256, j.path) or j for j in job_list(jobs, "status")]
     with Service(client, "status") as service:
-        for job in known:
-            news[job.key] = news.get(job.key) or news_of(service, job)
+        for job in distinct(known):
+            news[job.key] = {}
+            try:
+                news[job.key] = news_of(service, job)
+            except ReplyError as error:
+                odd.append(error)
+                news[job.key] = {"errors": ({"message": error.problem},)}
+    if odd and len(odd) == len(news):
+        raise odd[0]
     return [replace(job, **news[job.key]) for job in known]
 
 
@@ -202,7 +218,8 @@ def job_rows(jobs: Iterable[Job]) -> list[dict[str, Any]]:
 
 
 def _row(job: Job, now: datetime, places: Places) -> dict[str, Any]:
-    found = failures(job, places) if job.is_rejected else []
+    is_wrong = job.is_rejected or (job.errors and job.in_flight)
+    found = failures(job, places) if is_wrong else []
     created, expires = map(_moment, (job.created_at, job.expires_at))
     age = created and max(timedelta(seconds=int((now - created).total_seconds())), timedelta(0))
     errors = failures_text(found) or None
@@ -230,15 +247,22 @@ def cancel(jobs: Job | Iterable[Job], *, client: OpenAI | None = None) -> list[J
     Raises:
         BatchFramesError: If another process is sending a shard for a minute, or a batch is in
             another account.
+        JobError: If a reply is not what is expected, once the others are cancelled.
         openai.APIError: Passed through from the SDK.
     """
     records, done = Records(), []
+    odd: list[ReplyError] = []
     with Service(client, "cancel") as service:
         sender = Sender(service)
         for job in job_list(jobs, "cancel"):
             record = records.of(job.path)
             with record.locked(job, PATIENCE) as known:
-                done.append(_cancel(service, sender, record, known))
+                try:
+                    done.append(_cancel(service, sender, record, known))
+                except ReplyError as error:
+                    odd.append(error)
+    if odd:
+        raise odd[0]
     return Jobs(done)
 
 
@@ -255,7 +279,7 @@ def _cancel(service: Service, sender: Sender, record: Record, job: Job) -> Job:
         job = record.note(job, "withdrawn", **{**NO_BATCH, "status": "cancelled"})
     job = replace(job, **news_of(service, job))
     if job.in_flight and job.status != "cancelling":
-        facts = service.call(lambda api: _cancel_call(api, job.batch_id))
+        facts = service.call(lambda api: _cancel_call(api, job.batch_id), job=job)
         job = record.note(job, "cancelled", **facts)
     return job
 

@@ -8,9 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from batch_frames.batches.client import Service
+from batch_frames.batches.client import TORN, Service
 from batch_frames.batches.failures import Places, failures, failures_text, job_error
 from batch_frames.batches.follow import Followed
+from batch_frames.batches.replies import ReplyError
 from batch_frames.batches.send import Sender, send_again
 from batch_frames.batches.status import job_list, retrieve
 from batch_frames.batches.submit import send_waiting
@@ -116,6 +117,7 @@ class Waiter:
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._first_pause = FIRST_POLL if poll is None else poll
         self._queue = Queue(self._first_pause)
+        self._note = ""
 
     @property
     def again(self) -> str:
@@ -131,11 +133,12 @@ class Waiter:
         pause = self._first_pause
         asked = list(self._jobs)
         while True:
+            self._note = ""
             for job in asked:
                 self._jobs.put(self._polled(job))
             self._learn_room()
             self._send()
-            self._show()
+            self._show(self._note)
             if self._jobs.ended == len(self._jobs):
                 return self._as_listed()
             self._sleep(pause)
@@ -161,7 +164,12 @@ class Waiter:
             return known
         # There is no last try: the service may be away for a part of the day.
         first = min(self._first_pause, 1.0)
-        facts = retrieve(self._service, known, tries=None, first=first, pause=self._hold)
+        try:
+            facts = retrieve(self._service, known, tries=None, first=first, pause=self._hold)
+        except ReplyError as error:
+            # It is asked again with the next poll, and the others are followed meanwhile.
+            self._note = f"asking again after: {error}"
+            return known
         # Counts alone are not noted: they change at every poll, for a day.
         if any(getattr(known, name) != facts[name] for name in NOTED):
             with suppress(InUseError), record.locked(known) as current:
@@ -224,6 +232,8 @@ class Waiter:
             raise error
 
     def _hold(self, seconds: float, error: Exception) -> None:
+        if isinstance(error, (ReplyError, *TORN)):
+            raise error
         self._show(f"asking again after: {error}")
         self._sleep(seconds)
 

@@ -37,7 +37,16 @@ from batch_frames.files.find import (
     set_path,
     whole_files,
 )
-from batch_frames.files.job import BATCH_FACTS, ENDED, NO_BATCH, Job, Jobs, Settings, distinct
+from batch_frames.files.job import (
+    ENDED,
+    NO_BATCH,
+    Job,
+    Jobs,
+    Settings,
+    clean_facts,
+    distinct,
+    is_id,
+)
 from batch_frames.files.jsonl import (
     Lines,
     has_bom,
@@ -64,7 +73,6 @@ from batch_frames.files.shards import (
 from batch_frames.files.stores import DryStore, FolderStore, open_store, whole
 
 __all__ = [
-    "BATCH_FACTS",
     "ENDED",
     "ENDINGS",
     "LEDGER",
@@ -92,6 +100,7 @@ __all__ = [
     "ShardWriter",
     "Shards",
     "are_among",
+    "clean_facts",
     "distinct",
     "file_hash",
     "files_to_check",
@@ -101,6 +110,7 @@ __all__ = [
     "first_asked",
     "has_bom",
     "holds_requests",
+    "is_id",
     "kind_of",
     "line_hashes",
     "lines_of",

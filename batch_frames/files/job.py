@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from batch_frames.display import bar_html, card_html, counted, table_html
+from batch_frames.display import bar_html, card_html, counted, printable, table_html
 from batch_frames.files.shards import Shard
 
-__all__ = ["BATCH_FACTS", "ENDED", "NO_BATCH", "Job", "Jobs", "Settings", "distinct"]
+__all__ = ["ENDED", "NO_BATCH", "Job", "Jobs", "Settings", "clean_facts", "distinct", "is_id"]
 
 
 ENDED = ("completed", "failed", "expired", "cancelled")
@@ -23,10 +23,18 @@ TOKEN_LIMIT = "token_limit_exceeded"
 
 BYTES_A_TOKEN = 4
 
-BATCH_FACTS = (
-    *("status", "batch_id", "total", "completed", "failed", "output_file_id", "error_file_id"),
-    *("created_at", "expires_at", "started_at", "input_tokens", "output_tokens", "errors"),
-)
+MOST = (1 << 63) - 1
+
+LATEST = 9_000_000_000
+"""The last second that dates of all kinds can hold, in the year 2255."""
+
+COUNTS = ("total", "completed", "failed", "input_tokens", "output_tokens")
+
+TIMES = ("created_at", "expires_at", "started_at")
+
+FILE_IDS = ("output_file_id", "error_file_id")
+
+BATCH_FACTS = ("status", "batch_id", *COUNTS, *TIMES, *FILE_IDS, "errors")
 """What is stored of the service's batch."""
 
 
@@ -209,6 +217,11 @@ class Job:
         return self.nbytes // BYTES_A_TOKEN
 
     @property
+    def place(self) -> str:
+        """The shard and its batch, for messages."""
+        return f"'{self.path}'" + (f" ({self.batch_id})" if self.batch_id else "")
+
+    @property
     def submitted_text(self) -> str:
         """The beginning of messages about a shard that was submitted."""
         return f"'{self.path}' was submitted" + (f" as {self.batch_id}" if self.batch_id else "")
@@ -254,6 +267,44 @@ class Jobs(list[Job]):
             first = datetime.fromtimestamp(min(open_until), UTC)
             facts["expires"] = f"{first:%Y-%m-%d %H:%M} UTC"
         return facts
+
+
+def clean_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return facts about a batch without those that cannot be true, which count as unknown.
+
+    Services write counts as text, times in milliseconds, and more of the like.
+    """
+    clean = dict(facts)
+    clean |= {name: _whole(facts[name], MOST) for name in COUNTS if name in facts}
+    clean |= {name: _whole(facts[name], LATEST) for name in TIMES if name in facts}
+    for name in FILE_IDS:
+        if name in facts and not is_id(facts[name]):
+            clean[name] = None
+    if "errors" in facts:
+        errors = facts["errors"] if isinstance(facts["errors"], (list, tuple)) else ()
+        clean["errors"] = tuple(_error(error) for error in errors if isinstance(error, Mapping))
+    return clean
+
+
+def is_id(value: Any) -> bool:
+    """Return whether a value can be the id of a batch or of a file."""
+    return isinstance(value, str) and value.isprintable() and value.strip() != ""
+
+
+def _whole(value: Any, most: int) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = int(value)
+    except (OverflowError, ValueError):
+        return None
+    return number if 0 <= number <= most else None
+
+
+def _error(error: Mapping[str, Any]) -> dict[str, Any]:
+    texts = {name: error.get(name) for name in ("code", "message", "param")}
+    clean = {name: None if text is None else printable(str(text)) for name, text in texts.items()}
+    return {**clean, "line": _whole(error.get("line"), MOST) or None}
 
 
 def distinct(jobs: Iterable[Job]) -> list[Job]:

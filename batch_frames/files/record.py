@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from batch_frames.errors import LineError
 from batch_frames.files.documents import RECORD, Documents, file_hash, now
-from batch_frames.files.job import Job, Jobs, Settings
+from batch_frames.files.job import Job, Jobs, Settings, clean_facts
 from batch_frames.files.locks import locked
 from batch_frames.files.old_ledgers import ledger_jobs, may_tell_of, old_ledgers
 from batch_frames.files.shards import RequestFile
@@ -25,7 +25,7 @@ from batch_frames.progress import warn
 __all__ = ["Record", "Records", "new_token", "wanted_job"]
 
 
-NOT_FACTS = ("path", "sha256", "settings", "names", "earlier", "errors", "steps")
+NOT_FACTS = ("path", "sha256", "settings", "names", "earlier", "steps")
 
 FACTS = tuple(field.name for field in fields(Job) if field.name not in NOT_FACTS)
 
@@ -193,13 +193,12 @@ class Record:
 
     def _job(self, sha256: str, document: Mapping[str, Any], path: Path | None) -> Job:
         try:
-            facts = {name: document[name] for name in FACTS if name in document}
+            facts = clean_facts({name: document[name] for name in FACTS if name in document})
             given = document.get("settings", {})
             settings = Settings(**{name: given[name] for name in SETTINGS if name in given})
             names, earlier = (
                 tuple(map(str, document.get(key, ()))) for key in ("names", "earlier")
             )
-            errors = tuple(dict(error) for error in document.get("errors", ()))
             steps = tuple((str(at), str(step)) for at, step in document.get("steps", ()))
             path = path or self.folder / names[-1]
             return Job(
@@ -209,7 +208,6 @@ class Record:
                 settings=settings,
                 names=names,
                 earlier=earlier,
-                errors=errors,
                 steps=steps,
             )
         except (AttributeError, IndexError, TypeError, ValueError):

@@ -195,7 +195,10 @@ def test_an_address_that_is_no_api(monkeypatch: pytest.MonkeyPatch) -> None:
             bf.submit(save(), client=client)
         page.shutdown()
         thread.join()
-    assert str(caught.value) == ("the service returned text that is not JSON; check base_url")
+    assert str(caught.value) == (
+        "'reviews-00001.jsonl': the service returned text that is not JSON; check base_url, or "
+        "call again"
+    )
 
 
 @pytest.mark.parametrize("body", ODD)
@@ -218,7 +221,10 @@ def test_another_batch_is_no_answer(server: BatchServer, route: str) -> None:
     server.when(route, "asked", instead(other.shown(server.settings)), times=service.TRIES)
     with pytest.raises(bf.JobError) as caught:
         bf.cancel(jobs[0], client=server.client())
-    assert str(caught.value) == f"asked for {asked.id}, the service returned {other.id}"
+    assert str(caught.value) == (
+        f"'reviews-00001.jsonl' ({asked.id}): the service returned another batch, {other.id}; "
+        "check base_url, or call again"
+    )
     assert bf.load_jobs("reviews.jsonl") == jobs
     assert [job.batch_id for job in wait(jobs, server)] == [asked.id, other.id]
 
@@ -235,7 +241,9 @@ def test_an_odd_list_does_not_say_that_there_is_no_batch(
     server.when("GET /batches", "asked", instead(body), times=None)
     with pytest.raises(bf.JobError) as caught:
         bf.submit(save("b.jsonl", per_shard=6, text="Sing {}."), client=server.client())
-    assert str(caught.value) == ("the service did not return a list of batches; check base_url")
+    assert str(caught.value) == (
+        "'b.jsonl': the service did not return a list of batches; check base_url, or call again"
+    )
     assert len(server.batches) == 2
 
 

@@ -17,7 +17,7 @@ import openai
 import pytest
 
 import batch_frames as bf
-from batch_frames.batches.client import batch_facts
+from batch_frames.batches.replies import batch_facts
 from batch_frames.files.job import Jobs
 from batch_frames.files.record import Record
 from tests.service.server import BatchServer, reply

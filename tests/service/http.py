@@ -43,6 +43,9 @@ It was asked, and nothing of its body is read; half of a body has been taken or 
 out, and the answer not sent; the answer is sent.
 """
 
+Change = Callable[[int, bytes], tuple[int, bytes]]
+"""Make another reply of the status and the body of a reply."""
+
 
 class Drop(Exception):  # noqa: N818
     """Close the connection without another word."""
@@ -66,6 +69,9 @@ class Owner(Protocol):
 
     def meet(self, route: str, moment: Moment) -> None:
         """Do what a test asked for at this moment."""
+
+    def change_of(self, route: str, ids: tuple[str, ...]) -> Change | None:
+        """Return what changes the reply to this request, if a test asked for it."""
 
 
 class Listener(ThreadingHTTPServer):
@@ -337,7 +343,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send(self, status: int, body: Body, headers: dict[str, str] | None = None) -> None:
         headers = {"Content-Type": "application/json", **(headers or {})}
-        self._send_bytes(status, json.dumps(body).encode(), headers)
+        data = json.dumps(body).encode()
+        if change := self.owner.change_of(self.route, self.args):
+            status, data = change(status, data)
+        self._send_bytes(status, data, headers)
 
     def _send_bytes(self, status: int, data: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)
@@ -350,6 +359,9 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def _send_content(self, content: OnDisk | Repeated) -> None:
+        if change := self.owner.change_of(self.route, self.args):
+            self._send_bytes(*change(200, b"".join(content.blocks(0))), {})
+            return
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         start = int(asked[1]) if asked and self.service.settings.ranges else 0
         whole = content.nbytes

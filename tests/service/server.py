@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tests.service.answers import Body
-from tests.service.http import ROUTES, Drop, Listener, Moment, Raw
+from tests.service.http import ROUTES, Change, Drop, Listener, Moment, Raw
 from tests.service.state import Service
 from tests.service.values import Batch, Clock, Refusal, Repeated, Settings, StoredFile
 
@@ -76,6 +76,16 @@ class Rule:
         return self.times != 0
 
 
+@dataclass
+class Alteration:
+    """Say which replies are changed, and how."""
+
+    route: str
+    change: Change
+    times: int | None
+    only_id: str | None
+
+
 class BatchServer:
     """Serve the Batch API until the end of a `with` block.
 
@@ -98,6 +108,7 @@ class BatchServer:
         """The bodies of the live requests."""
         self.crashes: list[BaseException] = []
         self._rules: list[Rule] = []
+        self._changes: list[Alteration] = []
         self._lock = threading.Lock()
         self._clients: list[OpenAI] = []
 
@@ -197,6 +208,38 @@ class BatchServer:
                 ready[0].times -= 1
         if ready:
             ready[0].action()
+
+    def alter(
+        self, route: str, change: Change, *, times: int | None = 1, only_id: str | None = None
+    ) -> None:
+        """Change the next replies to a route, errors too.
+
+        Args:
+            route: One of `ROUTES`.
+            change: Makes another status and body of those of the reply.
+            times: How many replies; None for all.
+            only_id: The id in the address of the requests that are meant; None for any.
+        """
+        if route not in ROUTES:
+            raise ValueError(f"{route!r} is no route; one of {', '.join(ROUTES)}")
+        with self._lock:
+            self._changes.append(Alteration(route, change, times, only_id))
+
+    def change_of(self, route: str, ids: tuple[str, ...]) -> Change | None:
+        """Return what changes the reply to this request, if a test asked for it."""
+        with self._lock:
+            for one in self._changes:
+                is_meant = one.only_id is None or one.only_id in ids
+                if one.route == route and is_meant and one.times != 0:
+                    one.times = None if one.times is None else one.times - 1
+                    return one.change
+        return None
+
+    def behave(self) -> None:
+        """Forget all that was asked for with `when` and `alter`."""
+        with self._lock:
+            self._rules.clear()
+            self._changes.clear()
 
 
 if __name__ == "__main__":
