@@ -13,6 +13,7 @@ from .errors import MissingExtra as MissingExtra
 from .errors import RequestError as RequestError
 from .errors import TemplateError as TemplateError
 from .errors import WaitTimeout as WaitTimeout
+from .estimates import estimate as estimate
 from .files import Job as Job
 from .files import Limits as Limits
 from .files import Shard as Shard

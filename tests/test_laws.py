@@ -15,8 +15,8 @@ from batch_frames import errors
 PACKAGE = Path(bf.__file__).parent
 README = Path(__file__).parents[1] / "README.md"
 WINGS = (
-    *("errors", "display", "progress", "arrow", "files", "schemas", "frames"),
-    *("requests", "batches", "results", "retry", "plans", "run", "cli", "__main__"),
+    *("errors", "display", "progress", "prices", "arrow", "files", "schemas", "frames"),
+    *("requests", "batches", "results", "estimates", "retry", "plans", "run", "cli", "__main__"),
 )
 """From the ground up: each may import those before it."""
 

@@ -2,7 +2,7 @@
 
 from batch_frames.requests.check import check_files, check_requests
 from batch_frames.requests.columns import Value, col, fmt
-from batch_frames.requests.creator import BatchCreator, table_of
+from batch_frames.requests.creator import BatchCreator, rendered_lines, table_of
 from batch_frames.requests.endpoints import CHAT, EFFORT, MODEL, SEED, Endpoint
 from batch_frames.requests.from_tables import (
     from_any,
@@ -18,7 +18,7 @@ from batch_frames.requests.rendering import (
     checked_blocks,
     save_requests,
 )
-from batch_frames.requests.tokens import count_tokens, has_tokenizer
+from batch_frames.requests.tokens import TOKEN_COLUMNS, count_tokens, has_tokenizer
 
 __all__ = [
     "CHAT",
@@ -26,6 +26,7 @@ __all__ = [
     "LIMITS",
     "MODEL",
     "SEED",
+    "TOKEN_COLUMNS",
     "Asked",
     "BatchCreator",
     "Endpoint",
@@ -44,6 +45,7 @@ __all__ = [
     "has_tokenizer",
     "read_asked",
     "read_requests",
+    "rendered_lines",
     "save_requests",
     "table_of",
     "table_requests",

@@ -15,16 +15,16 @@ import pyarrow as pa
 from batch_frames.arrow import TEXT, dumps
 from batch_frames.errors import MissingExtra
 from batch_frames.files import load_line
-from batch_frames.requests.token_rules import (
+from batch_frames.schemas import (
     Count,
-    Unknown,
-    functions,
-    functions_cl100k,
-    objects,
-    schema,
+    Uncounted,
+    count_functions,
+    count_functions_cl100k,
+    count_schema,
+    list_objects,
 )
 
-__all__ = ["count_tokens", "has_tokenizer"]
+__all__ = ["TOKEN_COLUMNS", "count_tokens", "has_tokenizer"]
 
 
 O200K = r"(ft:)?(o[134]|chatgpt-4o|gpt-(4o|4\.1|4\.5|5))(?![\w.])"
@@ -44,7 +44,7 @@ O_SERIES = r"o\d"
 COMPLETION_LIMIT = 16
 """``max_tokens`` of ``/v1/completions`` where it is not set."""
 
-COLUMNS = {
+TOKEN_COLUMNS = {
     "model": TEXT,
     "input_tokens": pa.int64(),
     "exact": pa.bool_(),
@@ -138,11 +138,11 @@ def count_tokens(lines: pa.Array) -> pa.Table:
     """
     _tokenizer("o200k_base")
     counters: dict[str, _Counter] = {}
-    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+    columns: dict[str, list[Any]] = {name: [] for name in TOKEN_COLUMNS}
     for line in lines.cast(pa.large_binary()).to_pylist():
-        for name, value in zip(COLUMNS, _facts(_decoded(line), counters), strict=True):
+        for name, value in zip(TOKEN_COLUMNS, _facts(_decoded(line), counters), strict=True):
             columns[name].append(value)
-    return pa.table({name: pa.array(columns[name], kind) for name, kind in COLUMNS.items()})
+    return pa.table({name: pa.array(columns[name], kind) for name, kind in TOKEN_COLUMNS.items()})
 
 
 def _decoded(line: bytes) -> Request | None:
@@ -159,7 +159,7 @@ def _decoded(line: bytes) -> Request | None:
 
 def _facts(request: Request | None, counters: dict[str, _Counter]) -> tuple[Any, ...]:
     if request is None or not isinstance(request.body.model, str):
-        return (None,) * len(COLUMNS)
+        return (None,) * len(TOKEN_COLUMNS)
     body, model = request.body, request.body.model
     if model not in counters:
         counters[model] = _Counter(model)
@@ -169,7 +169,7 @@ def _facts(request: Request | None, counters: dict[str, _Counter]) -> tuple[Any,
     try:
         ENDPOINTS.get(path, _unknown)(counter, body)
         tokens: int | None = counter.tokens
-    except Unknown:
+    except Uncounted:
         tokens = None
     exact = tokens is not None and counter.is_exact
     options = body.prompt_cache_options
@@ -223,7 +223,7 @@ class _Counter:
 
     def chat(self, messages: Any) -> None:
         """Count messages, and what primes the reply."""
-        for message in objects(messages):
+        for message in list_objects(messages):
             self.message(message)
         self.tokens += REPLY - (re.match(O_SERIES, self.model) is not None)
         self.is_exact &= self._overhead_is_known
@@ -247,18 +247,18 @@ class _Counter:
         if isinstance(content, str):
             self.add(content)
             return
-        for part in objects(content or []):
+        for part in list_objects(content or []):
             self.is_exact = False
             text = part.get("text", part.get("refusal"))
             if not isinstance(text, str):
-                raise Unknown
+                raise Uncounted
             self.add(text)
 
     def setting(self, body: Body) -> None:
         """Count the definitions of functions and the schema of the answers, which come first."""
-        tools = functions_cl100k if self._is_cl100k else functions
+        tools = count_functions_cl100k if self._is_cl100k else count_functions
         parts = {"tools": tools, "functions": tools}
-        for name, count in {**parts, "response_format": schema, "text": schema}.items():
+        for name, count in {**parts, "response_format": count_schema, "text": count_schema}.items():
             raw = bytes(getattr(body, name))
             if raw not in (b"", b"null", b"[]"):
                 self.constant(raw, count)
@@ -283,13 +283,13 @@ def _chat(counter: _Counter, body: Body) -> None:
 
 def _responses(counter: _Counter, body: Body) -> None:
     if body.previous_response_id or body.conversation or body.prompt:
-        raise Unknown
+        raise Uncounted
     counter.setting(body)
     given = [{"role": "developer", "content": body.instructions}] if body.instructions else []
     is_text = isinstance(body.input, str)
-    items = [{"role": "user", "content": body.input}] if is_text else objects(body.input)
+    items = [{"role": "user", "content": body.input}] if is_text else list_objects(body.input)
     if any("role" not in item and item.get("type") not in CALLS for item in items):
-        raise Unknown
+        raise Uncounted
     counter.chat([*given, *items])
     counter.is_exact = False
 
@@ -306,7 +306,7 @@ def _completions(counter: _Counter, body: Body) -> None:
 
 
 def _unknown(counter: _Counter, body: Body) -> None:
-    raise Unknown
+    raise Uncounted
 
 
 ENDPOINTS: Mapping[str, Callable[[_Counter, Body], None]] = {

@@ -11,7 +11,6 @@ from batch_frames.results.join import (
     result_ranks,
 )
 from batch_frames.results.known import Found, KnownResults, Outcomes, is_lasting
-from batch_frames.results.plot import plot_results
 from batch_frames.results.read import (
     empty_piece,
     read_answers,
@@ -19,7 +18,7 @@ from batch_frames.results.read import (
     read_results,
     result_columns,
 )
-from batch_frames.results.summary import summarize, summary_line
+from batch_frames.results.summary import plot_results, summarize, summary_line
 
 __all__ = [
     "NOWHERE",

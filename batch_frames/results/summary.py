@@ -1,16 +1,33 @@
-"""Count results by status."""
+"""Count results by status, and draw them."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from batch_frames.display import COLORS, GREY
+from batch_frames.errors import MissingExtra
+from batch_frames.frames import find_columns
 from batch_frames.results.fields import FIELDS, STATUSES
-from batch_frames.results.frames import own_results
+from batch_frames.results.frames import RESULTS, own_results
 from batch_frames.results.join import result_ranks
 
-__all__ = ["summarize", "summary_line"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["plot_results", "summarize", "summary_line"]
+
+
+BLUE = "#3b82c4"
+
+TOKENS = {"input_tokens": BLUE, "output_tokens": "#d9913a"}
+
+MOST_BARS = 12
+"""How many values a plot of bars shows."""
+
+BINS = 30
 
 
 def summarize(results: Any) -> pd.DataFrame:
@@ -72,3 +89,97 @@ def summary_line(results: pd.DataFrame) -> str:
         shown = f" ({named})" if named and status == "http_error" else ""
         parts.append(f"{rows['requests'].sum():,} {status}{shown}")
     return ", ".join(parts) if parts else "no results"
+
+
+def plot_results(results: Any, column: str | None = None) -> Figure:
+    """Draw how many requests have which status, what they used, and what was answered.
+
+    Needs matplotlib: ``pip install "batch-frames[plot]"``.
+
+    Args:
+        results: What ``read_results``, ``join_results`` or ``run`` returned.
+        column: A column of answers whose values are counted: numbers as a histogram, all else as
+            bars, each item of a list for itself.
+
+    Returns:
+        A figure with a plot of statuses, of tokens a request and by model where they are known,
+        and of the column.
+
+    Raises:
+        TypeError: If ``results`` is not a frame.
+        ColumnError: If it lacks the column or the statuses.
+        MissingExtra: If matplotlib is not installed.
+    """
+    own = own_results(results)
+    if column is not None and column not in own:
+        find_columns([str(name) for name in results.columns], [column], RESULTS)
+    draw = {"requests by status": _draw_statuses}
+    if any(own[name].notna().any() for name in TOKENS if name in own):
+        draw["tokens of a request"] = _draw_tokens
+        if "model" in own and own["model"].notna().any():
+            draw["tokens by model"] = _draw_models
+    figure = _figure(len(draw) + (column is not None))
+    for axes, (title, function) in zip(figure.axes, draw.items(), strict=False):
+        axes.set_title(title)
+        function(axes, own)
+    if column is not None:
+        axes = figure.axes[-1]
+        axes.set_title(column)
+        _draw_values(axes, pd.Series(own[column] if column in own else results[column]))
+    return figure
+
+
+def _figure(plots: int) -> Figure:
+    """Make a figure with plots side by side, which a notebook shows once."""
+    try:
+        from matplotlib import pyplot
+    except ImportError:
+        hint = 'pip install "batch-frames[plot]"'
+        raise MissingExtra("plot_results needs matplotlib", hint=hint) from None
+    figure, _ = pyplot.subplots(1, plots, figsize=(3.6 * plots, 3), layout="constrained")
+    pyplot.close(figure)
+    return figure
+
+
+def _draw_statuses(axes: Axes, results: pd.DataFrame) -> None:
+    counts = pd.Series(result_ranks(results)).map(dict(enumerate(STATUSES))).value_counts()
+    _bars(axes, counts, [COLORS.get(str(name), GREY) for name in counts.index])
+
+
+def _draw_tokens(axes: Axes, results: pd.DataFrame) -> None:
+    have = [name for name in TOKENS if name in results]
+    used = [results[name].dropna().to_numpy("float64") for name in have]
+    colors = [TOKENS[name] for name in have]
+    axes.hist(used, BINS, histtype="stepfilled", alpha=0.7, color=colors, label=have)
+    axes.set_ylabel("requests")
+    axes.legend(frameon=False)
+
+
+def _draw_models(axes: Axes, results: pd.DataFrame) -> None:
+    have = [name for name in TOKENS if name in results]
+    sums = results.groupby("model", observed=True)[have].sum().astype(float)
+    sums.plot.barh(ax=axes, stacked=True, color=[TOKENS[name] for name in have], legend=False)
+    axes.set_ylabel("")
+
+
+def _draw_values(axes: Axes, values: pd.Series[Any]) -> None:
+    values = values.explode().dropna()
+    is_number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    if is_number and values.nunique() > MOST_BARS:
+        axes.hist(values.astype(float), BINS, color=BLUE)
+        axes.set_ylabel("answers")
+        return
+    counts = values.astype(str).value_counts()
+    if is_number or isinstance(values.dtype, pd.CategoricalDtype):
+        counts = values.value_counts().sort_index()
+    _bars(axes, counts[:MOST_BARS], BLUE)
+    if len(counts) > MOST_BARS:
+        axes.set_xlabel(f"{len(counts) - MOST_BARS:,} more values are not shown")
+
+
+def _bars(axes: Axes, counts: pd.Series[int], color: Any) -> None:
+    """Draw a bar for each value, the first at the top, with its number."""
+    bars = axes.barh([str(name) for name in counts.index], counts, color=color)
+    axes.bar_label(bars, [f"{count:,}" for count in counts], padding=3)
+    axes.margins(x=0.2)
+    axes.invert_yaxis()

@@ -3,5 +3,25 @@
 from batch_frames.schemas.answers import Answers
 from batch_frames.schemas.check import format_problems, strict_problems
 from batch_frames.schemas.strict import answer_schema, to_schema
+from batch_frames.schemas.tokens import (
+    Count,
+    Uncounted,
+    count_functions,
+    count_functions_cl100k,
+    count_schema,
+    list_objects,
+)
 
-__all__ = ["Answers", "answer_schema", "format_problems", "strict_problems", "to_schema"]
+__all__ = [
+    "Answers",
+    "Count",
+    "Uncounted",
+    "answer_schema",
+    "count_functions",
+    "count_functions_cl100k",
+    "count_schema",
+    "format_problems",
+    "list_objects",
+    "strict_problems",
+    "to_schema",
+]

@@ -1,4 +1,4 @@
-"""Count the tokens of definitions of functions and of schemas, by rules that others published."""
+"""Count the tokens of schemas and of definitions of functions, by rules that others found."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from typing import Any
 
 from batch_frames.arrow import dumps
 
-__all__ = ["Count", "Unknown", "functions", "functions_cl100k", "objects", "schema"]
+__all__ = [
+    "Count",
+    "Uncounted",
+    "count_functions",
+    "count_functions_cl100k",
+    "count_schema",
+    "list_objects",
+]
 
 
 FUNCTION, FUNCTIONS_END, PROPERTIES, ENUM_VALUE = 7, 12, 3, 3
@@ -21,37 +28,37 @@ NOT_IN_SCHEMA = ("required", "additionalProperties", "$schema")
 Count = Callable[[str], int]
 
 
-class Unknown(Exception):  # noqa: N818
+class Uncounted(Exception):  # noqa: N818
     """A part of a request whose tokens cannot be known, such as an image."""
 
 
-def objects(values: Any) -> list[Mapping[str, Any]]:
+def list_objects(values: Any) -> list[Mapping[str, Any]]:
     """Return the items of a list of objects.
 
     Raises:
-        Unknown: If it is anything else.
+        Uncounted: If it is anything else.
     """
     if not isinstance(values, list) or not all(isinstance(one, dict) for one in values):
-        raise Unknown
+        raise Uncounted
     return values
 
 
-def functions_cl100k(tools: Any, count: Count) -> int:
+def count_functions_cl100k(tools: Any, count: Count) -> int:
     """Count functions for a model whose encoding is ``cl100k_base``."""
-    return functions(tools, count) + (FUNCTION_CL100K - FUNCTION) * len(tools)
+    return count_functions(tools, count) + (FUNCTION_CL100K - FUNCTION) * len(tools)
 
 
-def functions(tools: Any, count: Count) -> int:
+def count_functions(tools: Any, count: Count) -> int:
     """Count the definitions of functions.
 
     Raises:
-        Unknown: If there are other tools.
+        Uncounted: If there are other tools.
     """
     total = FUNCTIONS_END
-    for tool in objects(tools):
+    for tool in list_objects(tools):
         if tool.get("type", "function") != "function":
-            raise Unknown
-        [function] = objects([tool.get("function", tool)])
+            raise Uncounted
+        [function] = list_objects([tool.get("function", tool)])
         total += FUNCTION + count(f"{function.get('name')}:{_description(function)}")
         total += _properties(function.get("parameters"), count)
     return total
@@ -77,7 +84,7 @@ def _description(value: Mapping[str, Any]) -> str:
     return text.removesuffix(".") if isinstance(text, str) else ""
 
 
-def schema(given: Any, count: Count) -> int:
+def count_schema(given: Any, count: Count) -> int:
     """Count the schema of ``response_format`` or ``text``, if there is one."""
     wanted = given.get("format", given) if isinstance(given, dict) else None
     if not isinstance(wanted, dict) or wanted.get("type") != "json_schema":

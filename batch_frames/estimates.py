@@ -1,0 +1,341 @@
+"""Estimate tokens, cost and time of requests before they are sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch_frames.arrow import bytes_of
+from batch_frames.errors import LineError, RequestError
+from batch_frames.files import DryStore, Paths, Shard, ShardWriter, find_shards, read_lines
+from batch_frames.prices import TIERS, NoPrice, Prices, Rates, find_rates, price_source
+from batch_frames.progress import warn
+from batch_frames.requests import LIMITS, TOKEN_COLUMNS, BatchCreator, count_tokens, rendered_lines
+from batch_frames.results import own_results
+
+__all__ = ["Output", "Tier", "count_pieces", "estimate", "estimate_rows", "split"]
+
+
+Tier = Literal["batch", "flex", "priority", "standard"]
+
+Numbers = npt.NDArray[np.float64]
+
+Range = tuple[float, float]
+
+CACHED_FROM, CACHED_BY = 1_024, 128
+"""Prompts are cached from so many tokens on, in steps (OpenAI's guide to prompt caching)."""
+
+SEED, DRAWS = 334, 2_000
+
+IN_MEMORY = 1_000_000
+"""How many numbers are drawn at once."""
+
+LOW, HIGH = 2.5, 97.5
+"""The percentiles between which 95 % of the draws are."""
+
+COUNTED = ("exact", "estimated", "unknown")
+
+TOTAL = "total"
+
+FEWEST = 2
+
+NOTHING = pa.table({name: pa.array([], kind) for name, kind in TOKEN_COLUMNS.items()})
+
+
+def estimate(
+    source: Paths | BatchCreator,
+    *,
+    output_tokens: float | Range | None = None,
+    pilot: Any = None,
+    prices: Prices | None = None,
+    tier: Tier = "batch",
+    max_enqueued_tokens: int | None = None,
+) -> pd.DataFrame:
+    """Estimate tokens and cost of requests, offline, before they are sent.
+
+    Input tokens are counted as the service counts them. Each request is priced by itself, as some
+    models cost more above a number of input tokens. The range of the cost reaches from prompts
+    whose constant beginning is read from the service's cache to prompts that are all written to it,
+    which some models charge for; below 1,024 tokens nothing is cached.
+
+    Args:
+        source: Request files as for ``submit``, or a ``BatchCreator``.
+        output_tokens: How many tokens an answer has, with those of reasoning: a number, or the
+            lowest and the highest. None takes what the body allows, as ``max_completion_tokens``.
+        pilot: Results of some of these requests or of similar ones, as ``read_results`` and ``run``
+            return them. Their mean is taken, and the range is its 95 % interval, by bootstrap.
+        prices: The prices of a million input and output tokens, in dollars, for each model: those
+            of ``tier``. Other models have the prices of genai-prices.
+        tier: ``"batch"``, or for live calls ``"flex"``, ``"priority"`` or ``"standard"``.
+        max_enqueued_tokens: The most input tokens that may be enqueued at once, for the days that
+            the batches take, as each may take one.
+
+    Returns:
+        A DataFrame with a row for each file and one for the total, and the columns ``file``,
+        ``requests``, ``nbytes``, ``input_tokens``, ``counted`` (``exact``, ``estimated`` where the
+        encoding or what is around texts is not documented, ``unknown`` where there are images,
+        files, audio or hosted tools), ``output_low``, ``output_tokens`` (the mean; missing where
+        only the range is known), ``output_high``, ``cost_low``, ``cost`` and ``cost_high`` (in
+        dollars), and ``days``. What is not known is missing. ``attrs`` has ``tier``, and in
+        ``prices`` what prices are from.
+
+    Raises:
+        MissingExtra: If what counts and prices tokens is not installed.
+        FileNotFoundError: If there is no such file.
+        LineError: If a line is not a request.
+        ValueError: If an argument is not what it should be.
+
+    Example:
+        >>> creator = BatchCreator("gpt-4o", system_prompt="Be brief.")
+        >>> creator.add_entry("a1", "What is a shard?")
+        >>> found = estimate(creator, output_tokens=20, prices={"gpt-4o": (1.25, 5)})
+        >>> found[["file", "input_tokens", "cost"]].to_numpy().tolist()[-1]
+        ['total', 19, 0.00012375]
+    """
+    if tier not in TIERS:
+        raise ValueError(f"tier must be {', '.join(map(repr, TIERS))}, not {tier!r}")
+    output = _output(output_tokens, pilot)
+    most = max_enqueued_tokens
+    if most is not None and (type(most) is not int or most < 1):
+        raise ValueError(f"max_enqueued_tokens must be a whole number from 1, not {most!r}")
+    counted = _of_creator(source) if isinstance(source, BatchCreator) else _of_files(source)
+    frame = estimate_rows(counted, output, prices=prices, tier=tier, max_enqueued_tokens=most)
+    if problems := frame.attrs.pop("problems"):
+        hint = "pass prices={model: (input, output)}, in dollars per million tokens"
+        warn(f"{'; '.join(problems)} ({price_source()})", hint=hint)
+    return frame
+
+
+@dataclass(frozen=True)
+class Output:
+    """How many tokens the answer of a request has, if its body allows that.
+
+    Attributes:
+        low: The least.
+        mean: The mean; NaN if it is not known.
+        high: The most.
+        spread: Of a pilot the standard deviation; otherwise 0.
+        of: How many answers the pilot has.
+        ends: How many standard errors the mean is above the low end, and below the high one.
+    """
+
+    low: float = 0.0
+    mean: float = np.nan
+    high: float = np.inf
+    spread: float = 0.0
+    of: int = 1
+    ends: Range = (0.0, 0.0)
+
+    def each(self, limits: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+        """Return the lowest, mean and highest number of each of so many requests.
+
+        Args:
+            limits: What each body allows, NaN for any number.
+        """
+        # Of a few requests, the sum varies more than the mean of all.
+        error = self.spread * np.sqrt(1 / self.of + 1 / max(len(limits), 1))
+        low = max(self.low - self.ends[0] * error, 0.0)
+        high = self.high + self.ends[1] * error
+        ends = (np.where(limits < one, limits, one) for one in (low, high))
+        is_known = (limits < self.mean) | (limits == 0)
+        low_each, high_each = ends
+        return low_each, np.where(is_known, limits, self.mean), high_each
+
+
+def _output(output_tokens: Any, pilot: Any) -> Output:
+    """Read what is known of the answers.
+
+    Raises:
+        ValueError: If it is not what it should be.
+    """
+    if pilot is not None:
+        if output_tokens is not None:
+            raise ValueError("pass output_tokens= or pilot=, not both")
+        return _of_pilot(pilot)
+    if output_tokens is None:
+        return Output()
+    is_pair = isinstance(output_tokens, (tuple, list))
+    pair = tuple(output_tokens) if is_pair else (output_tokens, output_tokens)
+    numbers = [one for one in pair if type(one) in (int, float) and one >= 0]
+    if len(pair) != 2 or len(numbers) != 2 or pair[0] > pair[1]:
+        form = "a number, or the lowest and the highest"
+        raise ValueError(f"output_tokens must be {form}, not {output_tokens!r}")
+    low, high = map(float, pair)
+    return Output(low, low if low == high else np.nan, high)
+
+
+def _of_pilot(pilot: Any) -> Output:
+    """Find the mean of a pilot and its interval, by a bootstrap of Student's t over its rows.
+
+    Plain percentiles are too narrow for the few rows of a pilot: of ten, every eighth would miss.
+    """
+    results = own_results(pilot)
+    found = results.get("output_tokens", pd.Series(dtype="Int64"))
+    tokens = found.dropna().to_numpy(np.float64)
+    if len(tokens) < FEWEST:
+        problem = f"pilot must have {FEWEST} results with output_tokens or more"
+        raise ValueError(f"{problem}, not {len(tokens)}")
+    mean, spread = tokens.mean(), tokens.std(ddof=1)
+    random = np.random.default_rng(SEED)
+    draws: list[Numbers] = [np.zeros(0)]
+    for rows in np.array_split(np.arange(DRAWS), 1 + DRAWS * len(tokens) // IN_MEMORY):
+        drawn = random.choice(tokens, (len(rows), len(tokens)))
+        errors = drawn.std(axis=1, ddof=1) / np.sqrt(len(tokens))
+        draws.append((drawn.mean(axis=1) - mean)[errors > 0] / errors[errors > 0])
+    every = np.concatenate(draws)
+    low, high = np.percentile(every, [HIGH, LOW]) if len(every) else (0.0, 0.0)
+    return Output(mean, mean, mean, spread, len(tokens), (low, -high))
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Counted requests of a file, or of a part of it."""
+
+    file: str
+    nbytes: int
+    table: pa.Table
+
+    def numbers(self, name: str) -> Numbers:
+        """Return a column of numbers, NaN where nothing is known."""
+        return np.asarray(self.table[name].cast(pa.float64()).fill_null(np.nan))
+
+    @property
+    def models(self) -> list[str | None]:
+        """All models."""
+        return list(self.table["model"].unique().to_pylist())
+
+
+def count_pieces(pieces: Iterable[tuple[str, pa.Array]]) -> Iterator[_Rows]:
+    """Count the tokens of lines, each piece with the name of its file."""
+    for file, lines in pieces:
+        yield _Rows(file, len(bytes_of(lines)), count_tokens(lines))
+
+
+def split(blocks: Iterable[pa.Array], shards: Sequence[Shard]) -> Iterator[tuple[str, pa.Array]]:
+    """Split lines into the files that they are or would be written to."""
+    left, file, room = iter(shards), "", 0
+    for lines in blocks:
+        while len(lines):
+            if not room:
+                shard = next(left)
+                file, room = str(shard.path), shard.requests
+            taken = lines.slice(0, room)
+            yield file, taken
+            room -= len(taken)
+            lines = lines.slice(len(taken))
+
+
+def _of_files(paths: Paths) -> Iterator[_Rows]:
+    """Count the requests of files.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        LineError: If a line is not a request to a model.
+    """
+    for path in find_shards(paths):
+        for lines in read_lines(path):
+            [rows] = count_pieces([(str(path), lines.text)])
+            if rows.table["model"].null_count:
+                row = int(np.flatnonzero(rows.table["model"].is_null())[0])
+                lines.request(row)
+                number = int(lines.numbers[row])
+                raise LineError("it has no 'model' that is text", path=path, line=number)
+            yield rows
+
+
+def _of_creator(creator: BatchCreator) -> Iterator[_Rows]:
+    """Count the requests of a creator, as the files that they would be saved to."""
+    with ShardWriter(DryStore(Path("requests.jsonl")), LIMITS) as writer:
+        for lines in rendered_lines(creator):
+            writer.write(lines, lambda _, problem: RequestError(problem))
+        shards = writer.planned()
+    return count_pieces(split(rendered_lines(creator), shards))
+
+
+def estimate_rows(
+    counted: Iterable[_Rows],
+    output: Output,
+    *,
+    prices: Prices | None = None,
+    tier: Tier = "batch",
+    max_enqueued_tokens: int | None = None,
+) -> pd.DataFrame:
+    """Estimate tokens and cost of counted requests; ``attrs`` says what has no price.
+
+    Args:
+        counted: The requests, file by file.
+        output: How many tokens their answers have.
+        prices: As for ``estimate``, like all that follow.
+        tier: What the requests are paid as.
+        max_enqueued_tokens: The most input tokens that may be enqueued at once.
+    """
+    files = [_joined(file, rows) for file, rows in groupby(counted, lambda rows: rows.file)]
+    every = [*files, _joined(TOTAL, files)]
+    rates, problems = _rates(every[-1].models, tier, prices)
+    frame = pd.DataFrame([_estimated(rows, output, rates) for rows in every])
+    frame = frame.replace(np.inf, np.nan)
+    for name in ("input_tokens", "output_low", "output_tokens", "output_high"):
+        frame[name] = frame[name].round().astype("Int64")
+    frame["counted"] = pd.Categorical(frame["counted"], COUNTED)
+    if max_enqueued_tokens is not None:
+        days = -(-frame["input_tokens"] // max_enqueued_tokens)
+        frame["days"] = days.clip(lower=1)
+    frame.attrs = {"tier": tier, "prices": price_source(), "problems": problems}
+    return frame
+
+
+def _joined(file: str, parts: Iterable[_Rows]) -> _Rows:
+    parts = list(parts)
+    tables = [NOTHING, *(part.table for part in parts)]
+    return _Rows(file, sum(part.nbytes for part in parts), pa.concat_tables(tables))
+
+
+def _rates(
+    models: Iterable[str | None], tier: Tier, prices: Prices | None
+) -> tuple[dict[str, Rates], list[str]]:
+    rates, problems = {}, []
+    for model in models:
+        if model is not None:
+            try:
+                rates[model] = find_rates(model, tier, prices)
+            except NoPrice as problem:
+                problems.append(str(problem))
+    return rates, problems
+
+
+def _estimated(rows: _Rows, output: Output, rates: Mapping[str, Rates]) -> dict[str, Any]:
+    """Return the row of a file."""
+    tokens, exact = rows.numbers("input_tokens"), rows.table["exact"]
+    outputs = output.each(rows.numbers("max_output_tokens"))
+    is_exact = not len(exact) or pc.all(exact).as_py()
+    counted = "unknown" if np.isnan(tokens).any() else "exact" if is_exact else "estimated"
+    costs = np.full((3, len(tokens)), np.nan)
+    is_long = tokens >= CACHED_FROM
+    repeated = rows.numbers("repeated_tokens") // CACHED_BY * CACHED_BY
+    cached = np.where(is_long & (repeated >= CACHED_FROM), repeated, 0)
+    written = np.where(is_long & np.asarray(rows.table["is_cached"].fill_null(True)), tokens, 0)
+    for model, rate in rates.items():
+        these = np.asarray(pc.equal(rows.table["model"], model).fill_null(False))
+        low, mean, high = (one[these] for one in outputs)
+        costs[0, these] = rate.cost(tokens[these], low, cached=cached[these])
+        costs[1, these] = rate.cost(tokens[these], mean)
+        costs[2, these] = rate.cost(tokens[these], high, written=written[these])
+    sums = dict(zip(("output_low", "output_tokens", "output_high"), outputs, strict=True))
+    sums |= dict(zip(("cost_low", "cost", "cost_high"), costs, strict=True))
+    return {
+        "file": rows.file,
+        "requests": len(tokens),
+        "nbytes": rows.nbytes,
+        "input_tokens": tokens.sum(),
+        "counted": counted,
+        **{name: numbers.sum() for name, numbers in sums.items()},
+    }

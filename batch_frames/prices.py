@@ -1,0 +1,205 @@
+"""Price the tokens of requests, each by its own number of input tokens, in US dollars."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from batch_frames.errors import MissingExtra
+
+__all__ = ["NoPrice", "Prices", "Rates", "context_window", "find_rates", "price_source"]
+
+
+Numbers = npt.NDArray[np.float64]
+
+Prices = Mapping[str, tuple[float, float]]
+"""For each model the prices of a million input and output tokens."""
+
+TIERS: Mapping[str, Mapping[str, str]] = {
+    "batch": {"processing": "batch"},
+    "flex": {"service_tier": "flex"},
+    "priority": {"service_tier": "priority"},
+    "standard": {},
+}
+"""How genai-prices names what a request is paid as; it takes other names for ``standard``."""
+
+MILLION = 1_000_000
+
+
+class NoPrice(LookupError):  # noqa: N818
+    """A model without a price; the message says why."""
+
+
+Steps = Sequence[tuple[int, float]]
+"""Prices of a million tokens, each with the number of input tokens above which it counts."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What the tokens of a model cost.
+
+    Attributes:
+        input: The price of input tokens.
+        output: The price of output tokens; None if that is not known.
+        cached: The price of input tokens that are read from the cache; None for that of others.
+        written: The price of input tokens that are written to it; None for that of others.
+    """
+
+    input: Steps
+    output: Steps | None
+    cached: Steps | None = None
+    written: Steps | None = None
+
+    def cost(
+        self,
+        tokens: Numbers,
+        output: Numbers,
+        cached: Numbers | int = 0,
+        written: Numbers | int = 0,
+    ) -> Numbers:
+        """Return the price of each request, NaN where it is not known.
+
+        Args:
+            tokens: The input tokens of each, with those of the cache.
+            output: The output tokens of each.
+            cached: How many of the input tokens are read from the cache.
+            written: How many of the others are written to it.
+        """
+        cached = np.minimum(cached, tokens)
+        written = np.minimum(written, tokens - cached)
+        total = (tokens - cached - written) * _price(self.input, tokens)
+        total += cached * _price(self.cached or self.input, tokens)
+        total += written * _price(self.written or self.input, tokens)
+        if self.output is None:
+            total[output != 0] = np.nan
+        else:
+            total += output * _price(self.output, tokens)
+        return total / MILLION
+
+
+def _price(steps: Steps, tokens: Numbers) -> Numbers:
+    """Return the price of each request, which all of its tokens have."""
+    price = np.zeros(len(tokens))
+    for start, one in steps:
+        price[~(tokens <= start)] = one
+    return price
+
+
+def find_rates(model: str, tier: str = "batch", prices: Prices | None = None) -> Rates:
+    """Find what the tokens of a model cost.
+
+    Args:
+        model: Its name.
+        tier: ``"batch"``, ``"flex"``, ``"priority"`` or ``"standard"``.
+        prices: Prices that count instead.
+
+    Raises:
+        MissingExtra: If genai-prices is not installed and needed.
+        NoPrice: If there is no price of this kind, or it cannot be right.
+
+    Example:
+        >>> find_rates("m", prices={"m": (2, 8)}).cost(np.array([1e6]), np.array([5e5])).tolist()
+        [6.0]
+    """
+    if prices and model in prices:
+        return _own_rates(model, prices[model])
+    known = _known(model)
+    if known is None:
+        raise NoPrice(f"no price of {model!r} is known")
+    context = dict(TIERS[tier])
+    if not any(_is_for(variant, context) for variant in known.price_variants or ()) and context:
+        raise NoPrice(f"no {tier} price of {model!r} is known")
+    now = datetime.now(UTC)
+    rates = _rates(known.get_prices(now, context))
+    if rates is None:
+        raise NoPrice(f"no price of {model!r} for its tokens is known")
+    standard = _rates(known.get_prices(now))
+    if tier in ("batch", "flex") and standard is not None and _is_above(rates, standard):
+        raise NoPrice(f"the {tier} price of {model!r} is above its standard price")
+    return rates
+
+
+def context_window(model: str) -> int | None:
+    """Return how many tokens a model takes; None if that is not known.
+
+    Raises:
+        MissingExtra: If genai-prices is not installed.
+    """
+    known = _known(model)
+    window: int | None = None if known is None else known.context_window
+    return window
+
+
+def price_source() -> str:
+    """Name what the prices are from, with its version, as it does not say their date.
+
+    Raises:
+        MissingExtra: If genai-prices is not installed.
+    """
+    _data()
+    return f"genai-prices {version('genai-prices')}"
+
+
+def _data() -> Any:
+    try:
+        return import_module("genai_prices.data_snapshot")
+    except ImportError:
+        hint = 'pip install "batch-frames[tokens]"'
+        raise MissingExtra("prices need genai-prices", hint=hint) from None
+
+
+def _known(model: str) -> Any:
+    try:
+        return _data().get_snapshot().find_provider_model(model, None, "openai", None)[1]
+    except LookupError:
+        return None
+
+
+def _is_for(variant: Any, context: Mapping[str, str]) -> bool:
+    is_active = variant.constraint is None or variant.constraint.active(datetime.now(UTC))
+    return dict(variant.when) == context and is_active
+
+
+def _own_rates(model: str, pair: Any) -> Rates:
+    pair = tuple(pair) if isinstance(pair, (list, tuple)) else (pair,)
+    if len(pair) != 2 or not all(type(p) in (int, float) and p >= 0 for p in pair):
+        form = "two numbers, the prices of a million input and output tokens"
+        raise ValueError(f"prices[{model!r}] must be {form}, not {pair!r}")
+    return Rates([(-1, float(pair[0]))], [(-1, float(pair[1]))])
+
+
+def _rates(found: Any) -> Rates | None:
+    """Read the prices of a million tokens."""
+    steps = {
+        name: _steps(getattr(found, f"{key}_mtok"))
+        for name, key in {
+            "input": "input", "output": "output", "cached": "cache_read", "written": "cache_write",
+        }.items()
+    }  # fmt: skip
+    given = steps.pop("input")
+    return None if given is None else Rates(given, **steps)
+
+
+def _steps(price: Any) -> Steps | None:
+    if price is None:
+        return None
+    tiers = [(tier.start, float(tier.price)) for tier in getattr(price, "tiers", ())]
+    return [(-1, float(getattr(price, "base", price))), *tiers]
+
+
+def _is_above(rates: Rates, standard: Rates) -> bool:
+    """Return whether a price is above the standard one, for any number of input tokens."""
+    for name in ("input", "output", "cached", "written"):
+        ours, other = getattr(rates, name), getattr(standard, name)
+        if ours and other:
+            sizes = np.array([start + 1.0 for start, _ in (*ours, *other)])
+            if (_price(ours, sizes) > _price(other, sizes)).any():
+                return True
+    return False
