@@ -1,7 +1,10 @@
 """Prepare the process in which the tests run, and what several of their files need."""
 
+import os
 import signal
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -10,6 +13,17 @@ from tests.service.server import BatchServer
 
 # Some tests press Ctrl-C, which what a shell starts in the background, and its children, ignore.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Processes that tests start reuse what is compiled once.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# Loading certificates takes most of the time in which a client is made, and no test needs them.
+os.environ.pop("SSL_CERT_FILE", None)
+os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)
+
+# A process that is killed loses nothing that the system has; only a loss of power would.
+os.fsync = os.fstat  # type: ignore[assignment]
 
 for name, count in {"quick": 25, "thorough": 200}.items():
     # How long an example takes says nothing while other tests run beside it.
@@ -23,8 +37,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """Run single tests and files in this process, where they start at once."""
-    return 0 if all("::" in name or name.endswith(".py") for name in config.args) else None
+    """Run single tests and files in this process, where they start at once.
+
+    All others have one process more than there are processors, as many tests wait for others.
+    """
+    if all("::" in name or name.endswith(".py") for name in config.args):
+        return 0
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture

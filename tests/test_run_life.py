@@ -291,16 +291,16 @@ def test_most_requests(server: BatchServer, tmp_path: Path) -> None:
 
 
 KILLED = """
-import sys
+import json, sys
+import pandas as pd
+from openai import OpenAI
 import batch_frames as bf
 from batch_frames.batches import client, send
-from tests.support.forks import make_client
-from tests.test_run_life import ASK, QUICK, table
 client.FIRST_PAUSE, send.SETTLE = 0.01, 0.05
-url, path, count = sys.argv[1:]
-bf.run(
-    table(int(count)), path, limits=bf.Limits(requests=8), client=make_client(url), **ASK, **QUICK
-)
+url, source, path, options = sys.argv[1:]
+api = OpenAI(base_url=url, api_key="test")
+limits = bf.Limits(requests=8)
+bf.run(pd.read_csv(source), path, limits=limits, client=api, **json.loads(options))
 """
 
 MOMENTS = [
@@ -328,9 +328,12 @@ def test_killed_and_called_again_with_more_rows(
     path = tmp_path / "r.jsonl"
     processes: list[subprocess.Popen[bytes]] = []
     server.when(route, moment, lambda: os.kill(processes[0].pid, signal.SIGKILL), after=after)
-    command = [sys.executable, "-W", "ignore", "-c", KILLED, server.url, str(path)]
+    command = [sys.executable, "-W", "ignore", "-c", KILLED, server.url]
     for count in (24, 30):
-        processes.append(subprocess.Popen([*command, str(count)], cwd=Path(__file__).parents[1]))
+        source = tmp_path / f"{count}.csv"
+        table(count).to_csv(source, index=False)
+        given = [str(source), str(path), json.dumps({**ASK, **QUICK})]
+        processes.append(subprocess.Popen([*command, *given], cwd=Path(__file__).parents[1]))
         processes[-1].wait(60)
     assert [process.returncode for process in processes] == [-signal.SIGKILL, 0]
     frame = table(30)

@@ -231,6 +231,6 @@ def test_a_download_is_not_compressed_on_its_way(server: BatchServer) -> None:
             asked.append(request.headers["accept-encoding"])
 
     jobs = wait(bf.submit(save(per_shard=6), client=server.client()), server)
-    http_client = openai.DefaultHttpxClient(verify=False, event_hooks={"request": [noted]})
+    http_client = openai.DefaultHttpxClient(event_hooks={"request": [noted]})
     bf.download(jobs, client=server.client(http_client=http_client))
     assert asked == ["identity"]

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from openai import OpenAI
 
 import batch_frames as bf
 from batch_frames.batches import client as service
 from batch_frames.batches import send as finding
 from tests.service.server import BatchServer, drop
-from tests.support.forks import load_all, make_client
+from tests.support.forks import load_all
 from tests.support.marks import slow
 
 SHARDS, REQUESTS = 3, 7
@@ -68,7 +69,7 @@ def save(folder: Path) -> None:
 
 def fetch_answers(folder: str, url: str) -> None:
     """Do all that a user would, from the request files to the result files."""
-    with make_client(url) as client:
+    with OpenAI(base_url=url, api_key="test") as client:
         jobs = bf.submit(Path(folder) / "reviews-*.jsonl", client=client)
         bf.download(bf.wait(jobs, client=client, poll=0.002), client=client)
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from openai import OpenAI
 
 import batch_frames as bf
 from batch_frames.batches import client as calls
@@ -30,7 +31,7 @@ from batch_frames.batches import send
 from tests.service.http import Drop
 from tests.service.server import BatchServer, drop, reply, sleep
 from tests.service.values import Batch, Refusal
-from tests.support.forks import load_all, make_client
+from tests.support.forks import load_all
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it needs fork and SIGKILL")
 
@@ -70,7 +71,7 @@ def work(order: dict[str, Any]) -> None:
     What others hold or have changed meanwhile is tried again, as a user would.
     """
     folder, own = Path(order["folder"]), order["own"]
-    with make_client(order["url"]) as client:
+    with OpenAI(base_url=order["url"], api_key="test") as client:
         until = time.monotonic() + 50 * send.SETTLE
         while True:
             try:

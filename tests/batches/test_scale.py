@@ -26,7 +26,6 @@ import pandas
 import batch_frames as bf
 
 assert all([bf.load_jobs, bf.submit, bf.wait, bf.download])  # loads what is not to be measured
-from tests.support.marks import slow
 
 
 def peak():
@@ -51,7 +50,7 @@ def grown(server: BatchServer, work: str) -> int:
     return int(done.stdout)
 
 
-@pytest.mark.parametrize("nbytes", [200_000_000, slow(1_000_000_000)])
+@pytest.mark.parametrize("nbytes", [120_000_000, slow(1_000_000_000)])
 def test_a_large_file_is_downloaded_in_little_memory(tmp_path: Path, nbytes: int) -> None:
     """An output file of up to 1 GB comes down whole in under 100 MB."""
     creator = bf.BatchCreator("m", None, system_prompt=None)

@@ -34,6 +34,7 @@ from tests.support.commands import (
     table,
     write_requests,
 )
+from tests.support.marks import slow
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -410,7 +411,7 @@ def test_a_table_fits_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit for the size of files")
-@pytest.mark.parametrize("name", ["t.csv", "t.parquet", "new/t.csv"])
+@pytest.mark.parametrize("name", ["t.parquet", slow("t.csv"), "new/t.csv"])
 def test_a_write_that_fails_leaves_what_stood(folder: Path, name: str) -> None:
     """Where a file cannot become large enough, one line says so and no part of it is left."""
     import resource

@@ -230,6 +230,7 @@ def test_retry_splits_where_the_service_does() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_process_reads_results_and_retries() -> None:
     """``python -m batch_frames`` prints and writes what the function does."""
     put_results()

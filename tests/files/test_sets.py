@@ -19,6 +19,7 @@ import batch_frames as bf
 from batch_frames.errors import BatchFramesError
 from batch_frames.files.find import find_shards
 from batch_frames.files.sets import Sets, finish_commits
+from tests.support.marks import slow
 
 STEPS = ("open", "os.rename", "os.remove", "os.link")
 
@@ -52,7 +53,7 @@ def save_and_die(folder: Path, step: int, most: int) -> None:
 
 
 @linux
-@pytest.mark.parametrize(("before", "after"), [(3, 3), (4, 2), (1, 3), (3, 1)])
+@pytest.mark.parametrize(("before", "after"), [slow(3, 3), (4, 2), (1, 3), slow(3, 1)])
 def test_a_glob_after_a_kill_at_any_step_never_sees_a_mixed_set(
     tmp_path: Path, before: int, after: int
 ) -> None:

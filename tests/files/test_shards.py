@@ -145,10 +145,10 @@ def test_files_are_filled_as_a_row_loop_fills_them(
     "limits",
     [
         bf.Limits(requests=1_000),
-        bf.Limits(requests=7_777, nbytes=500_000),
+        bf.Limits(requests=4_321, nbytes=300_000),
         bf.Limits(nbytes=123_457),
-        bf.Limits(requests=9_000),
-        bf.Limits(requests=8_999),
+        bf.Limits(requests=5_000),
+        bf.Limits(requests=4_999),
         bf.Limits(requests=sys.maxsize, nbytes=sys.maxsize),
         bf.Limits(requests=10**30, nbytes=10**30),
     ],
@@ -159,7 +159,7 @@ def test_files_are_filled_across_chunks(
     tmp_path: Path, limits: bf.Limits, make: Callable[[list[Entry]], bf.BatchCreator]
 ) -> None:
     """Where one chunk ends and the next begins makes no difference to what a file holds."""
-    entries = [(f"r{n}", "é" * (n * 7_919 % 113)) for n in range(9_000)]
+    entries = [(f"r{n}", "é" * (n * 7_919 % 113)) for n in range(5_000)]
     shards = make(entries).save_to_file(tmp_path / "x.jsonl", limits=limits)
     files = greedy([line_of(*entry) for entry in entries], limits)
     assert [shard.path.read_bytes() for shard in shards] == files

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 
 import batch_frames as bf
+from tests.support.marks import slow
 from tests.support.shards import batch_of, content_of, entries_of, frame_of, line_of, over, standing
 
 SCHEMA = pa.schema([("id", pa.string()), ("p", pa.string())])
@@ -236,7 +237,7 @@ def test_standard_output_gets_the_bytes_of_a_file(target: str, name: str) -> Non
     assert done.returncode == 0
 
 
-@pytest.mark.parametrize("target", ["-", "object"])
+@pytest.mark.parametrize("target", ["-", slow("object")])
 def test_a_pipe_is_not_split(target: str) -> None:
     """Exceeding a limit is an error, and the pipe gets nothing."""
     done = run_to_pipe(target, limit=4)

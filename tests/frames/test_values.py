@@ -14,7 +14,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import batch_frames as bf
@@ -42,6 +42,9 @@ from tests.support.frames import (
 words = st.text(max_size=20)
 # Python and Arrow choose the same notation for these; another test has all the others.
 fractions = st.floats(1e-4, 1e9) | st.floats(-1e9, -1e-4) | st.integers(-99, 99).map(float)
+
+# Each kind of frame takes its part of the examples.
+SOME = settings(max_examples=settings().max_examples // 5)
 
 
 def rows_of(*, null: bool, floats: st.SearchStrategy[float]) -> st.SearchStrategy[list[Row]]:
@@ -84,6 +87,7 @@ def expected(row: Row) -> bytes:
     ]
 )
 @given(rows=rows_of(null=True, floats=fractions))
+@SOME
 def test_lines_are_those_of_a_json_dumps_loop_over_any_frame(kind: str, rows: list[Row]) -> None:
     """Text, integers, booleans and floats, null or not, become the bytes that json.dumps writes."""
     frame = KINDS[kind](pa.Table.from_pylist(rows, SCHEMA))
@@ -91,6 +95,7 @@ def test_lines_are_those_of_a_json_dumps_loop_over_any_frame(kind: str, rows: li
 
 
 @given(rows=rows_of(null=False, floats=fractions))
+@SOME
 def test_lines_are_those_of_add_entry(rows: list[Row]) -> None:
     """A frame's lines equal those of its rows added by hand, byte for byte."""
     options: Any = {
@@ -114,6 +119,7 @@ def test_lines_are_those_of_add_entry(rows: list[Row]) -> None:
 
 @example(values=[1e-7, 1e22, 2.0**63, -(2.0**63), 5e-324, 1.7976931348623157e308, 1e15, 0.1])
 @given(values=st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=9))
+@SOME
 def test_every_finite_float_reads_back_equal(values: list[float]) -> None:
     """Floats of any size become the same text in every frame, and that text is the same float."""
     rows = [{"id": str(i), "text": "t", "x": value} for i, value in enumerate(values)]
@@ -195,6 +201,7 @@ NESTED_KINDS: dict[str, Callable[[pa.Table], Any]] = {
 
 @pytest.mark.parametrize("kind", NESTED_KINDS)
 @given(values=st.lists(st.tuples(nested, st.lists(st.none() | words)), min_size=1, max_size=4))
+@SOME
 def test_nested_values_mean_the_same_in_any_frame(kind: str, values: list[Any]) -> None:
     """Structs and lists read back as the values they were, whatever the frame."""
     columns: dict[str, Any] = {

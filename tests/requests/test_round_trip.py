@@ -66,8 +66,12 @@ def test_there_and_back_again_is_equal(
     assert (folder / "back.jsonl").read_bytes() == (folder / "there.jsonl").read_bytes()
 
 
-@given(ids=IDS.filter(bool), options=OPTIONS, data=st.data())
-@pytest.mark.parametrize("backend", [None, "numpy_nullable", "pyarrow"])
+@given(
+    ids=IDS.filter(bool),
+    options=OPTIONS,
+    data=st.data(),
+    backend=st.sampled_from([None, "numpy_nullable", "pyarrow"]),
+)
 def test_there_and_back_by_columns_alone(
     tmp_path_factory: pytest.TempPathFactory,
     backend: str | None,

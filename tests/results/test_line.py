@@ -41,19 +41,14 @@ def test_one_line_is_one_row(tmp_path: Path, value: Any, expected: Row) -> None:
 
 @every_shape
 def test_a_line_alone_is_one_row(tmp_path: Path, value: Any, expected: Row) -> None:
-    """Each shape is read as it should be when there is no other line, and none behind it."""
+    """Each shape is read as it should be with no other line, none behind it, and its body."""
     path = write(tmp_path / "a.jsonl", value)
     path.write_bytes(path.read_bytes()[:-1])
-    assert rows_of(bf.read_results(path)) == [whole(expected, path, 1)]
-
-
-@every_shape
-def test_raw_adds_the_body(tmp_path: Path, value: Any, expected: Row) -> None:
-    """With ``raw=True``, every row has its body, and the text of a line that is no result."""
-    path = write(tmp_path / "a.jsonl", value)
     frame = bf.read_results(path, raw=True)
     assert "body" in frame.columns
-    assert without_file(rows_of(frame)) == read(path.read_bytes(), raw=True)
+    rows = rows_of(frame)
+    assert without_file(rows) == read(path.read_bytes(), raw=True)
+    assert [{**row, "body": None} for row in rows] == [{**whole(expected, path, 1), "body": None}]
 
 
 # More than 50,000 lines are read in several pieces.

@@ -23,7 +23,7 @@ def test_both_readings_are_equal(
     """Lines of all shapes among chats become the same frame whichever way they are read."""
     # Of 5,000 digits in a body, DuckDB keeps the text, and Python makes an infinite number.
     values = [value for name, value, _ in SHAPES if not (raw and name == "many digits")]
-    path = write(tmp_path / "a.jsonl", *CHATS * 20, *values, *CHATS * 10)
+    path = write(tmp_path / "a.jsonl", *CHATS * 8, *values, *CHATS * 4)
     frames = []
     for fewest in (0, 1_000_000):
         monkeypatch.setattr(parse, "FEWEST", fewest)

@@ -645,8 +645,8 @@ class TestTexts:
         assert read(schema, texts) == ([{"x": 3, "y": 2.0}] * 3, [None] * 3)
 
     def test_large_answers(self) -> None:
-        """An answer of many megabytes is one like any other, valid or not."""
-        large = "wörd \n" * 1_000_000
+        """An answer of megabytes is one like any other, valid or not."""
+        large = "wörd \n" * 400_000
         texts = [json.dumps({"x": large}), json.dumps({"x": large})[:-1], json.dumps({"x": 5})]
         rows, reasons = read(self.SCHEMA, [*texts, '{"x": "a"}'])
         assert [row["x"] for row in rows] == [large, None, None, "a"]

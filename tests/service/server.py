@@ -145,11 +145,8 @@ class BatchServer:
 
     def client(self, **options: Any) -> OpenAI:
         """Make a client of the official SDK, closed at the end of the block."""
-        from openai import DefaultHttpxClient, OpenAI
+        from openai import OpenAI
 
-        if "http_client" not in options:
-            # Certificates take most of the time in which a client is made.
-            options["http_client"] = DefaultHttpxClient(verify=False)
         options = {"base_url": self.url, "api_key": self.settings.key or "test-key", **options}
         client = OpenAI(**options)
         self._clients.append(client)
