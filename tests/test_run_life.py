@@ -89,7 +89,8 @@ def by_command(frame: pd.DataFrame, path: Path, server: BatchServer) -> pd.DataF
     asked = ["--id-column", "id", "--prompt-column", "text", "--model", "m", "--poll", "0.002"]
     files = [str(source), str(path), "-o", str(target), "--base-url", server.url]
     done = CliRunner().invoke(main, ["run", *files, *asked], catch_exceptions=False)
-    assert (done.exit_code, done.output) == (0, f"{len(frame)} ok\n")
+    told = f"{target}  {len(frame):>9,} rows\n{len(frame)} ok\n"
+    assert (done.exit_code, done.output) == (0, told)
     rated = pd.read_parquet(target)
     for file in (source, target):
         file.unlink()

@@ -74,7 +74,7 @@ def test_torn_replies_for_ever_are_an_error_of_ours(server: BatchServer, torn: T
         WAIT: bf.status,
         "POST /batches/{id}/cancel": bf.cancel,
     }
-    given = ask("a.jsonl")
+    given: Any = ask("a.jsonl")
     for route, verb in verbs.items():
         server.when(route, "asked", torn, times=None)
         with pytest.raises(bf.BatchFramesError):
