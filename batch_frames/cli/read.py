@@ -1,4 +1,4 @@
-"""Read request and result files from the command line, and retry what lacks an answer."""
+"""Check and read files from the command line, and retry what lacks an answer."""
 
 from __future__ import annotations
 
@@ -21,12 +21,16 @@ from batch_frames.cli.terminal import (
     read_schema,
     schema_option,
 )
+from batch_frames.display import counted
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["read", "retry"]
+__all__ = ["check", "read", "retry"]
 
+
+SHOWN = 20
+"""How many problems are printed."""
 
 REQUEST_COLUMNS = ("custom_id", "model", "system_prompt", "user_prompt")
 
@@ -34,6 +38,51 @@ UNANSWERED = ("http_error", "expired", "cancelled", "missing", "malformed")
 
 # As in batch_frames.results, which loads pandas, but for "skipped", which has no request.
 STATUSES = ("ok", "truncated", "refused", "filtered", "invalid_json", *UNANSWERED)
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True)
+@output_option
+@json_option
+def check(files: tuple[str, ...], output: Path | None, as_json: bool) -> None:
+    """Check request FILES for what the service would refuse, and for likely mistakes.
+
+    Each problem is a line with its place, the id and the service's code where it has one. The exit
+    code is 1 if the service would refuse something. - is standard input.
+
+    \b
+    Example:
+      batch-frames check out/reviews.jsonl
+    """
+    from batch_frames.requests import check_requests
+
+    with plain_errors(), file_of("-" if "-" in files else "", ".jsonl") as stdin:
+        check_output(output)
+        found = check_requests([stdin if name == "-" else name for name in files])
+        requests, errors = found.attrs["requests"], int((found["severity"] == "error").sum())
+        found = _renamed(found, stdin)
+        if output or as_json:
+            from batch_frames.cli.tables import show_frame
+
+            show_frame(found, found, output, as_json, noun="problem")
+        else:
+            _print_problems(found)
+            counts = (counted(errors, "error"), counted(len(found) - errors, "warning"))
+            problems = " and ".join(counts) if len(found) else "no problems"
+            click.echo(f"{problems} in {counted(requests, 'request')}")
+    if errors:
+        raise click.exceptions.Exit(1)
+
+
+def _print_problems(found: pd.DataFrame) -> None:
+    texts = found.head(SHOWN).astype(object)
+    for row in texts.where(texts.notna(), None).to_dict("records"):
+        place = row["file"] if row["line"] is None else f"{row['file']}:{row['line']}"
+        custom_id = "" if row["custom_id"] is None else f" ({row['custom_id']})"
+        line = f"{place}: {row['severity']}: {row['message']}{custom_id} [{row['code']}]"
+        click.echo(" ".join(line.split()))
+    if len(found) > SHOWN:
+        click.echo(f"… and {len(found) - SHOWN:,} more; -o table.csv writes them all")
 
 
 @click.command()

@@ -178,13 +178,13 @@ def _options(command: click.Command) -> set[str]:
 
 
 @contextmanager
-def file_of(source: str) -> Iterator[str]:
+def file_of(source: str, ending: str = "") -> Iterator[str]:
     """Copy standard input to a file, as rows are read more than once."""
     if source != "-":
         yield source
         return
     with TemporaryDirectory() as folder:
-        path = Path(folder).resolve() / "standard input"
+        path = Path(folder).resolve() / f"standard input{ending}"
         with path.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
         click.get_current_context().meta[COPY] = f"{path.parent}{os.sep}"

@@ -51,7 +51,7 @@ def test_examples_of_the_help_work() -> None:
     Path("out/reviews.output.jsonl").write_text(answer("9", "1"), encoding="utf-8")
     Path("out/reviews.errors.jsonl").write_text(expired("007"), encoding="utf-8")
     ran = 0
-    for name in ("read", "retry", "", "write"):
+    for name in ("read", "check", "retry", "", "write"):
         example = run(*name.split(), "--help").out.split("Example:\n")[1].split("\n\n")[0]
         for line in example.replace("\\\n", " ").splitlines():
             program, *arguments = shlex.split(line)
@@ -61,7 +61,7 @@ def test_examples_of_the_help_work() -> None:
             done = run(*arguments)
             assert (done.code, done.err) == (0, ""), line
             ran += 1
-    assert ran == 8
+    assert ran == 9
     assert pq.read_table("requests.parquet").num_rows == 2
     assert pq.read_table("rated.parquet")["status"].to_pylist() == ["expired", "ok"]
     assert Path("rated.csv").exists()
@@ -75,6 +75,7 @@ TEMPLATE = {
 }
 OPTIONS = {
     "write": {*TEMPLATE, "--max-requests", "--max-bytes", "--overwrite", "--json"},
+    "check": {"--output", "--json"},
     "plan": {*TEMPLATE, "--json"},
     "read": {
         *("--requests", "--json-schema", "--join", "--id-column", "--prefix", "--output"),
