@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from batch_frames.display import NAMED, counted, some_of
-from batch_frames.errors import JobError
+from batch_frames.errors import JobError, WaitTimeout
 from batch_frames.files import Job, Sets, distinct, file_hash, set_name
 
-__all__ = ["Places", "failures", "failures_text", "job_error"]
+__all__ = ["Places", "failures", "failures_text", "job_error", "refused_error", "timeout_error"]
 
 
 BLOCK = 1 << 20
@@ -31,6 +31,35 @@ def job_error(failed: Iterable[Job]) -> JobError | None:
         status=jobs[0].status,
         errors=errors,
         hint="correct the requests, save and submit them again",
+    )
+
+
+def refused_error(refused: Sequence[Job], refusals: int) -> JobError:
+    """Return an error for batches that were refused again and again, though none is running."""
+    places = Places()
+    errors = [error for job in refused for error in failures(job, places)]
+    return JobError(
+        f"refused {refusals:,} times with none of these batches running: "
+        f"{failures_text(errors[:1])}",
+        batch_id=refused[0].batch_id,
+        status=refused[0].status,
+        errors=errors,
+        hint="wait again once others have ended, or save smaller files with "
+        "limits=bf.Limits(nbytes=…)",
+    )
+
+
+def timeout_error(jobs: Sequence[Job], seconds: float, hint: str) -> WaitTimeout:
+    """Return an error for batches that are still running when the time is up."""
+    pending = [job for job in jobs if not job.has_ended]
+    first = pending[0] if pending else jobs[0]
+    batches = counted(len(jobs), "batch", "batches")
+    return WaitTimeout(
+        f"{len(pending):,} of {batches} still running after {seconds:,g} seconds, "
+        f"{first.path.name!r} is {first.state!r}",
+        batch_id=first.batch_id,
+        status=first.status,
+        hint=hint,
     )
 
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from heapq import heappop, heappush
+from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batch_frames.batches.client import TORN, Service
-from batch_frames.batches.failures import Places, failures, failures_text, job_error
-from batch_frames.batches.follow import Followed
+from batch_frames.batches.failures import job_error, refused_error, timeout_error
 from batch_frames.batches.replies import ReplyError
 from batch_frames.batches.send import Sender, send_again
 from batch_frames.batches.status import job_list, retrieve
 from batch_frames.batches.submit import send_waiting
-from batch_frames.display import counted
-from batch_frames.errors import BatchFramesError, JobError, WaitTimeout
+from batch_frames.errors import BatchFramesError
 from batch_frames.files import RECORD, InUseError, Job, Jobs, Records, distinct, set_name
 from batch_frames.progress import interrupt_hint, progress_bar
 
@@ -202,7 +204,7 @@ class Waiter:
         queue, jobs = self._queue, self._jobs
         if jobs.refused and queue.refusals >= REFUSALS:
             refused = sorted(jobs.refused.values(), key=lambda job: job.estimated_tokens)
-            raise _refused_error(refused, queue.refusals)
+            raise refused_error(refused, queue.refusals)
         if time.monotonic() < queue.not_before:
             return
         self._send_waiting()
@@ -241,21 +243,9 @@ class Waiter:
         """Sleep, but not beyond the end of the time allowed."""
         left = seconds if self._deadline is None else self._deadline - time.monotonic()
         if left <= 0:
-            raise self._timed_out() from None
+            hint = f"to keep waiting, {self.again}"
+            raise timeout_error(self._as_listed(), self._timeout or 0.0, hint) from None
         time.sleep(min(seconds, left))
-
-    def _timed_out(self) -> WaitTimeout:
-        jobs = self._as_listed()
-        pending = [job for job in jobs if not job.has_ended]
-        first = pending[0] if pending else jobs[0]
-        batches = counted(len(jobs), "batch", "batches")
-        return WaitTimeout(
-            f"{len(pending):,} of {batches} still running after {self._timeout:,g} seconds, "
-            f"{first.path.name!r} is {first.state!r}",
-            batch_id=first.batch_id,
-            status=first.status,
-            hint=f"to keep waiting, {self.again}",
-        )
 
     def _show(self, note: str = "") -> None:
         """Show the number of answered requests, the statuses, and what holds the batches up."""
@@ -267,15 +257,87 @@ class Waiter:
             bar.refresh()
 
 
-def _refused_error(refused: list[Job], refusals: int) -> JobError:
-    places = Places()
-    errors = [error for job in refused for error in failures(job, places)]
-    return JobError(
-        f"refused {refusals:,} times with none of these batches running: "
-        f"{failures_text(errors[:1])}",
-        batch_id=refused[0].batch_id,
-        status=refused[0].status,
-        errors=errors,
-        hint="wait again once others have ended, or save smaller files with "
-        "limits=bf.Limits(nbytes=…)",
-    )
+Key = tuple[Path, str]
+
+
+class Followed:
+    """Jobs by what is to be done with them, so that a poll costs what the running batches do.
+
+    Attributes:
+        running: The jobs to ask for.
+        refused: Those whose batches were refused.
+        is_refused_anew: Whether there are new ones among these since this was set to False.
+        states: How many jobs are in each state.
+        ended: How many have ended.
+        answered: How many of their requests have an answer.
+        enqueued: How many tokens of them the service has.
+    """
+
+    def __init__(self, jobs: Iterable[Job]) -> None:
+        self._jobs: dict[Key, Job] = {}
+        self._tried: dict[Key, Job] = {}
+        self._untried: dict[Key, Job] = {}
+        self._smallest: list[tuple[int, int, Key]] = []
+        self._numbers = count()
+        self.running: dict[Key, Job] = {}
+        self.refused: dict[Key, Job] = {}
+        self.is_refused_anew = False
+        self.states: Counter[str] = Counter()
+        self.ended = self.answered = self.enqueued = 0
+        for job in jobs:
+            self.put(job)
+
+    def __getitem__(self, key: Key) -> Job:
+        return self._jobs[key]
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(self._jobs.values())
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def put(self, job: Job) -> None:
+        """Put a job in place of what was known of it."""
+        key = job.key
+        before = self._jobs.get(key)
+        if before:
+            self._count(before, -1)
+        self._count(job, 1)
+        self._jobs[key] = job
+        was_refused = before is not None and before.is_refused and before.batch_id == job.batch_id
+        self.is_refused_anew |= job.is_refused and not was_refused
+        if job.is_refused and key not in self.refused:
+            heappush(self._smallest, (job.estimated_tokens, next(self._numbers), key))
+        for group, is_in in (
+            (self.running, job.in_flight or job.lacks_files),
+            (self.refused, job.is_refused),
+            (self._tried, job.is_unsent and job.tried_at is not None),
+            (self._untried, job.is_unsent and job.tried_at is None),
+        ):
+            if is_in:
+                group[key] = job
+            else:
+                group.pop(key, None)
+
+    def _count(self, job: Job, by: int) -> None:
+        self.states[job.state] += by
+        self.ended += by * job.has_ended
+        self.answered += by * ((job.completed or 0) + (job.failed or 0))
+        self.enqueued += by * job.in_flight * job.estimated_tokens
+
+    def unsent(self) -> Iterator[Job]:
+        """Yield the jobs without a batch: first those that the service may have already."""
+        yield from self._tried.values()
+        yield from self._untried.values()
+
+    def take_refused(self, room: int | None) -> Iterator[Job]:
+        """Take out refused jobs, the smallest first, as long as there is room for their tokens."""
+        enqueued = self.enqueued
+        while self._smallest:
+            tokens, _, key = self._smallest[0]
+            if enqueued and room is not None and enqueued + tokens > room:
+                return
+            heappop(self._smallest)
+            if job := self.refused.pop(key, None):
+                enqueued += tokens
+                yield job
