@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from batch_frames.display import printable
+
 __all__ = [
     "BatchFramesError",
     "BatchFramesWarning",
@@ -40,8 +42,9 @@ class BatchFramesError(Exception):
     """
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(f"{message}; {hint}" if hint else message)
-        self.hint = hint
+        # A terminal shows texts of the service in messages, too.
+        self.hint = hint and printable(hint)
+        super().__init__(printable(f"{message}; {hint}" if hint else message))
 
 
 class BatchFramesWarning(UserWarning):
@@ -52,8 +55,9 @@ class BatchFramesWarning(UserWarning):
     """
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(f"{message}; {hint}" if hint else message)
-        self.hint = hint
+        # A terminal shows texts of the service in messages, too.
+        self.hint = hint and printable(hint)
+        super().__init__(printable(f"{message}; {hint}" if hint else message))
 
 
 class TemplateError(BatchFramesError, ValueError):

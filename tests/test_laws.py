@@ -15,7 +15,7 @@ from batch_frames import errors
 PACKAGE = Path(bf.__file__).parent
 README = Path(__file__).parents[1] / "README.md"
 WINGS = (
-    *("errors", "display", "progress", "prices", "arrow", "files", "schemas", "frames"),
+    *("display", "errors", "progress", "prices", "arrow", "files", "schemas", "frames"),
     *("requests", "batches", "results", "estimates", "retry", "plans", "run", "cli", "__main__"),
 )
 """From the ground up: each may import those before it."""

@@ -18,6 +18,7 @@ from batch_frames.batches.replies import ReplyError
 from batch_frames.batches.send import Sender, send_again
 from batch_frames.batches.status import job_list, retrieve
 from batch_frames.batches.submit import send_waiting
+from batch_frames.display import printable
 from batch_frames.errors import BatchFramesError
 from batch_frames.files import RECORD, InUseError, Job, Jobs, Records, distinct, set_name
 from batch_frames.progress import interrupt_hint, progress_bar
@@ -252,7 +253,7 @@ class Waiter:
         jobs, bar = self._jobs, self._bar
         text = ", ".join(f"{count:,} {state}" for state, count in jobs.states.items() if count)
         bar.n = min(jobs.answered, bar.total)
-        bar.set_postfix_str(f"{text}; {note}" if note else text, refresh=False)
+        bar.set_postfix_str(printable(f"{text}; {note}" if note else text), refresh=False)
         if not bar.disable and time.time() >= bar.start_t + bar.delay:
             bar.refresh()
 

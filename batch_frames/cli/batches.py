@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batch_frames.cli.terminal import json_option, plain_errors, print_json
-from batch_frames.display import size_text
+from batch_frames.display import printable, size_text
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -288,7 +288,8 @@ def _print_files(files: Iterable[Path], as_json: bool) -> None:
 
 
 def _print_table(rows: list[tuple[str, ...]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
+    shown = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    for row in shown:
         cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
         click.echo("  ".join(cells).rstrip())

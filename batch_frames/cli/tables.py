@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from batch_frames.arrow import bytes_of, constant, join, to_json
 from batch_frames.cli.terminal import STDOUT, count_text, print_json
+from batch_frames.display import printable
 from batch_frames.errors import CellError, ColumnError
 from batch_frames.files import open_store
 from batch_frames.frames import to_dataframe
@@ -66,7 +67,7 @@ def show_frame(
         print_json([{"path": output, "rows": len(frame), **statuses}])
         return
     for line in said or [count_text(len(frame), noun).strip()]:
-        click.echo(line, err=is_data)
+        click.echo(printable(line), err=is_data)
 
 
 def _write_file(table: pa.Table, output: Path) -> None:
@@ -148,7 +149,8 @@ def _print_frame(frame: pd.DataFrame) -> None:
     """Print the first rows of those columns that have something in them."""
     shown = frame.head(SHOWN_ROWS).dropna(axis="columns", how="all")
     if len(shown):
-        click.echo(_fitted(shown.astype(object).where(shown.notna(), "")))
+        texts = shown.astype(object).where(shown.notna(), "")
+        click.echo(_fitted(texts.map(lambda cell: printable(str(cell)))))
     left = len(frame) - len(shown)
     if left:
         click.echo(f"… and {left:,} more; -o table.csv writes them all")

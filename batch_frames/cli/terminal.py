@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batch_frames.display import counted, size_text
+from batch_frames.display import counted, printable, size_text
 from batch_frames.errors import BatchFramesError, BatchFramesWarning
 
 if TYPE_CHECKING:
@@ -130,7 +130,8 @@ def plain_errors() -> Iterator[None]:
                 raise
             problem = _message(error)
             if "APIConnectionError" in kinds:
-                problem = f"the service is not reached ({problem}); {NOT_REACHED}"
+                said = printable(str(error))
+                problem = f"the service is not reached ({said}); {NOT_REACHED}"
             raise click.ClickException(problem) from error
         finally:
             for warning in caught:
@@ -144,7 +145,7 @@ def _message(problem: Exception | str) -> str:
     if isinstance(problem, (BatchFramesError, BatchFramesWarning)) and problem.hint:
         ways = [way for part in problem.hint.split(", or ") if (way := _in_options(part))]
         text = "; ".join(filter(None, [text.removesuffix(f"; {problem.hint}"), ", or ".join(ways)]))
-    return " ".join(text.split())
+    return printable(" ".join([*text.split(), *getattr(problem, "__notes__", ())]))
 
 
 def _in_options(hint: str) -> str | None:

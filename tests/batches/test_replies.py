@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import batch_frames as bf
 from batch_frames.batches import client as calls
 from batch_frames.batches import send
-from tests.service.changes import CHANGES
+from tests.service.changes import CHANGES, with_values
 from tests.service.http import Change
 from tests.service.server import BatchServer, reply
 from tests.support.identity import answers, ask, content, fetch, shorten, submit
@@ -147,11 +147,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = shorten(monkeypatch, tmp_path)
     monkeypatch.setattr(send, "SETTLE", 0.1)
     return folder
-
-
-def with_values(**values: Any) -> Change:
-    """Change some values in a reply."""
-    return lambda status, data: (status, json.dumps({**json.loads(data), **values}).encode())
 
 
 ODD_BATCHES: list[dict[str, Any]] = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -107,3 +107,8 @@ CHANGES: st.SearchStrategy[Changed] = st.one_of(
     st.just(Changed("text", value=b"", status=204)),
 )
 """Changes of all kinds."""
+
+
+def with_values(**values: Any) -> Callable[[int, bytes], tuple[int, bytes]]:
+    """Change some values in a reply."""
+    return lambda status, data: (status, json.dumps({**json.loads(data), **values}).encode())
