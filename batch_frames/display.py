@@ -15,6 +15,7 @@ __all__ = [
     "bar_html",
     "brief",
     "card_html",
+    "cost_text",
     "counted",
     "note_html",
     "printable",
@@ -266,3 +267,20 @@ def counted(count: int, one: str, many: str | None = None) -> str:
         ('1 batch', '1,234 rows')
     """
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def cost_text(low: float, high: float) -> str:
+    """Format a range of dollars for people; NaN is not known.
+
+    Example:
+        >>> cost_text(0.01234, 1_234.5), cost_text(2, 2), cost_text(2, float("nan"))
+        ('$0.0123 to $1,234.50', '$2.00', '$2.00 or more')
+        >>> cost_text(float("nan"), 5)
+        'unknown'
+    """
+    texts = [f"${one:,.{2 if one >= 1 else 4}f}" for one in (low, high)]
+    if low != low:
+        return "unknown"
+    if high != high:
+        return f"{texts[0]} or more"
+    return texts[0] if texts[0] == texts[1] else " to ".join(texts)

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from batch_frames.cli.batches import COMMANDS
-from batch_frames.cli.read import check, read, retry
+from batch_frames.cli.read import check, estimate, read, retry
 from batch_frames.cli.write import plan, run, write
 
 __all__ = ["main"]
@@ -48,5 +48,5 @@ def main() -> None:
 
 
 # The commands import what they call when they run, so that help and errors come at once.
-for command in (write, check, plan, run, *COMMANDS, read, retry):
+for command in (write, check, estimate, plan, run, *COMMANDS, read, retry):
     main.add_command(command)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batch_frames.cli.terminal import json_option, plain_errors, print_json
-from batch_frames.display import printable, size_text
+from batch_frames.cli.terminal import json_option, plain_errors, print_json, print_table
+from batch_frames.display import size_text
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -247,7 +247,7 @@ def _print_jobs(jobs: Sequence[Job], as_json: bool) -> None:
         rows = zip(jobs, job_rows(jobs), strict=True)
         print_json({"path": job.path, **row, "shard": job.path.name} for job, row in rows)
     else:
-        _print_table([(job.path.name, job.batch_id or "-", job.state, _done(job)) for job in jobs])
+        print_table([(job.path.name, job.batch_id or "-", job.state, _done(job)) for job in jobs])
 
 
 def _done(job: Job) -> str:
@@ -265,7 +265,7 @@ def _print_status(jobs: Iterable[Mapping[str, Any]], *, clear: bool) -> None:
         texts = (_known(job[name], "{}") for name in ("shard", "batch_id", "status"))
         expires = _known(job["expires"], "{:%m-%d %H:%M} UTC")
         rows.append((*texts, *counts, _age(job["age"]), expires, job["errors"] or ""))
-    _print_table(rows)
+    print_table(rows)
 
 
 def _age(age: timedelta | None) -> str:
@@ -284,12 +284,4 @@ def _print_files(files: Iterable[Path], as_json: bool) -> None:
     if as_json:
         print_json({"path": path, "nbytes": nbytes} for path, nbytes in sizes)
     else:
-        _print_table([(str(path), size_text(nbytes)) for path, nbytes in sizes])
-
-
-def _print_table(rows: list[tuple[str, ...]]) -> None:
-    shown = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    for row in shown:
-        cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+        print_table([(str(path), size_text(nbytes)) for path, nbytes in sizes])

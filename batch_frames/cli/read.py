@@ -1,4 +1,4 @@
-"""Check and read files from the command line, and retry what lacks an answer."""
+"""Check, estimate and read files from the command line, and retry what lacks an answer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from batch_frames.display import counted
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["check", "read", "retry"]
+__all__ = ["check", "estimate", "read", "retry"]
 
 
 SHOWN = 20
@@ -262,3 +262,75 @@ def retry(
             none = "every request has an answer or waits for one"
             none += "" if statuses or permanent else ", or failed for good (see --permanent)"
         click.echo(f"nothing to retry: {none}", err=as_json)
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True)
+@click.option(
+    "--output-tokens", metavar="N|LOW-HIGH",
+    help="Tokens of an answer; without it, at most what the requests allow.",
+)  # fmt: skip
+@click.option(
+    "--pilot", multiple=True,
+    help="Output file with results of some of the requests, whose mean is taken; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--price", "prices", multiple=True, metavar="MODEL=INPUT,OUTPUT",
+    help="Dollars for a million input and output tokens of a model; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--tier", type=click.Choice(["batch", "flex", "priority", "standard"]), default="batch",
+    show_default=True, help="What the requests are paid as.",
+)  # fmt: skip
+@click.option(
+    "--max-enqueued-tokens", type=click.IntRange(1),
+    help="Tokens that may be enqueued at once, for the days that the batches take.",
+)  # fmt: skip
+@output_option
+@json_option
+def estimate(
+    files: tuple[str, ...], output_tokens: str | None, pilot: tuple[str, ...],
+    prices: tuple[str, ...], output: Path | None, as_json: bool, **options: Any,
+) -> None:  # fmt: skip
+    """Count the tokens of request files (FILES), and estimate what they cost.
+
+    \b
+    Example:
+      batch-frames estimate out/reviews-*.jsonl --output-tokens 50-300
+    """
+    from batch_frames.cli.tables import print_estimate, show_frame
+    from batch_frames.estimates import estimate
+    from batch_frames.results import read_results
+
+    with plain_errors():
+        check_output(output)
+        found = estimate(
+            files,
+            output_tokens=None if output_tokens is None else _range(output_tokens),
+            pilot=read_results(list(pilot)) if pilot else None,
+            prices=dict(map(_price, prices)) or None,
+            **options,
+        )
+        if output or as_json:
+            show_frame(found, found, output, as_json, noun="row")
+            return
+    print_estimate(found)
+
+
+def _range(text: str) -> float | tuple[float, float]:
+    low, dash, high = text.partition("-")
+    try:
+        return (float(low), float(high)) if dash else float(low)
+    except ValueError:
+        problem = f"--output-tokens {text!r} must be a number or a range, as in 50-300"
+        raise click.UsageError(problem) from None
+
+
+def _price(text: str) -> tuple[str, tuple[float, float]]:
+    model, _, pair = text.rpartition("=")
+    try:
+        each, answer = map(float, pair.split(","))
+    except ValueError:
+        problem = f"--price {text!r} must be MODEL=INPUT,OUTPUT, as in my-model=0.05,0.25"
+        raise click.UsageError(problem) from None
+    return model, (each, answer)

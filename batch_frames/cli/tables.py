@@ -17,14 +17,14 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from batch_frames.arrow import bytes_of, constant, join, to_json
-from batch_frames.cli.terminal import STDOUT, count_text, print_json
-from batch_frames.display import printable
+from batch_frames.cli.terminal import STDOUT, count_text, print_json, print_table
+from batch_frames.display import cost_text, printable
 from batch_frames.errors import CellError, ColumnError
 from batch_frames.files import open_store
 from batch_frames.frames import to_dataframe
 from batch_frames.results import summary_line
 
-__all__ = ["show_frame"]
+__all__ = ["print_estimate", "show_frame"]
 
 
 SHOWN_ROWS = 20
@@ -164,3 +164,22 @@ def _fitted(frame: pd.DataFrame) -> str:
         if text.index("\n") <= width:
             break
     return text
+
+
+def print_estimate(found: pd.DataFrame) -> None:
+    """Print the rows of an estimate, and what its prices are from."""
+    days = ["days"] if "days" in found else []
+    rows = [["", "requests", "input tokens", "", "output tokens", "cost", *days]]
+    for row in found.to_dict("records"):
+        names = ("input_tokens", "output_low", "output_high", *days)
+        tokens, low, high, *of_days = (_count(row[name]) for name in names)
+        output = low if low == high else f"{low} to {high}"
+        cost = cost_text(row["cost_low"], row["cost_high"])
+        requests = f"{row['requests']:,}"
+        rows.append([row["file"], requests, tokens, row["counted"], output, cost, *of_days])
+    print_table(rows)
+    click.echo(f"prices of {found.attrs['prices']}, {found.attrs['tier']}")
+
+
+def _count(number: Any) -> str:
+    return f"{number:,}" if isinstance(number, int) else "?"

@@ -10,7 +10,7 @@ import shlex
 import shutil
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -39,6 +39,7 @@ __all__ = [
     "plain_errors",
     "print_json",
     "print_shards",
+    "print_table",
     "read_schema",
     "read_text",
     "schema_option",
@@ -240,6 +241,15 @@ def print_shards(shards: list[Shard], as_json: bool, *, to_stderr: bool = False)
     for name, requests, nbytes in rows:
         text = f"{name:{width}}  {count_text(requests)}  {size_text(nbytes):>9}"
         click.echo(text, err=to_stderr)
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print columns of text, each as wide as its longest."""
+    shown = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    for row in shown:
+        cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
 
 
 def shard_facts(shard: Shard) -> dict[str, Any]:

@@ -76,6 +76,10 @@ TEMPLATE = {
 OPTIONS = {
     "write": {*TEMPLATE, "--max-requests", "--max-bytes", "--overwrite", "--json"},
     "check": {"--output", "--json"},
+    "estimate": {
+        *("--output-tokens", "--pilot", "--price", "--tier", "--max-enqueued-tokens", "--output"),
+        "--json",
+    },
     "plan": {*TEMPLATE, "--json"},
     "read": {
         *("--requests", "--json-schema", "--join", "--id-column", "--prefix", "--output"),
