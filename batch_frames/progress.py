@@ -1,9 +1,10 @@
-"""Show progress bars, print hints after Ctrl-C, and issue warnings at the user's line."""
+"""Show progress bars, add hints to interrupts, and issue warnings at the user's line."""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +16,16 @@ from batch_frames.errors import BatchFramesWarning
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["interrupt_hint", "progress_bar", "warn"]
+__all__ = ["TO_CONTINUE", "interrupt_hint", "notice", "progress_bar", "show_progress", "warn"]
 
 
 PACKAGE = str(Path(__file__).parent) + os.sep
 
 DELAY = 2
 """Seconds after which a bar appears unless it was asked for."""
+
+TO_CONTINUE = "; to continue, "
+"""What stands in the hint of an interrupt between what was done and how to go on."""
 
 
 def progress_bar(
@@ -49,13 +53,42 @@ def progress_bar(
     )
 
 
+def show_progress(bar: tqdm[Any], done: int, text: str) -> None:
+    """Show how much is done, at a rate that leaves out what was done at the first call."""
+    if bar.disable:
+        return
+    if bar.postfix is None:
+        bar.initial = done
+    bar.n = done
+    bar.set_postfix_str(text, refresh=False)
+    if time.time() >= bar.start_t + bar.delay:
+        # Without the time, the bar ends without a newline.
+        bar.last_print_t = time.time()
+        bar.refresh()
+
+
+def notice(text: str, progress: bool | None) -> None:
+    """Print a line, unless progress is not to be shown."""
+    from tqdm import tqdm
+
+    if progress is not False:
+        # On a terminal, above the bars.
+        write = tqdm.write if sys.stderr.isatty() else print
+        write(text, file=sys.stderr)
+
+
 @contextmanager
-def interrupt_hint(text: str) -> Iterator[None]:
-    """Print a text to standard error when the code inside is interrupted from the keyboard."""
+def interrupt_hint(done: str, again: str) -> Iterator[None]:
+    """Note at an interrupt from the keyboard how to go on; of several notes, the outermost counts.
+
+    Args:
+        done: What was done.
+        again: What to do to continue.
+    """
     try:
         yield
-    except KeyboardInterrupt:
-        print(f"interrupted: {text}", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        error.__notes__ = [f"interrupted: {done}{TO_CONTINUE}{again}"]
         raise
 
 

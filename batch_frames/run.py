@@ -39,7 +39,7 @@ from batch_frames.plans import (
     planned,
     select,
 )
-from batch_frames.progress import warn
+from batch_frames.progress import interrupt_hint, warn
 from batch_frames.requests import (
     CHAT,
     EFFORT,
@@ -188,16 +188,17 @@ def run(
     given = locals()
     _check_counts(retries=retries, max_requests=0 if max_requests is None else max_requests)
     how: dict[str, Any] = {"usage": usage, "dtype_backend": dtype_backend}
-    if path is not None:
-        return _run_table(open_table(frame_or_shards, given), set_path(path), given, how)
-    shards = _request_files(frame_or_shards, given)
-    _follow(_submit(shards, given), given)
+    with interrupt_hint("what was sent is noted", "call run again"):
+        if path is not None:
+            return _run_table(open_table(frame_or_shards, given), set_path(path), given, how)
+        shards = _request_files(frame_or_shards, given)
+        _follow(_submit(shards, given), given)
     return _warned(read_results(requests=shards, json_schema=json_schema, **how))
 
 
 def _submit(shards: Sequence[Shard] | Sequence[Path], given: Mapping[str, Any]) -> list[Job]:
     """Create batches."""
-    names = ("client", "metadata", "max_enqueued_tokens", "progress")
+    names = ("client", "metadata", "max_enqueued_tokens", "timeout", "progress")
     return submit(shards, **{name: given[name] for name in names})
 
 

@@ -8,11 +8,14 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
+from math import inf
 from typing import Any, Self, TypeVar
 
 from batch_frames.batches.replies import ReplyError, not_text
+from batch_frames.display import printable
 from batch_frames.errors import BatchFramesError, MissingExtra
 from batch_frames.files import Job
+from batch_frames.progress import notice
 
 __all__ = [
     "NO_KEY",
@@ -30,6 +33,8 @@ TRIES = 6
 FIRST_PAUSE = 1.0
 
 LONGEST_PAUSE = 60.0
+
+LONG_PAUSE = 2.0
 
 LONGEST_ASKED_PAUSE = 120.0
 
@@ -57,18 +62,35 @@ class Service:
 
     Use it as a context manager: leaving it closes a client that was made here.
 
+    Attributes:
+        first_pause: Seconds before the second try of a call.
+        tried: How often the last call was tried.
+
     Args:
         client: An ``openai.OpenAI`` or similar client; None makes one.
         verb: The function that the user called, for error messages.
         base_url: Address for the client that is made; None leaves it to the SDK.
+        timeout: Seconds after which calls are not repeated; None sets no limit.
+        progress: Whether to print what long pauses are for; None does.
     """
 
-    def __init__(self, client: Any, verb: str, *, base_url: str | None = None) -> None:
+    def __init__(
+        self,
+        client: Any,
+        verb: str,
+        *,
+        base_url: str | None = None,
+        timeout: float | None = None,
+        progress: bool | None = None,
+    ) -> None:
         self._client = client
         self._verb = verb
         self._base_url = base_url
+        self._progress = progress
+        self._deadline = None if timeout is None else time.monotonic() + timeout
         self.first_pause = FIRST_PAUSE
         self._is_odd = False
+        self.tried = 0
         given = type(client).__name__
         if client is not None and (given.startswith("Async") or not hasattr(client, "batches")):
             raise TypeError(f"{verb} takes an openai.OpenAI client, not {given}")
@@ -149,7 +171,7 @@ class Service:
         tries: int | None = TRIES,
         first: float | None = None,
         also_retried: Collection[int] = (),
-        pause: Callable[[float, Exception], object] = lambda seconds, error: time.sleep(seconds),
+        pause: Callable[[float, Exception], object] | None = None,
     ) -> Answer:
         """Return the result of a call, repeating it with growing pauses while that may help.
 
@@ -158,12 +180,13 @@ class Service:
             tries: Most tries; None for any number.
             first: Seconds before the second try; they double up to a minute.
             also_retried: HTTP statuses after which a call is repeated beside the usual ones.
-            pause: Sleeps for some seconds after an error; whatever it raises ends the tries.
+            pause: Sleeps for some seconds after an error; whatever it raises ends the tries. None
+                sleeps until ``timeout`` at most.
         """
         seconds = self.first_pause if first is None else first
-        tried = 0
+        self.tried = 0
         while True:
-            tried += 1
+            self.tried += 1
             try:
                 return ask()
             except Exception as error:
@@ -171,10 +194,26 @@ class Service:
                 if getattr(error, "status_code", None) in also_retried:
                     asked = 0.0
                 is_odd = self._is_odd and isinstance(error, (ReplyError, *TORN))
-                if asked is None or tried == tries or is_odd:
+                is_late = pause is None and not self.seconds_left
+                if asked is None or self.tried == tries or is_odd or is_late:
                     raise
-                pause(max(asked, seconds), error)
+                (pause or self._pause)(max(asked, seconds), error)
             seconds = min(2 * seconds, max(LONGEST_PAUSE, seconds))
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until ``timeout``."""
+        return inf if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
+
+    def _pause(self, seconds: float, error: Exception) -> None:
+        """Sleep, saying why if it takes long."""
+        seconds = min(seconds, self.seconds_left)
+        if seconds >= LONG_PAUSE:
+            notice(
+                f"{self._verb}: {printable(str(error))}; trying again in {seconds:,.0f} s",
+                self._progress,
+            )
+        time.sleep(seconds)
 
     def retry_pause(self, error: Exception) -> float | None:
         """Return the least seconds to wait after an error; None if it would only come again."""

@@ -79,8 +79,8 @@ def download(
     paths: dict[Path, None] = {}
     latest: list[Job] = []
     errors: list[JobError] = []
-    hint = interrupt_hint("complete files are kept; to continue, download again")
-    with Service(client, "download") as service, hint, bar:
+    hint = interrupt_hint("complete files are kept", "download again")
+    with Service(client, "download", progress=progress) as service, hint, bar:
         for job in distinct(job_list(jobs, "download")):
             record = records.of(job.path)
             with record.locked(job, PATIENCE) as known:

@@ -11,7 +11,15 @@ from batch_frames.display import NAMED, counted, some_of
 from batch_frames.errors import JobError, WaitTimeout
 from batch_frames.files import Job, Sets, distinct, file_hash, set_name
 
-__all__ = ["Places", "failures", "failures_text", "job_error", "refused_error", "timeout_error"]
+__all__ = [
+    "Places",
+    "failures",
+    "failures_text",
+    "job_error",
+    "refused_error",
+    "timeout_error",
+    "unknown_error",
+]
 
 
 BLOCK = 1 << 20
@@ -154,3 +162,10 @@ def _count_lines(shard: Path) -> int | None:
             return sum(block.count(b"\n") for block in iter(lambda: file.read(BLOCK), b""))
     except OSError:
         return None
+
+
+def unknown_error(jobs: Sequence[Job]) -> WaitTimeout:
+    """Return the error of jobs that may have a batch when the time is up."""
+    files = counted(len(jobs), "file")
+    problem = f"it is not known yet whether there is a batch of {files}, as of '{jobs[0].path}'"
+    return WaitTimeout(problem, status=jobs[0].status, hint="submit again")

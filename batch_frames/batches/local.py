@@ -94,7 +94,7 @@ def run_local(
     _check_unsent(records, shard_files)
     found: list[Path] = []
     left = limit
-    hint = interrupt_hint("answers so far are kept; to continue, call run_local again")
+    hint = interrupt_hint("answers so far are kept", "call run_local again")
     bar = progress_bar("run_local", limit, progress)
     with Asker(client, base_url) as asker, hint, bar:
         run = LiveRun(asker, concurrency, bar.update)

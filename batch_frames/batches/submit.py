@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch_frames.batches.client import LONGEST_PAUSE, TRIES, Service
 from batch_frames.batches.download import result_path
-from batch_frames.batches.failures import job_error
+from batch_frames.batches.failures import job_error, unknown_error
 from batch_frames.batches.send import TOKEN_KEY, Sender, send_again
 from batch_frames.display import counted
 from batch_frames.errors import BatchFramesError
@@ -50,11 +50,11 @@ __all__ = ["send_waiting", "submit"]
 
 MOST_METADATA = 15
 
-PATIENCE = 600.0
-"""Seconds to wait for another process that is sending the same shard."""
-
 ERRORS = 3
 """After how many errors in a row to pause before going on with other shards."""
+
+PATIENCE = 600.0
+"""Seconds to wait for another process that is sending the same shard."""
 
 WEEK = {"anchor": "created_at", "seconds": 7 * 24 * 60 * 60}
 
@@ -68,6 +68,7 @@ def submit(
     output_expires_after: Mapping[str, Any] | None = None,
     input_expires_after: Mapping[str, Any] | None = WEEK,
     max_enqueued_tokens: int | None = None,
+    timeout: float | None = None,
     progress: bool | None = None,
 ) -> list[Job]:
     """Upload request files and create exactly one batch per file.
@@ -93,6 +94,8 @@ def submit(
             service lets uploads expire. None leaves it to the service, which is a month at OpenAI.
         max_enqueued_tokens: Most tokens to have enqueued at once, at about four bytes of text each;
             the shards beyond are sent by ``wait``. None sends all at once.
+        timeout: Seconds after which to give up a service that cannot be reached or is overloaded;
+            None gives up a call after six tries, which take half a minute.
         progress: Whether to show a progress bar; None shows it after two seconds.
 
     Returns:
@@ -107,6 +110,7 @@ def submit(
             file that was not downloaded has the name of its results, if it was submitted to another
             account, or if another process is sending it for ten minutes.
         JobError: If a shard failed at validation before, and has not changed since.
+        WaitTimeout: If it is not known after ``timeout`` whether a batch was created.
         openai.APIError: Passed through from the SDK; ``submit`` can be called again to continue.
     """
     given = list(shards) if isinstance(shards, Iterator) else shards
@@ -117,8 +121,9 @@ def submit(
     files = [read_shard(path) for path in find_shards(given)]
     records = Records()
     _check_as_saved(given, files)
-    hint = interrupt_hint("what was sent is noted; to continue, submit again")
-    with Service(client, "submit") as service, hint:
+    hint = interrupt_hint("what was sent is noted", "submit again")
+    how: dict[str, Any] = {"timeout": timeout, "progress": progress}
+    with Service(client, "submit", **how) as service, hint:
         jobs = _planned(records, files, settings)
         for job in jobs if client is not None else ():
             service.check_account(job)
@@ -179,7 +184,8 @@ def _planned(records: Records, files: Iterable[RequestFile], settings: Settings)
     for record, unique in by_record.items():
         with record.planning(PATIENCE):
             known = {sha256: record.job(sha256, file.path) for sha256, file in unique.items()}
-            new = [f for f in unique.values() if _has_no_batch(known[f.sha256])]
+            jobs_of = [(file, known[file.sha256]) for file in unique.values()]
+            new = [f for f, job in jobs_of if not job or job.is_withdrawn or job.is_rejected]
             _check_asked(record, new, lambda file: set_of(_set_path(file.path)).again)
             for file, ending in product(new, RESULT_ENDINGS):
                 result_path(record, wanted_job(file, settings), ending)
@@ -189,10 +195,6 @@ def _planned(records: Records, files: Iterable[RequestFile], settings: Settings)
                 job = known[file.sha256] or record.begin(wanted, file.lines)
                 jobs.append(_renewed(record, job, settings, saved))
     return jobs
-
-
-def _has_no_batch(job: Job | None) -> bool:
-    return job is None or job.is_withdrawn or job.is_rejected
 
 
 def _renewed(record: Record, job: Job, settings: Settings, saved: SavedSet) -> Job:
@@ -257,13 +259,13 @@ def _send_all(
 
     def failed(job: Job, error: Exception) -> None:
         asked = service.retry_pause(error)
-        tries[job.key] += 1
-        if asked is None or tries[job.key] >= TRIES:
+        tries[job.key] += service.tried
+        if asked is None or tries[job.key] >= TRIES or not service.seconds_left:
             raise error
         pauses.append(asked)
 
-    total, sent = sum(job.requests for job in jobs), _sent_requests(jobs)
-    with progress_bar("submit", total, progress, initial=sent) as bar:
+    total = sum(job.requests for job in jobs)
+    with progress_bar("submit", total, progress, initial=_sent_requests(jobs)) as bar:
         while True:
             # First those that the service may have already: they take room in any case.
             unsent = [job for job in results.values() if job.is_unsent]
@@ -273,14 +275,15 @@ def _send_all(
                 sender, records, unsent, enqueued=enqueued, failed=failed, patience=PATIENCE
             ):
                 results[job.key] = job
-            bar.update(_sent_requests(results.values()) - sent)
-            sent = _sent_requests(results.values())
+            bar.update(_sent_requests(results.values()) - bar.n)
             enqueued = _enqueued_tokens(results.values())
             left = [j for j in results.values() if j.is_unsent and _is_next(j, enqueued, None)]
             if not left:
                 return list(results.values())
             waits = [seconds for job in left if (seconds := sender.seconds_left(job))]
-            time.sleep(min([max(pauses), *waits]))
+            if not service.seconds_left:
+                raise unknown_error(left)
+            time.sleep(min([max(pauses), service.seconds_left, *waits]))
             pauses = [min(2 * pauses[0], LONGEST_PAUSE)]
 
 
@@ -325,8 +328,7 @@ def send_waiting(
         The jobs that were tried, as they are now.
     """
     sender.look_again()
-    done: list[Job] = []
-    errors = 0
+    done, errors = list[Job](), 0
     for job in unsent:
         if errors >= ERRORS or not _is_next(job, enqueued, room):
             break

@@ -21,7 +21,7 @@ from batch_frames.batches.submit import send_waiting
 from batch_frames.display import printable
 from batch_frames.errors import BatchFramesError
 from batch_frames.files import RECORD, InUseError, Job, Jobs, Records, distinct, set_name
-from batch_frames.progress import interrupt_hint, progress_bar
+from batch_frames.progress import interrupt_hint, progress_bar, show_progress
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -73,9 +73,11 @@ def wait(
         raise ValueError(f"poll must be a number of seconds above 0, not {poll!r}")
     listed = job_list(jobs, "wait")
     total = sum(job.requests for job in distinct(listed))
-    with Service(client, "wait") as service, progress_bar("wait", total, progress) as bar:
+    how: dict[str, Any] = {"timeout": timeout, "progress": progress}
+    bar = progress_bar("wait", total, progress)
+    with Service(client, "wait", **how) as service, bar:
         waiter = Waiter(listed, service, bar, timeout, poll)
-        with interrupt_hint(f"the batches are still running; to keep waiting, {waiter.again}"):
+        with interrupt_hint("the batches are still running", waiter.again):
             found = waiter.run()
     if error := job_error(job for job in found if job.is_rejected):
         raise error
@@ -252,10 +254,8 @@ class Waiter:
         """Show the number of answered requests, the statuses, and what holds the batches up."""
         jobs, bar = self._jobs, self._bar
         text = ", ".join(f"{count:,} {state}" for state, count in jobs.states.items() if count)
-        bar.n = min(jobs.answered, bar.total)
-        bar.set_postfix_str(printable(f"{text}; {note}" if note else text), refresh=False)
-        if not bar.disable and time.time() >= bar.start_t + bar.delay:
-            bar.refresh()
+        done = min(jobs.answered, bar.total)
+        show_progress(bar, done, printable(f"{text}; {note}" if note else text))
 
 
 Key = tuple[Path, str]

@@ -85,6 +85,7 @@ def with_client(command: Callable[..., None]) -> Callable[..., None]:
     type=click.IntRange(1),
     help="Maximum number of tokens enqueued at once; 'wait' sends the rest later.",
 )
+@timeout_option
 @json_option
 def submit(
     paths: Paths,

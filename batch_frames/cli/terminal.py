@@ -21,6 +21,7 @@ import click
 
 from batch_frames.display import counted, printable, size_text
 from batch_frames.errors import BatchFramesError, BatchFramesWarning
+from batch_frames.progress import TO_CONTINUE
 
 if TYPE_CHECKING:
     from batch_frames.files import Shard
@@ -120,6 +121,9 @@ def plain_errors() -> Iterator[None]:
         warnings.simplefilter("always", UserWarning)
         try:
             yield
+        except KeyboardInterrupt as error:
+            click.echo(_interrupted(error), err=True)
+            raise click.exceptions.Exit(130) from None
         except BrokenPipeError:
             raise
         except (BatchFramesError, OSError, TypeError, ValueError) as error:
@@ -137,6 +141,19 @@ def plain_errors() -> Iterator[None]:
         finally:
             for warning in caught:
                 click.echo(f"Warning: {_message(warning.message)}", err=True)
+
+
+def _interrupted(error: KeyboardInterrupt) -> str:
+    """Return what was done before an interrupt, and the command that continues."""
+    context = click.get_current_context()
+    notes = getattr(error, "__notes__", None)
+    if not notes:
+        return "interrupted"
+    given = click.core.ParameterSource.COMMANDLINE
+    named = [p.name for p in context.command.params if isinstance(p, click.Option) and p.name]
+    more = " …" if any(context.get_parameter_source(name) is given for name in named) else ""
+    command = f"{context.command_path} {shlex.join(context.params['paths'])}{more}"
+    return f"{notes[0].partition(TO_CONTINUE)[0]}{TO_CONTINUE}enter again: {command}"
 
 
 def _message(problem: Exception | str) -> str:

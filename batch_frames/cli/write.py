@@ -242,7 +242,13 @@ def _refuse_options_of_tables(path: str, options: dict[str, Any]) -> None:
 
 
 def _ask(plan: Any) -> bool:
-    return click.confirm(f"{plan!r}\nSend?", err=True)
+    try:
+        return click.confirm(f"{plan!r}\nSend?", err=True)
+    except click.Abort as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            click.echo(err=True)
+            raise KeyboardInterrupt from None
+        return False
 
 
 def _template_options(options: dict[str, Any]) -> dict[str, Any]:
