@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import json
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -53,8 +54,8 @@ def download(
     The files of ``reviews-00001.jsonl`` are ``reviews-00001.output.jsonl`` and
     ``reviews-00001.errors.jsonl``, where they exist. Batches that expired or were cancelled have
     files as well, with the requests finished before. A file gets its name once it is complete, and
-    is not downloaded again. With the results of a shard that is gone, what was uploaded of it is
-    downloaded, too.
+    is downloaded again if it has changed. With the results of a shard that is gone, what was
+    uploaded of it is downloaded, too.
 
     Args:
         jobs: What ``wait``, ``submit`` or ``load_jobs`` returned.
@@ -147,7 +148,7 @@ def _download_all(
             continue
         names = [name for name in job.files if name.endswith(ending)]
         path = job.path.with_name(names[0]) if names else result_path(record, job, ending)
-        if not (path.is_file() and path.stat().st_size == job.files.get(path.name)):
+        if not job.has_file(path.name):
             job = _download(service, record, job, file_id, path, progress)
         found.append(path)
     if job.files != before:
@@ -226,22 +227,25 @@ def _download(
     # Just after the end of a batch, some services do not let its files be read yet.
     young = _seconds_since_end(job) < YOUNG
     with whole(path, sync=True) as file:
-        service.call(
+        size = service.call(
             lambda api: _stream(api, file_id, file, reported, progress),
             job=job,
             also_retried=(403,) if young else (),
         )
-        size = file.tell()
         problem = None
         if reported is None:
             least = _least_lines(job) if path.name.endswith(RESULT_ENDINGS[0]) else 0
             problem = _line_problem(file, least)
-        elif size != reported:
-            problem = f"received {size:,} of {reported:,} bytes"
+        elif size > reported:
+            problem = f"received more than {counted(reported, 'byte')}"
+        elif size < reported:
+            problem = f"received {size:,} of {counted(reported, 'byte')}"
         if problem:
             raise JobError(f"{path.name!r}: {problem}", hint="download it again")
+        file.flush()
+        hashes = {**job.hashes, path.name: file_hash(Path(file.name))}
         # Before it has its name, so that it is known as ours from then on.
-        return record.note(job, "downloaded", files={**job.files, path.name: size})
+        return record.note(job, "downloaded", files={**job.files, path.name: size}, hashes=hashes)
 
 
 def _check_room(path: Path, nbytes: int) -> None:
@@ -261,24 +265,41 @@ def _seconds_since_end(job: Job) -> float:
 
 def _line_problem(file: IO[bytes], least: int) -> str | None:
     """Describe why a file of unknown size cannot be the result file of a batch."""
-    lines, start, last = 0, b"", b"\n"
+    lines, start, end = 0, b"", 0
     file.seek(0)
     while block := file.read(BLOCK):
-        lines += block.count(b"\n")
-        start, last = start or block.removeprefix(codecs.BOM_UTF8).lstrip(), block[-1:]
-    lines += last != b"\n"
+        start = start or block.removeprefix(codecs.BOM_UTF8).lstrip()
+        if newlines := block.count(b"\n"):
+            lines, end = lines + newlines, file.tell() - len(block) + block.rindex(b"\n") + 1
+    file.seek(end)
+    rest = file.read()
     if start and not start.startswith(b"{"):
         return "the content does not begin with '{'"
+    if rest and not _is_json(rest):
+        return f"received {counted(lines, 'line')} and a part of the next"
+    lines += bool(rest)
     return f"received {lines:,} of {counted(least, 'line')}" if lines < least else None
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except (RecursionError, ValueError):
+        return False
+    return True
 
 
 def _stream(
     api: Any, file_id: str, file: IO[bytes], reported: int | None, progress: Progress
-) -> None:
-    """Append what is missing to a file, or start over if the service sends all of it again."""
+) -> int:
+    """Append what is missing to a file, or start over if the service sends all of it again.
+
+    Returns:
+        How many bytes there are; of more than were reported, the rest is left.
+    """
     start = file.tell() if reported else 0
     if start and start == reported:
-        return
+        return start
     # A compressed body cannot be resumed.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     ask = api.files.with_streaming_response.content(file_id, extra_headers=headers)
@@ -289,7 +310,7 @@ def _stream(
             file.truncate()
         for block in response.iter_bytes(BLOCK):
             if reported and file.tell() + len(block) > reported:
-                problem = f"{Path(file.name).name!r}: received more than {reported:,} bytes"
-                raise JobError(problem, hint="download it again")
+                return file.tell() + len(block)
             file.write(block)
             progress(len(block))
+    return file.tell()

@@ -265,6 +265,7 @@ def send_again(record: Record, job: Job) -> Job:
         "token": new_token(job.token),
         "tried_at": None,
         "files": {},
+        "hashes": {},
     }
     facts |= {"earlier": earlier, "earlier_files": files}
     return record.note(job, "to be sent again", **facts)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from batch_frames.display import bar_html, card_html, counted, printable, table_html
+from batch_frames.files.documents import file_hash
 from batch_frames.files.shards import Shard
 
 __all__ = ["ENDED", "NO_BATCH", "Job", "Jobs", "Settings", "clean_facts", "distinct", "is_id"]
@@ -100,6 +101,7 @@ class Job:
         tried_at: When creating the batch was first tried, in ISO 8601 and UTC.
         retried_at: When it was last tried.
         files: Names and sizes of the downloaded files.
+        hashes: Their SHA-256 hashes by name, where known.
         started_at: When the service began with the requests; None if it has not, or does not say.
         account: Where the batch is: ``base_url`` and, if known, ``organization`` and ``project``.
         names: File names that the shard has had, the present one last.
@@ -133,6 +135,7 @@ class Job:
     tried_at: str | None = field(default=None, compare=False)
     retried_at: str | None = field(default=None, compare=False)
     files: Mapping[str, int] = field(default_factory=dict, compare=False)
+    hashes: Mapping[str, str] = field(default_factory=dict, compare=False)
     started_at: int | None = field(default=None, compare=False)
     account: Mapping[str, str] = field(default_factory=dict, compare=False)
     names: tuple[str, ...] = field(default=(), compare=False)
@@ -195,6 +198,13 @@ class Job:
         named = sum(file_id is not None for file_id in (self.output_file_id, self.error_file_id))
         is_complete = self.has_ended and not self.lacks_files and len(self.files) >= named
         return self.may_be_paid and not is_complete
+
+    def has_file(self, name: str) -> bool:
+        """Return whether a downloaded file is there as it was downloaded."""
+        path = self.path.with_name(name)
+        if not (path.is_file() and path.stat().st_size == self.files.get(name)):
+            return False
+        return name not in self.hashes or file_hash(path) == self.hashes[name]
 
     @property
     def is_pending(self) -> bool:

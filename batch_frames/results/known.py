@@ -337,8 +337,7 @@ def _ids_of(job: Job) -> list[Hashes]:
 
 def _lacks_results(job: Job) -> bool:
     """Return whether there are, or may be, results that have to be downloaded."""
-    files = ((job.path.with_name(name), size) for name, size in job.files.items())
-    return job.is_pending or not all(p.is_file() and p.stat().st_size == n for p, n in files)
+    return job.is_pending or not all(map(job.has_file, job.files))
 
 
 def _as_hashes(marks: Mapping[int, bytes]) -> Hashes:

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import openai
+import pandas as pd
 import pytest
 
 import batch_frames as bf
 from tests.service.server import BatchServer, drop, reply
 from tests.service.values import OnDisk
+from tests.support.identity import frame, run
 from tests.support.jobs import ids, names, save, wait
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -71,16 +73,31 @@ def test_a_download_goes_on_where_it_broke_off(
 
 
 def test_a_file_that_was_damaged_is_fetched_again(server: BatchServer) -> None:
-    """Files that are gone or have another size are fetched; the others are not."""
+    """Files that are gone or have another size or other bytes are fetched; the others are not."""
     jobs = wait(bf.submit(save(), client=server.client()), server)
     paths = bf.download(jobs, client=server.client())
     contents = [path.read_bytes() for path in paths]
     paths[0].unlink()
     paths[1].write_bytes(contents[1][:-5])
+    paths[2].write_bytes(contents[2].swapcase())
     before = server.requests_log.count("GET /files/{id}/content")
     assert bf.download(bf.load_jobs("."), client=server.client()) == paths
     assert [path.read_bytes() for path in paths] == contents
-    assert server.requests_log.count("GET /files/{id}/content") == before + 2
+    assert server.requests_log.count("GET /files/{id}/content") == before + 3
+    assert bf.download(bf.load_jobs("."), client=server.client()) == paths
+    assert server.requests_log.count("GET /files/{id}/content") == before + 3
+
+
+def test_what_was_in_a_changed_file_is_not_asked_again(server: BatchServer) -> None:
+    """Answers that are overwritten, with as many bytes, are downloaded again."""
+    rows = frame()
+    names: dict[str, Any] = {"id_column": "id", "prompt_column": "p", "model": "m"}
+    first = run(rows, server, "a.jsonl", **names)
+    output = Path("a.output.jsonl")
+    output.write_bytes(b"x" * (output.stat().st_size - 1) + b"\n")
+    assert repr(bf.plan(rows, "a.jsonl", **names)).startswith("Plan(0 requests")
+    pd.testing.assert_frame_equal(run(rows, server, "a.jsonl", **names), first)
+    assert len(server.batches) == 1
 
 
 def test_the_size_that_the_service_tells_is_checked(server: BatchServer) -> None:
@@ -234,3 +251,64 @@ def test_a_download_is_not_compressed_on_its_way(server: BatchServer) -> None:
     http_client = openai.DefaultHttpxClient(event_hooks={"request": [noted]})
     bf.download(jobs, client=server.client(http_client=http_client))
     assert asked == ["identity"]
+
+
+CONTENT = "GET /files/{id}/content"
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_download_cut_at_any_byte_is_refused(server: BatchServer, is_told: bool) -> None:
+    """Where no size is told, it is whole if only its last newline is missing."""
+    [job] = wait(bf.submit(save(per_shard=6), client=server.client()), server)
+    client = server.client()
+    whole = client.files.content(job.output_file_id or "").content
+    if not is_told:
+        server.when("GET /files/{id}", "asked", reply(404), times=None)
+    ends = [at for at, byte in enumerate(whole) if byte == ord("\n")][:-1]
+    last = range(ends[-1], len(whole) - (1 if is_told else 2), 29)
+    for length in {0, 1, *range(2, ends[-1], 197), *ends, *(end + 1 for end in ends), *last}:
+        cut = whole[:length]
+        server.alter(CONTENT, lambda status, data, cut=cut: (status, cut))  # type: ignore[misc]
+        with pytest.raises(bf.JobError, match=r"^'reviews.output.jsonl': received "):
+            bf.download(job, client=client)
+        assert not Path("reviews.output.jsonl").exists()
+    [path] = bf.download(job, client=client)
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("told", [1, 100])
+def test_what_is_sent_beyond_the_told_size_is_not_written(
+    server: BatchServer, told: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that does not end fills no disk."""
+    [job] = wait(bf.submit(save(per_shard=6), client=server.client()), server)
+    endless = server.generate(b"{}" * 500 + b"\n", 1_000_000)
+    output = server.service.files[job.output_file_id or ""]
+    output.content = server.service.files[endless].content
+    server.settings.fewer_bytes = output.content.nbytes - told
+    written: list[int] = []
+    monkeypatch.setattr(
+        sys.modules["batch_frames.batches.download"],
+        "progress_bar",
+        lambda *_, **__: Meter(written),
+    )
+    with pytest.raises(bf.JobError) as caught:
+        bf.download(job, client=server.client())
+    size = "1 byte" if told == 1 else f"{told} bytes"
+    assert str(caught.value) == (
+        f"'reviews.output.jsonl': received more than {size}; download it again"
+    )
+    assert sum(written) <= told
+
+
+class Meter:
+    """Stand where a progress bar stands, and note what is written."""
+
+    def __init__(self, written: list[int]) -> None:
+        self.update = written.append
+
+    def __enter__(self) -> Meter:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
