@@ -116,6 +116,17 @@ def test_compressed_requests_and_results_are_read(tmp_path: Path) -> None:
     assert shard.path.read_bytes() == ("".join([ODD[0], *ODD[2:]]) + "\n").encode()
 
 
+def test_what_failed_for_good_is_sent_again_on_demand(tmp_path: Path, given_as: Any) -> None:
+    """An error that would only come again is left out, unless all of them are asked for."""
+    requests = write(tmp_path / "sent.jsonl", [request("a"), request("b")])
+    lasting = result("a", "http_error").replace("429", "400")
+    output = write(tmp_path / "errors.jsonl", [lasting, result("b", "expired")])
+    for permanent, wanted in ((False, [request("b")]), (True, [request("a"), request("b")])):
+        path = tmp_path / f"{permanent}.jsonl"
+        bf.retry_requests(requests, given_as(output), path, permanent=permanent)
+        assert path.read_text("utf-8") == "".join(wanted)
+
+
 def unanswered(requests: Sequence[str], results: Sequence[str], statuses: Sequence[str]) -> str:
     """Choose the lines that must be sent again, by a loop over dicts."""
     best: dict[str, str] = {}
