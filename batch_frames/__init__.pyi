@@ -30,6 +30,7 @@ from .requests import read_requests as read_requests
 from .results import join_results as join_results
 from .results import plot_results as plot_results
 from .results import read_results as read_results
+from .results import scan_results as scan_results
 from .results import summarize as summarize
 from .retry import retry_requests as retry_requests
 from .run import run as run

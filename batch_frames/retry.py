@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.arrow import bytes_of, constant, join
+from batch_frames.arrow import NOWHERE, bytes_of, constant, join
 from batch_frames.display import some_of
 from batch_frames.errors import RequestError
 from batch_frames.files import (
@@ -37,7 +37,6 @@ from batch_frames.files import (
 from batch_frames.progress import warn
 from batch_frames.requests import Asked, read_asked
 from batch_frames.results import (
-    NOWHERE,
     RANKS,
     STATUSES,
     UNANSWERED,

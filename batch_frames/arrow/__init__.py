@@ -12,6 +12,7 @@ from batch_frames.arrow.encode import (
 from batch_frames.arrow.parse import read_type, to_ids
 from batch_frames.arrow.query import extract, in_threads, select
 from batch_frames.arrow.scalars import INT64_END
+from batch_frames.arrow.spill import NOWHERE, BestRows, Lookup
 from batch_frames.arrow.text import (
     NULL,
     TEXT,
@@ -27,9 +28,12 @@ from batch_frames.arrow.text import (
 
 __all__ = [
     "INT64_END",
+    "NOWHERE",
     "NULL",
     "TEXT",
+    "BestRows",
     "JsonText",
+    "Lookup",
     "PythonText",
     "bytes_of",
     "constant",

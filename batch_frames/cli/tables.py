@@ -21,7 +21,7 @@ from batch_frames.cli.terminal import STDOUT, count_text, print_json, print_tabl
 from batch_frames.display import cost_text, printable
 from batch_frames.errors import CellError, ColumnError
 from batch_frames.files import open_store
-from batch_frames.frames import to_dataframe
+from batch_frames.frames import parquet_schema
 from batch_frames.results import summary_line
 
 __all__ = ["print_estimate", "show_frame"]
@@ -87,7 +87,7 @@ def _write(table: pa.Table, file: IO[bytes], form: str) -> None:
         # pandas leaves a lone carriage return unquoted, and empty text like a missing one.
         pacsv.write_csv(_flat(table), file)
     else:
-        pq.write_table(_for_parquet(table), file)
+        pq.write_table(table.cast(parquet_schema(table.schema)), file)
 
 
 def _write_json(table: pa.Table, file: IO[bytes]) -> None:
@@ -99,19 +99,6 @@ def _write_json(table: pa.Table, file: IO[bytes]) -> None:
         for place, (name, text) in enumerate(zip(names, batch.columns, strict=True)):
             pieces += [constant(f"{',' if place else '{'}{name}:"), text.fill_null("null")]
         file.write(bytes_of(join([*pieces, constant("}\n")])).tobytes())
-
-
-def _for_parquet(table: pa.Table) -> pa.Table:
-    """Note dtypes of pandas' own in the file: it cannot read what it notes of lists in Arrow."""
-    plain = table.replace_schema_metadata()
-    for index, field in enumerate(plain.schema):
-        if pa.types.is_fixed_size_list(field.type):
-            # Older versions of Arrow cannot write these where one is missing.
-            lists = plain.column(index).cast(pa.large_list(field.type.value_type))
-            plain = plain.set_column(index, field.name, lists)
-    frame = to_dataframe(plain.slice(0, 0), None, nullable=True)
-    notes = pa.Table.from_pandas(frame, preserve_index=False).schema.metadata
-    return plain.replace_schema_metadata(notes)
 
 
 def _flat(table: pa.Table) -> pa.Table:
@@ -150,10 +137,15 @@ def _print_frame(frame: pd.DataFrame) -> None:
     shown = frame.head(SHOWN_ROWS).dropna(axis="columns", how="all")
     if len(shown):
         texts = shown.astype(object).where(shown.notna(), "")
-        click.echo(_fitted(texts.map(lambda cell: printable(str(cell)))))
+        click.echo(_fitted(texts.map(_cell)))
     left = len(frame) - len(shown)
     if left:
         click.echo(f"… and {left:,} more; -o table.csv writes them all")
+
+
+def _cell(value: Any) -> str:
+    """Write a value as one that cannot change the terminal; vectors as lists."""
+    return printable(str(value.tolist() if hasattr(value, "tolist") else value))
 
 
 def _fitted(frame: pd.DataFrame) -> str:

@@ -1,10 +1,10 @@
 """Any table in as chunks, and Arrow tables out as DataFrames."""
 
-from batch_frames.frames.arrow import ParquetSource, find_columns
+from batch_frames.frames.arrow import ParquetSource, find_columns, without_views
 from batch_frames.frames.chunks import Chunk, Position, Source
 from batch_frames.frames.csv import CsvSource
 from batch_frames.frames.open import is_parquet, open_frame, read_table
-from batch_frames.frames.pandas import only_counts, to_dataframe
+from batch_frames.frames.pandas import only_counts, parquet_schema, to_dataframe
 
 __all__ = [
     "Chunk",
@@ -16,6 +16,8 @@ __all__ = [
     "is_parquet",
     "only_counts",
     "open_frame",
+    "parquet_schema",
     "read_table",
     "to_dataframe",
+    "without_views",
 ]

@@ -23,7 +23,7 @@ from batch_frames.errors import CellError, ColumnError
 from batch_frames.frames.arrow import FIRST_ROWS, find_columns, next_size, one_array
 from batch_frames.frames.chunks import Chunk, Position, id_names
 
-__all__ = ["PandasSource", "object_array", "only_counts", "to_dataframe"]
+__all__ = ["PandasSource", "object_array", "only_counts", "parquet_schema", "to_dataframe"]
 
 
 ARROW_UNITS = ("D", "s", "ms", "us", "ns")
@@ -207,6 +207,20 @@ def to_dataframe(
             table = table.set_column(index, field.name, table.column(index).cast(signed))
     frame: pd.DataFrame = table.to_pandas(types_mapper=mappers[dtype_backend])
     return frame
+
+
+def parquet_schema(schema: pa.Schema) -> pa.Schema:
+    """Return a schema for Parquet, with notes of pandas' own dtypes.
+
+    Without them, pandas makes floats of whole numbers where some are missing.
+    """
+    plain = schema.remove_metadata()
+    for index, field in enumerate(plain):
+        if pa.types.is_fixed_size_list(field.type):
+            # Older versions of Arrow cannot write these where one is missing.
+            plain = plain.set(index, field.with_type(pa.large_list(field.type.value_type)))
+    frame = to_dataframe(plain.empty_table(), None, nullable=True)
+    return plain.with_metadata(pa.Table.from_pandas(frame, preserve_index=False).schema.metadata)
 
 
 def _readable(series: pd.Series[Any]) -> Any:

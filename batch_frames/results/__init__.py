@@ -2,15 +2,14 @@
 
 from batch_frames.results.fields import RANKS, STATUSES, UNANSWERED
 from batch_frames.results.frames import RESULTS, is_frame, lasting, names_in, own_results
-from batch_frames.results.join import (
-    NOWHERE,
+from batch_frames.results.join import join_results
+from batch_frames.results.known import Found, KnownResults, Outcomes, is_lasting
+from batch_frames.results.match import (
     best_rows,
-    join_results,
     refuse_names_in_both,
     result_ids,
     result_ranks,
 )
-from batch_frames.results.known import Found, KnownResults, Outcomes, is_lasting
 from batch_frames.results.read import (
     empty_piece,
     read_answers,
@@ -18,10 +17,10 @@ from batch_frames.results.read import (
     read_results,
     result_columns,
 )
+from batch_frames.results.scan import scan_results
 from batch_frames.results.summary import plot_results, summarize, summary_line
 
 __all__ = [
-    "NOWHERE",
     "RANKS",
     "RESULTS",
     "STATUSES",
@@ -45,6 +44,7 @@ __all__ = [
     "result_columns",
     "result_ids",
     "result_ranks",
+    "scan_results",
     "summarize",
     "summary_line",
 ]

@@ -78,18 +78,23 @@ class KnownResults:
         own = [path for (path, _), is_wanted in zip(found, wanted, strict=True) if is_wanted]
         return list({path.resolve(): path for path in own if path.is_file()}.values())
 
-    def others(self, results: pa.Table) -> npt.NDArray[np.bool_]:
+    def others(
+        self, results: pa.Table, places: npt.NDArray[np.int64] | None = None
+    ) -> npt.NDArray[np.bool_]:
         """Return which results answer another request of the same id than the one there is now.
 
         Args:
             results: The results, with at least ``custom_id``, ``file`` and ``line``.
+            places: The places of their ids among those of the requests, -1 for none; None looks
+                them up.
         """
         mask = np.zeros(len(results), bool)
         unsure = [(path, rows) for path, rows in _by_file(results) if self._may_differ(path)]
         if not unsure:
             return mask
-        index = pc.index_in(results["custom_id"], value_set=self._asked.ids, skip_nulls=True)
-        places = np.asarray(index.fill_null(-1)).astype(np.int64)
+        if places is None:
+            index = pc.index_in(results["custom_id"], value_set=self._asked.ids, skip_nulls=True)
+            places = np.asarray(index.fill_null(-1)).astype(np.int64)
         for path, of_file in unsure:
             rows = of_file[places[of_file] >= 0]
             hashes = self._asked.lines[places[rows]]

@@ -27,8 +27,8 @@ from batch_frames.results.fields import (
     status_array,
 )
 from batch_frames.results.frames import note, to_frame
-from batch_frames.results.join import match
 from batch_frames.results.known import KnownResults
+from batch_frames.results.match import match
 from batch_frames.results.parse import read_outcomes
 from batch_frames.schemas import Answers, answer_schema
 

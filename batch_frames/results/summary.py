@@ -11,7 +11,7 @@ from batch_frames.errors import MissingExtra
 from batch_frames.frames import find_columns
 from batch_frames.results.fields import FIELDS, STATUSES
 from batch_frames.results.frames import RESULTS, own_results
-from batch_frames.results.join import result_ranks
+from batch_frames.results.match import result_ranks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

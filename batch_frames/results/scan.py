@@ -1,0 +1,350 @@
+"""Read and join results as streams, for tables that do not fit in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from batch_frames.arrow import NOWHERE, TEXT, BestRows, Lookup
+from batch_frames.display import NAMED
+from batch_frames.errors import BatchFramesError, ColumnError
+from batch_frames.files import Paths, open_store, result_files
+from batch_frames.frames import (
+    CsvSource,
+    ParquetSource,
+    find_columns,
+    is_parquet,
+    parquet_schema,
+    without_views,
+)
+from batch_frames.progress import progress_bar
+from batch_frames.requests import Asked, read_asked
+from batch_frames.results.fields import (
+    RANKS,
+    STATUSES,
+    answer_field,
+    answer_names,
+    names_of,
+    status_array,
+)
+from batch_frames.results.frames import RESULTS, is_frame, lasting, own_results
+from batch_frames.results.known import KnownResults
+from batch_frames.results.match import (
+    SUPERSEDED,
+    Dropped,
+    frame_ids,
+    refuse_duplicates,
+    refuse_names_in_both,
+    warn_of_left,
+)
+from batch_frames.results.read import empty_piece, read_pieces
+from batch_frames.schemas import Answers, answer_schema
+
+__all__ = ["join_files", "scan_results"]
+
+
+OUT_ROWS = 16_384
+
+ROW_GROUP = 64 << 20
+"""Bytes in memory of a row group."""
+
+OF_ALL = b"batch_frames.requests"
+"""The key in the metadata of a stream of the results of all requests."""
+
+
+def scan_results(
+    paths: Paths | None = None,
+    *,
+    requests: Paths | None = None,
+    json_schema: Any = None,
+    usage: bool = True,
+    raw: bool = False,
+    progress: bool | None = None,
+) -> pa.RecordBatchReader:
+    """Read output and error files as a stream, in memory that does not grow with their size.
+
+    Whatever speaks Arrow takes the stream: DuckDB, polars, a Parquet writer, or ``join_results``
+    with ``out=``. Without ``requests`` files are read as the stream is. With them, as
+    ``read_results`` has it, the files are read first, and their rows are kept in temporary files
+    (below ``TMPDIR``) until they can be returned in order; memory is then about fifty bytes a
+    request, beside its ``custom_id``.
+
+    Args:
+        paths: As for ``read_results``, as all but the last.
+        requests: The request files that were sent.
+        json_schema: The schema that answers follow.
+        usage: Whether to return the columns with numbers of tokens.
+        raw: Whether to return the ``body`` of every row, as compact JSON.
+        progress: Whether to show a progress bar; None shows it after two seconds.
+
+    Returns:
+        A reader of the columns of ``read_results(dtype_backend="pyarrow")``, those too that no row
+        has. ``choices`` is null for requests of one choice, and ``embedding`` is a list of vectors.
+
+    Raises:
+        TypeError: If there are neither paths nor requests.
+        FileNotFoundError: If there is no such file.
+        LineError: If there are only requests, or results in another service's own format.
+        TemplateError: If ``json_schema`` is not a schema.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> line = '{"custom_id": "r7", "response": null, "error": {"code": "batch_expired"}}'
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "errors.jsonl"
+        >>> _ = path.write_text(line)
+        >>> scan_results(path).read_all()["status"].to_pylist()
+        ['expired']
+    """
+    if paths is None and requests is None:
+        raise TypeError("scan_results takes paths, or requests= whose results are known")
+    asked = None if requests is None else read_asked(requests)
+    given = None if paths is None else result_files(paths)
+    schema = None if json_schema is None else answer_schema(json_schema)
+    if asked and schema is None:
+        schema = asked.schema
+    answers = None if schema is None else Answers(schema, json_schema)
+    columns = _columns(answers, usage=usage)
+    stream = _shown(empty_piece(answers), columns).schema
+    tables: Iterator[pa.Table]
+    if asked is None:
+        tables = (_shown(piece, columns) for piece in read_pieces(given or [], answers, raw=raw))
+    else:
+        known = KnownResults(asked, given or [])
+        files = known.files() if given is None else given
+        pieces = read_pieces(files, answers, raw=raw) if files else iter(())
+        best = BestRows(len(asked.ids), empty_piece(answers).select(list(columns.values())).schema)
+        _read_all(asked, known, pieces, best, is_given=given is not None, progress=progress)
+        tables = _in_order(asked, known, best, columns)
+        stream = stream.with_metadata({OF_ALL: b"true"})
+    batches = (batch for table in tables for batch in table.cast(stream).to_batches(OUT_ROWS))
+    return pa.RecordBatchReader.from_batches(stream, batches)
+
+
+def _columns(answers: Answers | None, *, usage: bool) -> dict[str, str]:
+    """Map the columns of the stream to those of a piece."""
+    shown = answer_names(() if answers is None else answers.names)
+    then = names_of("then", "usage") if usage else names_of("then")
+    sometimes = [one for one in names_of("sometimes") if usage or one != "cache_write_tokens"]
+    own = [*names_of("first"), *then, *sometimes]
+    columns = {name: name for name in own} | {free: answer_field(n) for n, free in shown.items()}
+    return {
+        name: columns[name] for name in [*names_of("first"), *shown.values(), *then, *sometimes]
+    }
+
+
+def _shown(piece: pa.Table, columns: Mapping[str, str]) -> pa.Table:
+    table = pa.table({name: piece[column] for name, column in columns.items()})
+    status = status_array(piece["status"].to_numpy().astype(np.int8))
+    return table.set_column(table.column_names.index("status"), "status", status)
+
+
+def _read_all(
+    asked: Asked,
+    known: KnownResults,
+    pieces: Iterator[pa.Table],
+    best: BestRows,
+    *,
+    is_given: bool,
+    progress: bool | None,
+) -> None:
+    """Read the results of requests, and warn of those that are dropped."""
+    lookup, dropped = Lookup(asked.ids), Dropped(is_given=is_given)
+    with progress_bar("reading", len(asked.ids), progress, unit=" results") as bar:
+        for piece in pieces:
+            places = lookup.find(piece["custom_id"].combine_chunks())
+            others = known.others(piece, places)
+            places[others] = NOWHERE
+            dropped.add(piece, places, others)
+            ranks = piece["status"].to_numpy().astype(np.int8)
+            best.add(piece.select(best.schema.names), places, ranks)
+            bar.update(len(piece))
+    dropped.count(SUPERSEDED, best.superseded)
+    dropped.warn()
+
+
+def _in_order(
+    asked: Asked, known: KnownResults, best: BestRows, columns: Mapping[str, str]
+) -> Iterator[pa.Table]:
+    """Yield a row for each request."""
+    absent, start = known.absent(), 0
+    for rows in best.tables():
+        part = slice(start, start := start + len(rows))
+        own = {
+            "custom_id": asked.ids[part],
+            "status": pc.coalesce(rows["status"], pa.array(absent[part])),
+        }
+        yield _shown(
+            pa.table({name: own.get(name, rows[name]) for name in rows.column_names}), columns
+        )
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table that is read twice: for its ids, and with all its columns.
+
+    Attributes:
+        ids: The ids of its rows.
+        names: Its columns.
+        tables: Reads it, piece by piece.
+        paths: Its files.
+    """
+
+    ids: pa.Array
+    names: list[str]
+    tables: Callable[[], Iterator[pa.Table]]
+    paths: Sequence[Path]
+
+
+def join_files(
+    table: Any,
+    results: Any,
+    out: str | os.PathLike[str],
+    *,
+    id_column: str | Sequence[str] | None,
+    columns: Sequence[str] | None,
+    prefix: str,
+    progress: bool | None,
+) -> Path:
+    """Join results to a table as ``join_results`` does, and write a Parquet file."""
+    target = Path(out)
+    if target.suffix != ".parquet":
+        raise BatchFramesError(f"'{target}' does not end in .parquet", hint="name a Parquet file")
+    left, right = _table(table, id_column), _results(results)
+    refuse_duplicates(left.ids)
+    names = list(right.schema.names)
+    find_columns(names, ["custom_id", "status"], RESULTS)
+    if columns is None:
+        columns = [n for n in names if n != "custom_id" or prefix + n not in left.names]
+    columns = [columns] if isinstance(columns, str) else list(columns)
+    find_columns(names, columns, RESULTS)
+    refuse_names_in_both(left.names, columns, prefix)
+    best = _matched(left.ids, right, columns, progress)
+    unanswered = "skipped" if (right.schema.metadata or {}).get(OF_ALL) else "missing"
+    joined = _joined(left, best, columns, prefix, unanswered)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with closing(open_store(target, left.paths, hashed=True)) as store:
+        with (
+            store.create(1) as file,
+            progress_bar("writing", len(left.ids), progress, unit=" rows") as bar,
+        ):
+            _write(file, joined, bar.update)
+        store.commit([len(left.ids)])
+    return target
+
+
+def _table(table: Any, id_column: str | Sequence[str] | None) -> _Table:
+    """Open files or a frame; a stream is collected, as it can be read only once."""
+    if is_frame(table):
+        frame = lasting(table)
+        ids = frame_ids(frame, id_column)
+        whole = pa.Table.from_pandas(frame) if isinstance(frame, pd.DataFrame) else pa.table(frame)
+        whole = whole.cast(_without_views(whole.schema)).replace_schema_metadata()
+        return _Table(ids, whole.column_names, lambda: iter([whole]), [])
+    kind = ParquetSource if is_parquet(table) else CsvSource
+    first = kind(table, id_column, [])
+    ids = pa.concat_arrays([pa.array([], TEXT), *(one.id_text() for one in first.chunks())])
+    names = list(first.names)
+
+    def tables() -> Iterator[pa.Table]:
+        return (pa.table(dict(chunk.columns)) for chunk in kind(table, id_column, names).chunks())
+
+    return _Table(ids, names, tables, first.paths)
+
+
+def _results(results: Any) -> pa.RecordBatchReader:
+    """Open results: a frame, a stream, or output and error files."""
+    if isinstance(results, pd.DataFrame):
+        table = pa.Table.from_pandas(own_results(results), preserve_index=False)
+        return table.replace_schema_metadata().to_reader()
+    if not is_frame(results):
+        return scan_results(results)
+    reader = pa.RecordBatchReader.from_stream(results)
+    return reader.cast(_without_views(reader.schema))
+
+
+def _without_views(schema: pa.Schema) -> pa.Schema:
+    """Return a schema without views of text, of which Arrow takes and writes no rows."""
+    kinds = [field.with_type(without_views(field.type)) for field in schema]
+    return pa.schema(kinds, schema.metadata)
+
+
+def _matched(
+    ids: pa.Array, results: pa.RecordBatchReader, columns: Sequence[str], progress: bool | None
+) -> BestRows:
+    """Read results, and keep the best of each row."""
+    lookup = Lookup(ids)
+    best = BestRows(len(ids), results.schema.empty_table().select(list(columns)).schema)
+    left, first = 0, pa.array([], TEXT)
+    with progress_bar("reading", len(ids), progress, unit=" results") as bar:
+        for batch in results:
+            rows = pa.Table.from_batches([batch])
+            own = rows["custom_id"].cast(TEXT).combine_chunks()
+            places = lookup.find(own)
+            strange = own.filter(pa.array(places == NOWHERE)).drop_null()
+            left, first = left + len(strange), pa.concat_arrays([first, strange[:NAMED]])[:NAMED]
+            best.add(rows.select(columns), places, _ranks(rows["status"]))
+            bar.update(len(rows))
+    if left:
+        warn_of_left(first, left, ids, is_all=not best.found)
+    return best
+
+
+def _ranks(status: pa.ChunkedArray) -> npt.NDArray[np.int8]:
+    ranks = pc.index_in(status.cast(TEXT), value_set=pa.array(STATUSES, TEXT))
+    if ranks.null_count:
+        strange = status.filter(ranks.is_null())[0].as_py()
+        known = ", ".join(STATUSES)
+        raise ColumnError(f"results have the status {strange!r}, which is none of {known}")
+    return np.asarray(ranks).astype(np.int8)
+
+
+def _joined(
+    left: _Table, best: BestRows, columns: Sequence[str], prefix: str, unanswered: str
+) -> Iterator[pa.Table]:
+    """Yield the pieces of a table with the columns of results beside their own."""
+    more, found = best.tables(), best.schema.empty_table()
+    start = 0
+    for piece in (t[n : n + OUT_ROWS] for t in left.tables() for n in range(0, len(t), OUT_ROWS)):
+        while len(found) < len(piece):
+            found = pa.concat_tables([found, next(more)])
+        rows, found = found[: len(piece)], found[len(piece) :]
+        own = {prefix + name: rows[name] for name in columns}
+        if prefix + "custom_id" in own:
+            own[prefix + "custom_id"] = left.ids[start : start + len(piece)]
+        if prefix + "status" in own:
+            own[prefix + "status"] = _statuses(rows["status"], unanswered)
+        start += len(piece)
+        yield pa.table(dict(zip(left.names, piece.columns, strict=True)) | own)
+
+
+def _statuses(column: pa.ChunkedArray, unanswered: str) -> pa.DictionaryArray:
+    ranks = pc.index_in(column.cast(TEXT), value_set=pa.array(STATUSES, TEXT))
+    return status_array(np.asarray(ranks.fill_null(RANKS[unanswered])).astype(np.int8))
+
+
+def _write(file: IO[bytes], tables: Iterator[pa.Table], count: Callable[[int], Any]) -> None:
+    """Write tables into row groups of a bounded size."""
+    first = next(tables)
+    schema = parquet_schema(first.schema)
+    waiting: list[pa.Table] = []
+    with pq.ParquetWriter(file, schema) as writer:
+        for table in chain([first], tables):
+            waiting.append(table.cast(schema))
+            count(len(table))
+            if sum(one.nbytes for one in waiting) >= ROW_GROUP:
+                writer.write_table(pa.concat_tables(waiting))
+                waiting = []
+        if waiting:
+            writer.write_table(pa.concat_tables(waiting))
