@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -30,8 +30,8 @@ from batch_frames.files import (
     find_files,
     holds_requests,
     recorded_folders,
-    round_of,
     set_name,
+    sets_of,
 )
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ PATIENCE = 60.0
 
 POLL = 5.0
 
+EVERY = "/"
+
 GLOB = re.compile(r"[*?\[]")
 
 STATUS_COLUMNS = ("shard", "batch_id", "status", *COUNTS, "age", "expires", "errors")
@@ -78,7 +80,7 @@ def load_jobs(path: Paths) -> list[Job]:
         BatchFramesError: If a shard was never submitted.
     """
     given = [path] if isinstance(path, (str, os.PathLike)) else list(path)
-    records, jobs_in = Records(), cache(Record.jobs)
+    records, jobs_in = Records(), cache(_jobs_by_set)
     jobs = {job.key: job for one in given for job in _jobs_of(Path(one), records, jobs_in)}
     if not jobs:
         names = ", ".join(f"'{os.fspath(one)}'" for one in given) or "an empty list"
@@ -86,16 +88,30 @@ def load_jobs(path: Paths) -> list[Job]:
     return Jobs(jobs.values())
 
 
-def _jobs_of(path: Path, records: Records, jobs_in: Callable[[Record], list[Job]]) -> list[Job]:
+def _jobs_by_set(record: Record) -> dict[str, list[Job]]:
+    """Return the jobs of each set by its name, and all by a name that no set has."""
+    found: dict[str, list[Job]] = {}
+    for job in record.jobs():
+        for name in (EVERY, *sets_of(job.path.name)):
+            found.setdefault(name, []).append(job)
+    return found
+
+
+def _jobs_of(
+    path: Path, records: Records, jobs_in: Callable[[Record], Mapping[str, list[Job]]]
+) -> list[Job]:
     if path.is_dir():
         folders = ((folder, records.of(folder / "any")) for folder in recorded_folders(path))
-        return [_in(folder, job) for folder, record in folders for job in jobs_in(record)]
+        return [
+            _in(folder, j) for folder, record in folders for j in jobs_in(record).get(EVERY, ())
+        ]
     is_shard = path.is_file() and not path.name.endswith(LEDGER)
     own = _shard_jobs(path, records) if is_shard else []
     if is_shard and (not own or set_name(path)[1] is not None):
         return own
     keys = {job.key for job in own}
-    named = [job for job in jobs_in(records.of(path)) if _is_of(job, path) and job.key not in keys]
+    name = path.name.removesuffix(LEDGER).removesuffix(".jsonl")
+    named = [job for job in jobs_in(records.of(path)).get(name, ()) if job.key not in keys]
     if own or named or not GLOB.search(path.name):
         return own + [_in(path.parent, job) for job in named]
     known = (records.of(file).job_of(file) for file in find_files(path, [".jsonl"]))
@@ -112,12 +128,6 @@ def _shard_jobs(path: Path, records: Records) -> list[Job]:
     if job is None and holds_requests(path):
         raise BatchFramesError(f"'{path}' was not submitted", hint="submit it first")
     return [] if job is None else [job]
-
-
-def _is_of(job: Job, path: Path) -> bool:
-    """Return whether a job is of the set that was saved under a name, in any round."""
-    name = path.name.removesuffix(LEDGER).removesuffix(".jsonl")
-    return round_of(job.path.name, path.with_name(f"{name}.jsonl")) is not None
 
 
 def job_list(jobs: Job | Iterable[Job], verb: str) -> list[Job]:

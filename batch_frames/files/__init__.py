@@ -35,6 +35,7 @@ from batch_frames.files.find import (
     set_files,
     set_name,
     set_path,
+    sets_of,
     whole_files,
 )
 from batch_frames.files.job import (
@@ -141,6 +142,7 @@ __all__ = [
     "set_files",
     "set_name",
     "set_path",
+    "sets_of",
     "wanted_job",
     "whole",
     "whole_files",

@@ -42,6 +42,7 @@ __all__ = [
     "set_files",
     "set_name",
     "set_path",
+    "sets_of",
     "whole_files",
 ]
 
@@ -157,6 +158,12 @@ def round_of(name: str, path: Path) -> int | None:
     if name == path.name or own == stem:
         return 1
     return int(found[2]) if found and found[1] == stem else None
+
+
+def sets_of(name: str) -> set[str]:
+    """Return the names, without the ending, of the sets that a request file belongs to."""
+    found = ROUND.fullmatch(own := set_name(Path(name))[0])
+    return {name.removesuffix(".jsonl"), own, found[1] if found else own}
 
 
 def next_round(path: Path, names: Iterable[str]) -> Path:

@@ -91,6 +91,22 @@ def test_batches_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         check(few, counts[1][name])
 
 
+def test_sets_are_loaded_by_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: BatchServer
+) -> None:
+    """The record is read once, and not for each of the names."""
+    counts = []
+    for sets in (FEW, 2 * FEW):
+        (tmp_path / str(sets)).mkdir()
+        monkeypatch.chdir(tmp_path / str(sets))
+        names = [f"set-{number}.jsonl" for number in range(sets)]
+        shards = [save(name, 1, text=f"{name} {{}}")[0] for name in names]
+        bf.submit(shards, client=server.client(), progress=False)
+        counts.append(count(partial(bf.load_jobs, names), server))
+        assert len(bf.load_jobs(names)) == sets
+    check(*counts)
+
+
 @pytest.mark.parametrize("waiting", ["refused", "unsent"])
 def test_batches_wait_for_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waiting: str
