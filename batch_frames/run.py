@@ -65,6 +65,7 @@ from batch_frames.results import (
     result_columns,
     result_ranks,
     summary_line,
+    with_cost,
 )
 
 if TYPE_CHECKING:
@@ -173,7 +174,8 @@ def run(
     Returns:
         The table with its answers, as from ``join_results``: of pandas or polars where the frame
         is, of pyarrow for other frames and for files. For request files their results, as from
-        ``read_results``.
+        ``read_results``. ``attrs["cost"]`` of pandas has the dollars that all results cost, as
+        ``summarize`` counts them, where that is known.
 
     Raises:
         BatchFramesError: If more than ``max_requests`` would be sent, or it was not confirmed;
@@ -193,7 +195,8 @@ def run(
             return _run_table(open_table(frame_or_shards, given), set_path(path), given, how)
         shards = _request_files(frame_or_shards, given)
         _follow(_submit(shards, given), given)
-    return _warned(read_results(requests=shards, json_schema=json_schema, **how))
+    results = _warned(read_results(requests=shards, json_schema=json_schema, **how))
+    return with_cost(results, results)
 
 
 def _submit(shards: Sequence[Shard] | Sequence[Path], given: Mapping[str, Any]) -> list[Job]:
@@ -217,7 +220,7 @@ def _run_table(table: Table, path: Path, given: Mapping[str, Any], how: Mapping[
     results = _warned(read_answers(asked, None, [path], json_schema=table.schema, **how))
     same = table.requests if table.requests.dedupe else None
     names = {"id_column": table.requests.source.id_column, "columns": columns, "prefix": prefix}
-    return join_results(frame, results, requests=same, **names)
+    return with_cost(join_results(frame, results, requests=same, **names), results)
 
 
 def _check_counts(**counts: Any) -> None:

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 import batch_frames as bf
 from batch_frames.errors import BatchFramesWarning
 from tests.service.server import BatchServer
+from tests.support.price_tables import price_tables
 
 FRAME = pd.DataFrame({"id": [7, 3, 5], "text": ["seven", "three", "five"]}, index=["x", "y", "z"])
 ASK: dict[str, Any] = {"id_column": "id", "prompt_column": "text", "model": "m", "poll": 0.005}
@@ -41,6 +42,17 @@ def test_a_frame_comes_back_with_its_answers(server: BatchServer) -> None:
     pd.testing.assert_frame_equal(rated[["id", "text"]], FRAME)
     assert list(rated["status"]) == ["ok"] * 3
     assert list(rated["content"]) == ["You said: seven", "You said: three", "You said: five"]
+
+
+def test_what_comes_back_says_what_it_cost(server: BatchServer) -> None:
+    """The price of all tokens is noted, unless a model has none."""
+    with price_tables():
+        options = {**ASK, "client": server.client(), "model": "luna"}
+        rated = bf.run(FRAME, "out/reviews.jsonl", **options)
+        [cost] = bf.summarize(rated)["cost"]
+        assert rated.attrs["cost"] == cost > 0
+        assert bf.run(["out/reviews.jsonl"], client=server.client()).attrs["cost"] == cost
+        assert "cost" not in bf.run(FRAME, "m.jsonl", **{**options, "model": "nova"}).attrs
 
 
 def test_called_again_it_returns_at_once(server: BatchServer) -> None:

@@ -18,7 +18,7 @@ from batch_frames.results.read import (
     result_columns,
 )
 from batch_frames.results.scan import scan_results
-from batch_frames.results.summary import plot_results, summarize, summary_line
+from batch_frames.results.summary import plot_results, summarize, summary_line, with_cost
 
 __all__ = [
     "RANKS",
@@ -47,4 +47,5 @@ __all__ = [
     "scan_results",
     "summarize",
     "summary_line",
+    "with_cost",
 ]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from batch_frames.display import COLORS, GREY
 from batch_frames.errors import MissingExtra
+from batch_frames.files import LIVE_ENDINGS
 from batch_frames.frames import find_columns
+from batch_frames.prices import TIERS, NoPrice, find_rates
 from batch_frames.results.fields import FIELDS, STATUSES
 from batch_frames.results.frames import RESULTS, own_results
 from batch_frames.results.match import result_ranks
@@ -17,7 +21,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_results", "summarize", "summary_line"]
+__all__ = ["plot_results", "result_costs", "summarize", "summary_line", "with_cost"]
+
+
+Numbers = npt.NDArray[np.float64]
+
+TOKEN_COLUMNS = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens")
 
 
 BLUE = "#3b82c4"
@@ -39,7 +48,10 @@ def summarize(results: Any) -> pd.DataFrame:
     Returns:
         A DataFrame with a row for each pair of ``status`` and ``error_code``, the better status and
         the more frequent code first; the columns are ``requests``, ``share`` (of all requests, from
-        0 to 1), and the sums of those token columns that ``results`` has.
+        0 to 1), the sums of those token columns that ``results`` has and, where genai-prices is
+        installed (``batch-frames[tokens]``), ``cost`` in dollars. That is the price of the tokens
+        that the service reports, each request by itself: in a batch, or for answers of
+        ``run_local`` by their ``service_tier``. It is missing where a model has no price.
 
     Raises:
         TypeError: If ``results`` is not a frame.
@@ -59,13 +71,72 @@ def summarize(results: Any) -> pd.DataFrame:
     tokens = [name for name in FIELDS if name.endswith("_tokens") and name in results]
     for name in tokens:
         frame[name] = results[name].to_numpy("int64", na_value=0)
+    if (costs := result_costs(results)) is not None:
+        frame["cost"], frame["unpriced"] = costs, np.isnan(costs)
     summed = frame.groupby(["status", "error_code"], dropna=False, sort=False).sum().reset_index()
+    if "cost" in summed:
+        summed["cost"] = summed["cost"].mask(summed.pop("unpriced") > 0)
     summed = summed.sort_values(["status", "requests"], ascending=[True, False], kind="stable")
     summed.insert(3, "share", summed["requests"] / max(len(results), 1))
     names = summed["status"].map(dict(enumerate(STATUSES)))
     summed["status"] = pd.Categorical(names, STATUSES)
     summed["error_code"] = summed["error_code"].astype("string")
     return summed.reset_index(drop=True)
+
+
+def result_costs(results: pd.DataFrame) -> Numbers | None:
+    """Return what each result costs, NaN where that is not known, and 0 without tokens.
+
+    Returns:
+        The costs; None without the columns of tokens or without genai-prices.
+    """
+    if not {"model", "input_tokens", "output_tokens"} <= {*results.columns}:
+        return None
+    counts = {name: _numbers(results, name) for name in TOKEN_COLUMNS}
+    tokens, output, cached, written = counts.values()
+    costs = np.where((tokens > 0) | (output > 0), np.nan, 0.0)
+    tiers = _tiers(results)
+    groups: dict[tuple[str, str], list[int]] = {}
+    for row, model in enumerate(results["model"].astype(object)):
+        if isinstance(model, str):
+            groups.setdefault((model, tiers[row]), []).append(row)
+    for (model, tier), rows in groups.items():
+        try:
+            rates = find_rates(model, tier)
+        except MissingExtra:
+            return None
+        except NoPrice:
+            continue
+        costs[rows] = rates.cost(tokens[rows], output[rows], cached[rows], written[rows])
+    return costs
+
+
+def with_cost(frame: Any, results: pd.DataFrame) -> Any:
+    """Note in the ``attrs`` of a frame of pandas what results cost, if that is known."""
+    costs = result_costs(results)
+    if costs is not None and isinstance(frame, pd.DataFrame) and not np.isnan(costs).any():
+        frame.attrs["cost"] = float(costs.sum())
+    return frame
+
+
+def _numbers(results: pd.DataFrame, name: str) -> Numbers:
+    if name not in results:
+        return np.zeros(len(results))
+    numbers: Numbers = results[name].to_numpy(np.float64, na_value=0)
+    return numbers
+
+
+def _tiers(results: pd.DataFrame) -> list[str]:
+    """Return what each result was paid as, which a live answer itself says."""
+    files = results["file"].astype(object) if "file" in results else [""] * len(results)
+    served: Any = [None] * len(results)
+    if "service_tier" in results:
+        served = results["service_tier"].astype(object)
+    live = (tier if tier in TIERS and tier != "batch" else "standard" for tier in served)
+    return [
+        tier if str(file).endswith(LIVE_ENDINGS) else "batch"
+        for file, tier in zip(files, live, strict=True)
+    ]
 
 
 def summary_line(results: pd.DataFrame) -> str:
@@ -76,7 +147,7 @@ def summary_line(results: pd.DataFrame) -> str:
         >>> summary_line(frame.assign(error_code=[None, "server_error"]))
         '1 ok, 1 http_error (1× server_error)'
     """
-    counted = summarize(results)
+    counted = summarize(results[["status", *({"error_code"} & {*results.columns})]])
     parts = []
     totals = counted.groupby("status", observed=True)["requests"].sum()
     for status in totals.sort_values(ascending=False, kind="stable").index:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 import batch_frames as bf
 from batch_frames.results.summary import summary_line
+from tests.support.price_tables import price_tables
 
 STATUSES = [
     *("ok", "truncated", "refused", "filtered", "invalid_json"),
@@ -38,6 +40,13 @@ def results_of(rows: list[Row]) -> pd.DataFrame:
         tokens = [None if row[2] is None else row[2] * factor for row in rows]
         columns[name] = pd.Series(tokens, dtype="Int64")
     return pd.DataFrame(columns)
+
+
+def bare_summary(results: Any) -> pd.DataFrame:
+    """Summarize results without their cost."""
+    summary = bf.summarize(results)
+    assert summary.columns[-1] == "cost"
+    return summary.drop(columns="cost")
 
 
 def plain(frame: pd.DataFrame) -> list[tuple[Any, ...]]:
@@ -115,7 +124,7 @@ def test_no_results_are_an_empty_summary(tmp_path: Path) -> None:
     (tmp_path / "output.jsonl").touch()
     results = bf.read_results(tmp_path / "output.jsonl")
     summary = bf.summarize(results)
-    assert summary.columns.tolist() == COLUMNS
+    assert summary.columns.tolist() == [*COLUMNS, "cost"]
     assert len(summary) == 0
     assert summary_line(results) == "no results"
 
@@ -164,7 +173,7 @@ def test_results_of_any_dtypes_have_the_same_summary(
 ) -> None:
     """Whatever the dtypes of the results, the counts are the same."""
     results = read_back(tmp_path, dtype_backend=dtype_backend)
-    assert plain(bf.summarize(results)) == OF_FOUR
+    assert plain(bare_summary(results)) == OF_FOUR
 
 
 def test_kept_results_have_the_same_summary(tmp_path: Path) -> None:
@@ -172,8 +181,8 @@ def test_kept_results_have_the_same_summary(tmp_path: Path) -> None:
     results = read_back(tmp_path)
     results.to_csv(tmp_path / "results.csv", index=False)
     results.to_parquet(tmp_path / "results.parquet")
-    assert plain(bf.summarize(pd.read_csv(tmp_path / "results.csv"))) == OF_FOUR
-    assert plain(bf.summarize(pd.read_parquet(tmp_path / "results.parquet"))) == OF_FOUR
+    assert plain(bare_summary(pd.read_csv(tmp_path / "results.csv"))) == OF_FOUR
+    assert plain(bare_summary(pd.read_parquet(tmp_path / "results.parquet"))) == OF_FOUR
 
 
 @pytest.mark.filterwarnings("ignore:1 result matches no row")
@@ -181,7 +190,7 @@ def test_a_joined_frame_has_a_summary(tmp_path: Path) -> None:
     """The frame that results were joined to is counted by its rows, those missing among them."""
     results = read_back(tmp_path)
     frame = pd.DataFrame({"review": ["x", "y", "z"]}, index=["c", "new", "a"])
-    assert plain(bf.summarize(bf.join_results(frame, results))) == [
+    assert plain(bare_summary(bf.join_results(frame, results))) == [
         ("ok", None, 1, 1 / 3, 12, 0, 3, 0),
         ("http_error", "server_error", 1, 1 / 3, 0, 0, 0, 0),
         ("missing", None, 1, 1 / 3, 0, 0, 0, 0),
@@ -192,7 +201,7 @@ def test_results_are_not_changed(tmp_path: Path) -> None:
     """Counting leaves the results as they were, and any index will do."""
     results = read_back(tmp_path).set_axis([5, 5, "x", None])
     before = results.copy(deep=True)
-    assert plain(bf.summarize(results)) == OF_FOUR
+    assert plain(bare_summary(results)) == OF_FOUR
     pd.testing.assert_frame_equal(results, before)
 
 
@@ -250,3 +259,50 @@ def test_what_are_no_results_is_refused(results: Any, kind: type[Exception], mes
     with pytest.raises(kind) as caught:
         bf.summarize(results)
     assert str(caught.value) == message
+
+
+def costs(**columns: Any) -> list[float | None]:
+    """Summarize results with these columns, and return the cost of each status."""
+    rows = len(columns["model"])
+    results = pd.DataFrame({"status": ["ok"] * rows, "output_tokens": 0, **columns})
+    found: list[Any] = bf.summarize(results)["cost"].tolist()
+    return [None if pd.isna(one) else one for one in found]
+
+
+def test_results_cost_what_the_service_reports() -> None:
+    """Cached and written tokens have their own price, as have requests with very many."""
+    with price_tables():
+        million = {"input_tokens": [100_000] * 10, "model": ["luna"] * 10}
+        assert costs(**million) == pytest.approx([0.05])
+        assert costs(**million, output_tokens=100_000) == pytest.approx([0.30])
+        assert costs(**million, cached_tokens=100_000) == pytest.approx([0.005])
+        assert costs(**million, cache_write_tokens=100_000) == pytest.approx([0.0625])
+        assert costs(model=["luna"], input_tokens=[1_000_000]) == pytest.approx([0.10])
+
+
+def test_live_answers_cost_more() -> None:
+    """Answers of ``run_local`` are priced by their tier, all others as a batch."""
+    given = {"model": ["luna"], "input_tokens": [100_000]}
+    with price_tables():
+        for file, tier, cost in (
+            ("x.output.jsonl", "default", 0.005),
+            ("x.local.output.jsonl", "default", 0.01),
+            ("x.local.output.jsonl", None, 0.01),
+            ("x.local.output.jsonl", "flex", 0.005),
+        ):
+            assert costs(**given, file=[file], service_tier=[tier]) == pytest.approx([cost])
+        assert costs(**given) == pytest.approx([0.005])
+
+
+def test_a_cost_that_is_not_known_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One model without a price makes the cost missing; what used no tokens costs nothing."""
+    with price_tables():
+        assert costs(model=["luna", "nova"], input_tokens=[5, 5]) == [None]
+        assert costs(model=[None, None], input_tokens=[None, 0]) == [0]
+        priced = {"model": ["luna", "nova"], "input_tokens": [100, 5]}
+        assert costs(**priced, status=["ok", "truncated"]) == [pytest.approx(5e-6), None]
+    monkeypatch.setitem(sys.modules, "genai_prices.data_snapshot", None)
+    results = pd.DataFrame(
+        {"status": ["ok"], "model": ["m"], "input_tokens": 5, "output_tokens": 5}
+    )
+    assert "cost" not in bf.summarize(results)
