@@ -7,6 +7,7 @@ import io
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -241,13 +242,14 @@ def result_files(paths: Paths) -> list[Path]:
     return [path for path in files if not holds_requests(path)] or files
 
 
-FIRST_LINES = 1_000
+FIRST_LINES, LONGEST_PART = 1_000, 32 << 20
 
 
 def holds_requests(path: Path) -> bool | None:
     """Return whether a file holds requests, by the first JSON object in its first 1,000 lines.
 
-    None is returned if there is no such object.
+    None is returned if there is no such object. Of a line above 32 MB, parts are looked at, none of
+    which is an object.
     """
     first = _first_object(path)
     return None if first is None else is_request(first)
@@ -255,9 +257,10 @@ def holds_requests(path: Path) -> bool | None:
 
 def _first_object(path: Path) -> dict[str, Any] | None:
     with open_lines(path) as stream:
-        for raw in islice(io.BufferedReader(stream), FIRST_LINES):
+        reader = io.BufferedReader(stream)
+        for raw in islice(iter(partial(reader.readline, LONGEST_PART), b""), FIRST_LINES):
             with contextlib.suppress(ValueError):
-                value = load_line(raw)
+                value = None if raw.isspace() else load_line(raw)
                 if isinstance(value, dict):
                     return value
     return None

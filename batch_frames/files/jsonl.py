@@ -33,15 +33,27 @@ __all__ = [
 ]
 
 
-BLOCK = 16 << 20
+BLOCK, LEAST = 16 << 20, 1 << 16
 
 ROWS = 50_000
+
+LONGEST = 1 << 30
+"""Longer lines are not kept in memory; each is read as one that is not JSON."""
+
+TOO_LONG = b"\0too long: "
+"""What stands for such a line; its size follows."""
 
 BOM = b"\xef\xbb\xbf"
 
 NEWLINE = 0x0A
 
-Block = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
+BLANKS = b" \t\r\n"
+
+WINDOW, DENSE = 1 << 17, 8
+"""Where there are more lines than one in so many bytes, so much of a block is looked at at once."""
+
+Block = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], int]
+"""Whole lines, the positions after their ends, and how many blank lines were left out before."""
 
 
 @dataclass(frozen=True)
@@ -73,21 +85,24 @@ def read_lines(path: Path) -> Iterator[Lines]:
     Only ``\\n`` ends a line, as JSON strings may contain U+2028 and the like unescaped.
 
     Args:
-        path: The file. A byte order mark and blank lines are skipped.
+        path: The file. A byte order mark and blank lines are skipped. Of a line above ``LONGEST``
+            only the size is kept, with which ``load_line`` refuses it.
 
     Raises:
         OSError: If it is not there, or may not be read.
         LineError: If reading fails otherwise, as in a damaged gzip file.
     """
     number = 1
-    for data, ends in _blocks(path):
+    for data, ends, blank in _blocks(path):
+        number += blank
         offsets = np.concatenate(([0], ends))
-        for start in range(0, len(ends), ROWS):
-            part = offsets[start : start + ROWS + 1]
-            text = _text(data, part)
-            numbers = np.arange(number, number + len(text))
-            number += len(text)
-            yield _without_blanks(Lines(path, text, numbers), data, part)
+        text, numbers = _text(data, offsets), np.arange(number, number + len(ends))
+        number += len(ends)
+        is_solid = ~_are_blank(data, offsets)
+        if not is_solid.all():
+            text, numbers = text.filter(pa.array(is_solid)), numbers[is_solid]
+        for start in range(0, len(text), ROWS):
+            yield Lines(path, text.slice(start, ROWS), numbers[start : start + ROWS])
 
 
 ESCAPE = re.compile(
@@ -105,7 +120,8 @@ def load_line(raw: bytes) -> Any:
     that were put together have it.
 
     Raises:
-        ValueError: If it is not JSON, not UTF-8, or nested too deep; the message says which.
+        ValueError: If it is not JSON, not UTF-8, nested too deep, or was too long to be kept; the
+            message says which.
     """
     return load_text(_decoded(raw.removeprefix(BOM)))
 
@@ -120,6 +136,9 @@ def load_exactly(raw: bytes) -> Any:
 
 
 def _decoded(raw: bytes) -> str:
+    if raw.startswith(TOO_LONG):
+        size = int(raw.removeprefix(TOO_LONG))
+        raise ValueError(f"the line has {size:,} bytes, more than the {LONGEST:,} that are read")
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
@@ -237,33 +256,78 @@ def has_bom(path: Path) -> bool:
 
 
 def _blocks(path: Path) -> Iterator[Block]:
-    """Read blocks of whole lines with the positions after their ends; the rest waits for more."""
-    rest, is_new = np.empty(0, np.uint8), np.empty(0, np.bool_)
-    is_first = True
+    """Read blocks of whole lines; what follows the last one waits for more."""
+    line, rest, is_first = _LongLine(), np.empty(0, np.uint8), True
+    room = min(BLOCK, LEAST + 32 * path.stat().st_size)
+    is_new = np.empty(room, np.bool_)
     with open_lines(path) as stream:
         while True:
             # All of one size, so that each can reuse the memory of an earlier one.
-            data = np.empty(max(BLOCK, 2 * len(rest)), np.uint8)
+            data = np.empty(room, np.uint8)
             data[: len(rest)] = rest
             size = stream.readinto(data[len(rest) :].data)
             data = data[: len(rest) + size]
             if is_first:
                 data = data[len(BOM) :] if data[: len(BOM)].tobytes() == BOM else data
                 is_first = False
-            if len(is_new) < len(data):
-                # One array for all blocks: a fresh one each time costs more than the comparison.
-                is_new = np.empty(len(data) + BLOCK // 8, np.bool_)
-            np.equal(data, NEWLINE, out=is_new[: len(data)])
-            ends = np.flatnonzero(is_new[: len(data)]) + 1
-            cut = int(ends[-1]) if len(ends) else 0
-            if not size and cut < len(data):
-                cut = len(data)
-                ends = np.append(ends, cut)
-            if cut:
-                yield data[:cut], ends
+            found = np.equal(data, NEWLINE, out=is_new[: len(data)])
+            cut = 0
+            if line.size and (found.any() or not size):
+                cut = int(found.argmax()) + 1 if found.any() else len(data)
+                whole = line.end(data[:cut])
+                yield whole, np.array([len(whole)]), 0
+            for block, end in _whole_lines(data, found, cut):
+                yield block
+                cut = end
+            rest = data[cut:]
             if not size:
+                if len(rest):
+                    yield rest, np.array([len(rest)]), 0
                 return
-            rest = data[cut:].copy()
+            if len(rest) > room // 2:
+                line.add(rest)
+                rest = rest[:0]
+            rest = rest.copy()
+
+
+def _whole_lines(
+    data: npt.NDArray[np.uint8], is_new: npt.NDArray[np.bool_], start: int
+) -> Iterator[tuple[Block, int]]:
+    """Yield the lines that end in a block, each time with the position after the last of them."""
+    is_dense = np.count_nonzero(is_new) > len(data) // DENSE
+    step = WINDOW if is_dense else max(len(data), 1)
+    for first in range(start, len(data), step):
+        found = is_new[first : first + step]
+        stop = first + len(found)
+        if is_dense and _is_blank(data[start:stop]):
+            yield (data[:0], np.zeros(0, np.int64), int(np.count_nonzero(found))), stop
+            start = stop
+        elif len(ends := np.flatnonzero(found) + (first + 1)):
+            end = int(ends[-1])
+            yield (data[start:end], ends - start, 0), end
+            start = end
+
+
+class _LongLine:
+    """A line that is longer than half a block, of which no more than can be read is kept."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._parts: list[npt.NDArray[np.uint8]] = []
+
+    def add(self, data: npt.NDArray[np.uint8]) -> None:
+        """Add what follows; blanks at the beginning are left out."""
+        if self.size or not _is_blank(data):
+            self.size += len(data)
+            self._parts = [*self._parts, data] if self.size <= LONGEST else []
+
+    def end(self, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Return the whole line, or what stands for it, and begin the next one."""
+        self.add(data)
+        stub = np.frombuffer(TOO_LONG + f"{self.size}\n".encode(), np.uint8)
+        line = np.concatenate(self._parts) if self._parts else stub
+        self.size, self._parts = 0, []
+        return line
 
 
 def _text(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> pa.Array:
@@ -271,14 +335,16 @@ def _text(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> pa.Arr
     return pa.Array.from_buffers(TEXT, len(offsets) - 1, buffers)
 
 
-def _without_blanks(
-    lines: Lines, data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]
-) -> Lines:
-    # Only a line that begins with white space can be blank, and few do.
-    suspects = np.flatnonzero(np.isin(data[offsets[:-1]], list(b" \t\r\n")))
-    blank = [index for index in suspects if not lines.raw(int(index)).strip(b" \t\r")]
-    if not blank:
-        return lines
-    keep = np.ones(len(lines.numbers), np.bool_)
-    keep[blank] = False
-    return Lines(lines.path, lines.text.filter(pa.array(keep)), lines.numbers[keep])
+def _is_blank(data: npt.NDArray[np.uint8]) -> bool:
+    return not data.tobytes().translate(None, BLANKS)
+
+
+def _are_blank(
+    data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
+    """Return which lines hold nothing but white space."""
+    are_blank: npt.NDArray[np.bool_] = np.isin(data[offsets[:-1]], list(BLANKS))
+    # Few lines even begin with white space.
+    if are_blank.any():
+        are_blank = np.logical_and.reduceat(np.isin(data, list(BLANKS)), offsets[:-1])
+    return are_blank

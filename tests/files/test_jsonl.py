@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow as pa
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_frames.arrow.query import extract
+from batch_frames.files import jsonl
 from batch_frames.files.jsonl import BLOCK, BOM, ROWS, load_line, read_lines
 
 FRAGMENTS = [b"\n", b"\r\n", b"\r", b" ", b"\t", b"\x0b", b"\x0c", b"\x00", b"{}", b"\xff", BOM]
@@ -139,6 +141,43 @@ def test_lines_across_blocks_are_whole(tmp_path: Path) -> None:
     data = b"\n".join(b"%d:" % n + b"y" * (n * 7_919 % 900_000) for n in range(200))
     assert len(data) > 2 * BLOCK
     assert read(write(tmp_path, data)) == split(data)
+
+
+@given(FILES)
+def test_small_blocks_read_alike(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    """Wherever blocks and windows end, lines are the same, but for blanks before a long one."""
+    path = write(tmp_path_factory.getbasetemp(), data)
+    with patch.multiple(jsonl, BLOCK=5, LEAST=5, WINDOW=2, DENSE=3):
+        found = read(path)
+    assert [(n, line.lstrip(b" \t\r")) for n, line in found] == [
+        (n, line.lstrip(b" \t\r")) for n, line in split(data)
+    ]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz"])
+@pytest.mark.parametrize("last", [b"", b"\n", b'\n{"b": 2}\n'])
+def test_a_line_above_the_limit_is_refused_with_its_size(
+    tmp_path: Path, ending: str, last: bytes
+) -> None:
+    """A line that is too long to be kept leaves its number and its size, and no other is lost."""
+    path = tmp_path / f"lines.{ending}"
+    data = b'{"a": 1}\n' + b"x" * 1_000 + last
+    path.write_bytes(gzip.compress(data) if ending.endswith("gz") else data)
+    with patch.multiple(jsonl, BLOCK=16, LEAST=16, LONGEST=64):
+        found = read(path)
+        size = f"{1_000 + len(last[:1]):,}"
+        with pytest.raises(ValueError, match=f"^the line has {size} bytes, more than the 64 that"):
+            load_line(found[1][1])
+    assert [found[0], *found[2:]] == [line for line in split(data) if line[0] != 2]
+    assert len(found) == len(split(data))
+
+
+def test_a_line_at_the_limit_is_read(tmp_path: Path) -> None:
+    """Of a line that is as long as the limit, every byte is there."""
+    data = b"y" * 63 + b"\n" + b"z" * 64 + b"\n"
+    with patch.multiple(jsonl, BLOCK=16, LEAST=16, LONGEST=64):
+        found = read(write(tmp_path, data))
+    assert [len(line) for _, line in found] == [63, len(jsonl.TOO_LONG) + 2]
 
 
 def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:

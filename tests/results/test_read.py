@@ -3,8 +3,11 @@
 import base64
 import gzip
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -13,6 +16,7 @@ import pytest
 from pydantic import BaseModel, Field, field_validator
 
 import batch_frames as bf
+from batch_frames.files import jsonl
 from tests.support.marks import slow
 from tests.support.oracle import (
     COLUMNS,
@@ -653,3 +657,43 @@ def test_properties_with_names_of_columns_are_renamed(tmp_path: Path) -> None:
     assert list(frame.columns[2:6]) == ["content", "status_answer", "model_answer", "stars"]
     assert frame.iloc[0, 3:6].tolist() == ["s", "m", "*"]
     assert frame["status"].tolist() == ["ok"]
+
+
+def test_a_line_above_the_limit_is_malformed(tmp_path: Path) -> None:
+    """A line that is too long to be kept has its row, with its size; all others are read."""
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(GOOD + b"\n" + b"x" * 5_000 + b"\n" + GOOD)
+    with patch.multiple(jsonl, BLOCK=1_024, LEAST=1_024, LONGEST=4_096):
+        rows = rows_of(bf.read_results(path))
+    assert [(row["status"], row["line"]) for row in rows] == [
+        ("ok", 1),
+        ("malformed", 2),
+        ("ok", 3),
+    ]
+    problem = "the line has 5,001 bytes, more than the 4,096 that are read"
+    assert rows[1]["error_message"] == problem
+
+
+PEAK = """
+import resource, sys
+import batch_frames as bf
+frame = bf.read_results(sys.argv[1])
+print(*frame["line"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", [b" ", b"\n", b"\r\n", b" \n"])
+@pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz"])
+def test_blanks_are_read_in_constant_memory(tmp_path: Path, ending: str, unit: bytes) -> None:
+    """A gigabyte without any text, packed or not, takes 256 MB at most."""
+    path, part = tmp_path / f"results.{ending}", unit * ((8 << 20) // len(unit))
+    with gzip.open(path, "wb", 1) if ending.endswith("gz") else path.open("wb") as file:
+        for _ in range(128):
+            file.write(part)
+        file.write(b"\n" + GOOD)
+    command = [sys.executable, "-c", PEAK, str(path)]
+    found = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    line, peak = map(int, found.split())
+    assert line == 2 + 128 * part.count(b"\n")
+    assert peak < 256 << 20
