@@ -1,14 +1,14 @@
 """Kernels over Arrow columns: bytes, JSON text, and SQL over them."""
 
 from batch_frames.arrow.encode import (
-    JsonText,
-    PythonText,
-    dumps,
+    check_type,
+    decode_runs,
     is_plain,
     to_json,
     to_prompt,
     to_text,
 )
+from batch_frames.arrow.json_text import JsonText, PythonText, check_json, dumps
 from batch_frames.arrow.parse import read_type, to_ids
 from batch_frames.arrow.query import extract, in_threads, select
 from batch_frames.arrow.scalars import INT64_END
@@ -36,7 +36,10 @@ __all__ = [
     "Lookup",
     "PythonText",
     "bytes_of",
+    "check_json",
+    "check_type",
     "constant",
+    "decode_runs",
     "digests",
     "dumps",
     "escape",

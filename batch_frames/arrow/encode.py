@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch_frames.arrow.json_text import JsonText, PythonText, compact, dumps
 from batch_frames.arrow.scalars import write_floats, write_moments
-from batch_frames.arrow.text import NULL, TEXT, check_utf8, constant, escape, join
+from batch_frames.arrow.text import NULL, TEXT, check_utf8, constant, escape, first, join
 from batch_frames.errors import CellError, ColumnError
 
 __all__ = [
-    "JsonText",
-    "PythonText",
     "by_category",
+    "check_type",
     "checked",
-    "dumps",
+    "decode_runs",
     "inside_quotes",
     "is_nested",
     "is_plain",
@@ -32,45 +32,21 @@ __all__ = [
 ]
 
 
-class Mark(pa.ExtensionType):  # type: ignore[misc]
-    """Base class of types that mark a text column; they never leave the process."""
-
-    name: str
-
-    def __init__(self) -> None:
-        super().__init__(TEXT, self.name)
-
-    def __arrow_ext_serialize__(self) -> bytes:
-        return b""
-
-    @classmethod
-    def __arrow_ext_deserialize__(cls, storage_type: pa.DataType, serialized: bytes) -> Mark:
-        return cls()
-
-
-class JsonText(Mark):
-    """Mark a column whose every value already is JSON."""
-
-    name = "batch_frames.json"
-
-
-class PythonText(Mark):
-    """Mark a column made of Python strings: it needs no check of its UTF-8."""
-
-    name = "batch_frames.text"
-
-
 Write = Callable[[pa.Array], pa.Array]
 
 
 def _nested(array: pa.Array) -> pa.Array:
     """Write lists as JSON arrays, structs and maps as JSON objects."""
     kind = array.type
+    if len(array) and array.null_count == len(array):
+        return pa.nulls(len(array), TEXT)
     if pa.types.is_struct(kind):
         text = _struct(array)
     elif pa.types.is_map(kind):
         pair = pa.struct([("key", kind.key_type), ("value", kind.item_type)])
-        text = _list(array.cast(pa.list_(pair)), _pairs, "{}")
+        lists = array.cast(pa.list_(pair))
+        _refuse_equal_keys(lists)
+        text = _list(lists, _pairs, "{}")
     else:
         text = _list(array, _or_null, "[]")
     return pc.if_else(array.is_valid(), text, NULL) if array.null_count else text
@@ -85,12 +61,24 @@ def _pairs(entries: pa.Array) -> pa.Array:
     return join([constant('"'), to_text(keys), constant('":'), _or_null(values)])
 
 
+def _refuse_equal_keys(maps: pa.Array) -> None:
+    """Refuse maps with keys that are missing, or equal once they are text."""
+    keys = to_text(pc.struct_field(pc.list_flatten(maps), [0]))
+    pairs = pa.table({"row": pc.list_parent_indices(maps), "key": keys})
+    found = pairs.group_by(["row", "key"], use_threads=False).aggregate([([], "count_all")])
+    wrong = pc.or_(pc.greater(found["count_all"], 1), pc.is_null(found["key"]))
+    if (index := first(wrong)) is not None:
+        raise CellError(found["row"][index].as_py(), "holds a map with a key twice or missing")
+
+
 def _struct(array: pa.Array) -> pa.Array:
     if not array.type.num_fields:
         return pa.array(np.full(len(array), "{}", object), TEXT)
     pieces: list[Any] = []
-    for position in range(array.type.num_fields):
-        name = dumps(array.type.field(position).name)
+    names = [field.name for field in array.type]
+    if len(set(names)) < len(names):
+        raise ColumnError("holds structs with two fields of one name", hint="rename one")
+    for position, name in enumerate(map(dumps, names)):
         value = _or_null(pc.struct_field(array, [position]))
         pieces += [constant(f",{name}:" if position else f"{{{name}:"), value]
     return join([*pieces, constant("}")])
@@ -107,29 +95,6 @@ def _list(array: pa.Array, write: Write, brackets: str) -> pa.Array:
     lists = pa.LargeListArray.from_arrays(pa.array(offsets), children)
     text = pc.binary_join(lists, constant(","))
     return join([constant(brackets[0]), text, constant(brackets[1])])
-
-
-def dumps(
-    value: Any, *, default: Callable[[Any], Any] | None = None, allow_nan: bool = False
-) -> str:
-    """Write a Python value as compact JSON.
-
-    Args:
-        value: The value.
-        default: Converts what ``json`` does not know, as in ``json.dumps``.
-        allow_nan: Whether to write NaN and infinities, which are not JSON, as ``json.dumps`` does.
-
-    Raises:
-        ValueError: If it contains NaN or an infinity.
-
-    Example:
-        >>> dumps({"stop": ["é", None]})
-        '{"stop":["é",null]}'
-    """
-    separators = (",", ":")
-    return json.dumps(
-        value, ensure_ascii=False, separators=separators, allow_nan=allow_nan, default=default
-    )
 
 
 def to_json(array: pa.Array) -> pa.Array:
@@ -193,8 +158,7 @@ def to_text(array: pa.Array) -> pa.Array:
         return _uuids(array.storage)
     if is_nested(kind):
         return escape(to_json(array))
-    problem = f"holds {kind} values, which JSON cannot hold"
-    raise ColumnError(problem, hint="make them text first")
+    raise _formless(kind)
 
 
 def to_prompt(array: pa.Array) -> pa.Array:
@@ -218,16 +182,56 @@ def plain(array: pa.Array) -> pa.Array:
     """Take away what only says how values are kept: views, runs, booleans of eight bits."""
     kind = array.type
     if pa.types.is_run_end_encoded(kind):
-        return plain(pc.run_end_decode(array))
+        return decode_runs(array, plain(array.values))
     if pa.types.is_string_view(kind):
         return array.cast(TEXT)
     if _is_extension(kind, "arrow.bool8"):
         return array.storage.cast(pa.bool_())
     if _is_extension(kind, "arrow.json"):
-        return pa.ExtensionArray.from_storage(JsonText(), _compact(array.storage))
+        return pa.ExtensionArray.from_storage(JsonText(), compact(array.storage))
     if pa.types.is_dictionary(kind) and pa.types.is_string_view(kind.value_type):
         return pa.DictionaryArray.from_arrays(array.indices, array.dictionary.cast(TEXT))
     return array
+
+
+def decode_runs(array: pa.Array, values: pa.Array) -> pa.Array:
+    """Repeat the value of each run, as Arrow does for few types."""
+    rows = np.arange(array.offset, array.offset + len(array))
+    return values.take(pa.array(np.searchsorted(array.run_ends, rows, "right")))
+
+
+def check_type(kind: pa.DataType) -> None:
+    """Check that values of a type can be JSON, whatever they are.
+
+    Raises:
+        ColumnError: If not, or if Arrow cannot do what is necessary for it.
+
+    Example:
+        >>> check_type(pa.duration("s"))
+        Traceback (most recent call last):
+        ...
+        batch_frames.errors.ColumnError: holds duration[s] values, which JSON cannot hold; make \
+them numbers or text
+    """
+    # Some types of extensions have no hash.
+    (_check if isinstance(kind, pa.BaseExtensionType) else _check_once)(kind)
+
+
+def _check(kind: pa.DataType) -> None:
+    nothing = pa.nulls(0, kind)
+    try:
+        to_json(nothing)
+        if is_nested(kind):
+            nothing.filter(pa.array([], pa.bool_()))
+    except pa.ArrowException:
+        raise _formless(kind) from None
+
+
+_check_once = lru_cache(_check)
+
+
+def _formless(kind: pa.DataType) -> ColumnError:
+    return ColumnError(f"holds {kind} values, which JSON cannot hold", hint="make them text first")
 
 
 def _quoted(text: pa.Array) -> pa.Array:
@@ -280,18 +284,6 @@ def _uuids(storage: pa.Array) -> pa.Array:
 
 
 _UUID_GROUPS = ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))
-
-
-def _compact(storage: pa.Array) -> pa.Array:
-    """Rewrite JSON of another program row by row: it may hold line ends between its parts."""
-    rows: list[str | None] = []
-    for index, row in enumerate(storage.to_pylist()):
-        try:
-            rows.append(None if row is None else dumps(json.loads(row)))
-            (rows[-1] or "").encode()
-        except (ValueError, RecursionError) as error:
-            raise CellError(index, f"is not JSON: {error}") from None
-    return pa.array(rows, TEXT)
 
 
 def inside_quotes(json_text: pa.Array) -> pa.Array:

@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_frames.arrow.encode import (
-    JsonText,
     by_category,
     checked,
     inside_quotes,
@@ -18,6 +17,7 @@ from batch_frames.arrow.encode import (
     plain,
     to_text,
 )
+from batch_frames.arrow.json_text import JsonText
 from batch_frames.arrow.scalars import write_floats
 from batch_frames.arrow.text import NULL, TEXT, first
 from batch_frames.errors import CellError, ColumnError
@@ -110,5 +110,7 @@ def _json_ids(json_text: pa.Array) -> pa.Array:
     good = pc.match_substring_regex(json_text, '^(".*"|-?[0-9]+)$')
     if (index := first(good, False)) is not None:
         raise CellError(index, f"is {json_text[index].as_py()}; {_ID_ADVICE}")
-    loaded = (None if row is None else json.loads(row) for row in json_text.to_pylist())
+    loaded = (
+        None if row is None else json.loads(row, parse_int=str) for row in json_text.to_pylist()
+    )
     return pa.array([None if value is None else str(value) for value in loaded], TEXT)

@@ -16,6 +16,9 @@ __all__ = ["INT64_END", "write_floats", "write_moments"]
 
 INT64_END = 2.0**63
 
+SMALL = 1e-4
+"""Below this, Python writes exponents."""
+
 
 def write_floats(array: pa.Array) -> pa.Array:
     """Write each float; whole ones below 2^63 as integers.
@@ -47,12 +50,14 @@ def write_floats(array: pa.Array) -> pa.Array:
 
 
 def _without_exponents(text: pa.Array, array: pa.Array) -> pa.Array:
-    """Write as Python does where Arrow begins too early with exponents, at 10^10."""
-    early = pc.match_substring(text, "e+").fill_null(False)
-    if not pa.types.is_float64(array.type) or not pc.any(early, min_count=0).as_py():
+    """Write as Python does where Arrow begins elsewhere with exponents, or spells them shorter."""
+    if not pa.types.is_float64(array.type):
         return text
-    written = pa.array([repr(value) for value in array.filter(early).to_pylist()], TEXT)
-    return pc.replace_with_mask(text, early, written)
+    other = pc.or_(pc.match_substring(text, "e"), pc.less(pc.abs(array), SMALL)).fill_null(False)
+    if not pc.any(other, min_count=0).as_py():
+        return text
+    written = pa.array([repr(value) for value in array.filter(other).to_pylist()], TEXT)
+    return pc.replace_with_mask(text, other, written)
 
 
 TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -73,7 +78,10 @@ def write_moments(array: pa.Array) -> pa.Array:
     """
     kind = array.type
     if pa.types.is_date(kind):
-        return _in_range(array.cast(pa.date32()).cast(TEXT))
+        days = array.cast(pa.date32(), safe=False)
+        if (index := first(pc.equal(days.cast(kind), array), False)) is not None:
+            raise CellError(index, "is a date with a time of day")
+        return _in_range(days.cast(TEXT))
     if pa.types.is_timestamp(kind):
         return _timestamps(array)
     if pa.types.is_time(kind):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.arrow import NULL, TEXT
+from batch_frames.arrow import NULL, TEXT, decode_runs
 from batch_frames.errors import BatchFramesError, ColumnError
 from batch_frames.files import Paths, find_files
 from batch_frames.frames.chunks import Chunk, Position, id_names
@@ -34,18 +35,28 @@ __all__ = [
 
 
 def normalize(array: pa.Array) -> pa.Array:
-    """Cast string views, at any depth, to text, and decode dictionaries that hold a null.
+    """Cast string views, at any depth, to text; decode runs, and dictionaries that hold a null.
 
     Example:
         >>> normalize(pa.array([["a"]], pa.list_(pa.string_view()))).type
         ListType(list<item: large_string>)
     """
-    if pa.types.is_dictionary(array.type) and array.dictionary.null_count:
-        array = array.dictionary_decode()
+    is_dictionary = pa.types.is_dictionary(array.type)
+    if not is_dictionary or array.dictionary.null_count:
+        array = _decoded(array)
     if isinstance(array.type, pa.BaseExtensionType) and array.type.extension_name == "arrow.json":
         return _json_with_nulls(array)
     kind = without_views(array.type)
     return array if kind == array.type else array.cast(kind)
+
+
+def _decoded(array: pa.Array) -> pa.Array:
+    """Repeat the values of a dictionary or of runs."""
+    if pa.types.is_run_end_encoded(array.type):
+        return decode_runs(array, normalize(array.values))
+    if pa.types.is_dictionary(array.type):
+        return normalize(array.dictionary).take(array.indices)
+    return array
 
 
 def _json_with_nulls(array: pa.Array) -> pa.Array:
@@ -163,13 +174,13 @@ def cut(
 def one_array(column: pa.ChunkedArray) -> pa.Array:
     """Return a column as one array in plain layout."""
     try:
-        array = column.combine_chunks()
-    except pa.ArrowInvalid:  # dictionaries that have no room for each other's values
-        chunks = [chunk.dictionary_decode() for chunk in column.chunks]
-        array = pa.chunked_array(chunks).combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0) if array.num_chunks else pa.array([], column.type)
-    return normalize(array)
+        array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    except pa.ArrowException:
+        # Dictionaries without room for each other's values, or runs of what Arrow cannot build.
+        array = pa.concat_arrays([_decoded(chunk) for chunk in column.chunks])
+    with contextlib.suppress(pa.ArrowNotImplementedError):
+        return normalize(array)
+    return array  # It is refused for its type, by code that knows its name.
 
 
 def next_size(arrays: Iterable[pa.Array]) -> int:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.arrow import join, to_ids
+from batch_frames.arrow import check_type, join, to_ids
 from batch_frames.errors import CellError, ColumnError, RequestError
 
 __all__ = ["Chunk", "Position", "Source", "id_names"]
@@ -104,6 +104,19 @@ class Chunk:
         except ColumnError as error:
             raise ColumnError(f"{what} {error}") from None
 
+    def check_types(self) -> None:
+        """Check that JSON can hold the types of all columns, before Arrow does anything with them.
+
+        Raises:
+            ColumnError: If it cannot hold one of them.
+        """
+        for name, column in self.ids.items():
+            with self.locate(name):
+                check_type(column.type)
+        for name, column in self.columns.items():
+            with self.locate(f"column {name!r}"):
+                check_type(column.type)
+
     def id_text(self) -> pa.Array:
         """Write the ids as requests have them, null where one of their columns is.
 
@@ -113,6 +126,7 @@ class Chunk:
             ColumnError: If they cannot be ids.
             RequestError: If one of them cannot.
         """
+        self.check_types()
         parts = []
         for name, column in self.ids.items():
             with self.locate(name):

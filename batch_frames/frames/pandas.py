@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.arrow import INT64_END, TEXT, JsonText, PythonText, dumps, to_json
+from batch_frames.arrow import INT64_END, TEXT, JsonText, PythonText, check_json, dumps, to_json
 from batch_frames.errors import CellError, ColumnError
 from batch_frames.frames.arrow import FIRST_ROWS, find_columns, next_size, one_array
 from batch_frames.frames.chunks import Chunk, Position, id_names
@@ -28,16 +28,10 @@ __all__ = ["PandasSource", "object_array", "only_counts", "parquet_schema", "to_
 
 ARROW_UNITS = ("D", "s", "ms", "us", "ns")
 
-PLAIN = (
-    "string",
-    "empty",
-    "integer",
-    "floating",
-    "mixed-integer-float",
-    "boolean",
-    "date",
-    "bytes",
-)
+NUMBERS = ("integer", "floating", "mixed-integer-float", "boolean", "empty")
+
+EXACT = {int, float, np.float64, bool, type(None), type(pd.NA)}
+"""Types that Arrow converts as ``json.dumps`` does, whichever of them stand side by side."""
 
 
 def object_array(values: npt.NDArray[np.object_], *, whole_floats: bool = True) -> pa.Array:
@@ -57,7 +51,8 @@ def object_array(values: npt.NDArray[np.object_], *, whole_floats: bool = True) 
         if kind == "string":
             text = pa.array(values, TEXT, from_pandas=True)
             return pa.ExtensionArray.from_storage(PythonText(), text)
-        if kind in PLAIN and (whole_floats or kind != "mixed-integer-float"):
+        is_exact = kind in NUMBERS and set(map(type, values)) <= EXACT
+        if is_exact and (whole_floats or kind != "mixed-integer-float"):
             return pa.array(values, from_pandas=True)
     missing = pd.isna(values)
     rows = [
@@ -68,11 +63,15 @@ def object_array(values: npt.NDArray[np.object_], *, whole_floats: bool = True) 
 
 
 def _dumps(index: int, value: Any, *, whole_floats: bool) -> str:
-    if whole_floats and isinstance(value, float) and value.is_integer() and abs(value) < INT64_END:
-        value = int(value)
     try:
+        if isinstance(value, np.floating):
+            value = float(str(value))
+        if whole_floats and isinstance(value, float) and abs(value) < INT64_END:
+            value = int(value) if value.is_integer() else value
         text = dumps(value, default=_plain)
         text.encode()
+        if "{" in text:
+            check_json(text)
     except UnicodeEncodeError:
         raise CellError(index, "holds a lone surrogate, which is not text") from None
     except (TypeError, ValueError, RecursionError) as error:
@@ -92,7 +91,10 @@ def _plain(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, (Decimal, uuid.UUID)):
         return str(value)
-    if isinstance(value, np.generic):
+    if isinstance(value, (np.ndarray, np.floating)) and value.dtype.kind == "f":
+        # Through text, so that a narrow 0.1 stays 0.1.
+        return np.asarray(value).astype("U").astype(float).tolist()
+    if isinstance(value, (np.bool_, np.integer)):
         return value.item()
     if isinstance(value, np.ndarray):
         return value.tolist()
@@ -225,15 +227,16 @@ def parquet_schema(schema: pa.Schema) -> pa.Schema:
 
 def _readable(series: pd.Series[Any]) -> Any:
     """Convert a column at once where that costs nothing; leave Python objects for later."""
-    is_text = isinstance(series.dtype, pd.StringDtype) and series.dtype.storage == "python"
-    if is_text or series.dtype == object:
+    dtype = series.dtype
+    is_text = isinstance(dtype, pd.StringDtype) and dtype.storage == "python"
+    if is_text or series.dtype == object or _has_mixed_categories(dtype):
         return series.to_numpy(object)
     try:
         array = pa.array(series, from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError):
-        if isinstance(series.dtype, pd.CategoricalDtype):
+        if isinstance(dtype, pd.CategoricalDtype):
             return series.to_numpy(object)
-        problem = f"column {series.name!r} holds {series.dtype} values, which JSON cannot hold"
+        problem = f"column {series.name!r} holds {dtype} values, which JSON cannot hold"
         raise ColumnError(problem, hint="make them text first") from None
     chunked = array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
     if pa.types.is_floating(chunked.type):
@@ -241,6 +244,13 @@ def _readable(series: pd.Series[Any]) -> Any:
         if pc.any(not_a_number, min_count=0).as_py():
             return pc.if_else(not_a_number, pa.scalar(None, chunked.type), chunked)
     return chunked
+
+
+def _has_mixed_categories(dtype: Any) -> bool:
+    """Return whether categories are objects of other types than text."""
+    if not isinstance(dtype, pd.CategoricalDtype) or dtype.categories.dtype != object:
+        return False
+    return dtype.categories.inferred_type != "string"
 
 
 def _block(column: Any, start: int, stop: int, *, whole_floats: bool = True) -> pa.Array:

@@ -123,6 +123,7 @@ class Template:
 
     def prompted(self, chunk: Chunk, *, na: str) -> Chunk:
         """Return the rows that have a prompt, or raise for the first that has none."""
+        chunk.check_types()
         holes = [n for n in self.prompt_columns if chunk.columns[n].null_count]
         if not holes:
             return chunk

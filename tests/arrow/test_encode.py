@@ -15,7 +15,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from batch_frames.arrow.encode import JsonText, PythonText, dumps, to_json, to_prompt, to_text
+from batch_frames.arrow.encode import to_json, to_prompt, to_text
+from batch_frames.arrow.json_text import JsonText, PythonText, dumps
 from batch_frames.arrow.parse import read_type, to_ids
 from batch_frames.arrow.text import TEXT
 from tests.support.json_text import (

@@ -22,7 +22,6 @@ from tests.support.frames import (
     bodies,
     error_of,
     line,
-    objects,
     with_text,
     written,
 )
@@ -177,15 +176,12 @@ def test_invalid_utf8_in_an_id_or_a_typed_column_is_refused() -> None:
         (pa.array([b"x"]), "binary"),
         (pa.array([b"x"], pa.large_binary()), "large_binary"),
         (pa.array([b"xy"], pa.binary(2)), "fixed_size_binary[2]"),
-        (objects(b"x"), "binary"),
     ],
-    ids=["binary", "large", "fixed", "pandas"],
+    ids=["binary", "large", "fixed"],
 )
 def test_binary_columns_are_refused(values: Any, type: str) -> None:
     """Bytes are no text: the column is refused, as a value and as an id."""
     frame = pa.table({"id": ["a"], "text": ["x"], "b": values})
-    if isinstance(values, pd.Series):
-        frame = with_text(["x"]).assign(b=values)
     error = error_of(frame, body={"b": bf.col("b")})
     assert isinstance(error, bf.ColumnError)
     assert str(error) == (

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from batch_frames.arrow.encode import JsonText, to_json
+from batch_frames.arrow import JsonText, to_json
 from batch_frames.arrow.text import TEXT
 from batch_frames.errors import CellError, ColumnError
 
