@@ -18,6 +18,7 @@ import pyarrow.csv as pacsv
 from batch_frames.errors import BatchFramesError, ColumnError, RequestError
 from batch_frames.files import Paths
 from batch_frames.frames.arrow import FileSource, find_columns
+from batch_frames.frames.quotes import QuoteCheck
 
 __all__ = ["BufferTracker", "CsvBytes", "CsvFile", "CsvSource"]
 
@@ -68,8 +69,8 @@ class BufferTracker:
     aborts. So no Python object is left with it, not even an error.
     """
 
-    def __init__(self, source: CsvBytes) -> None:
-        self._source = source
+    def __init__(self, source: CsvBytes, separator: str) -> None:
+        self._source, self._quotes = source, QuoteCheck(separator)
         self._reading = threading.Lock()
         self._over = False
         self._held: list[weakref.ref[Any]] = []
@@ -92,7 +93,8 @@ class BufferTracker:
             try:
                 if not self._over:
                     data = self._source.read(size)
-            except (OSError, UnicodeError) as error:
+                    self._quotes.feed(data, last=not data)
+            except (OSError, UnicodeError, csv.Error) as error:
                 self.error, self._over = error.with_traceback(None), True
             return self.track(memoryview(data))
 
@@ -199,14 +201,13 @@ class CsvFile:
         self._encoding = "utf-16" if start[:2] in UTF16 else "utf-8"
         self._separator, header = _header(path, start, needed)
         self.header = header
-        self._has_rows = len(start) == HEADER or b"\n" in start or b"\r" in start
-        # The last column tells whether a quote was left open, which would swallow all that follows.
-        self._last = header[-1] if header.count(header[-1]) == 1 else None
+        # A header alone is not passed to Arrow, which may refuse it; UTF-16 has zeros beside ends.
+        lines = start.strip(b"\r\n\0")
+        self._has_rows = len(start) == HEADER or b"\n" in lines or b"\r" in lines
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Read; once more with larger blocks where a row is longer than one, from where it was."""
         done, block = 0, BLOCK
-        last: bytes | None = None
         while self._has_rows:
             row = 0
             try:
@@ -215,21 +216,17 @@ class CsvFile:
                     row += len(batch)
                     if len(new):
                         done = row
-                        last = new.column(self._last)[-1].as_py() if self._last else None
-                        yield _as_text(new.select(self._needed))
+                        yield _as_text(new)
             except pa.ArrowInvalid as error:
                 block = self._larger(block, row, error)
             else:
                 break
-        if last and b"\n" in last and self._ends_inside(last):
-            problem = "a quote is opened and never closed"
-            raise self._error(done - 1, problem, "close it, or double it")
 
     def _open(self, block: int) -> Iterator[pa.RecordBatch]:
         """Let Arrow parse the file, and wait for its threads at the end."""
         try:
             with pa.input_stream(str(self._path), compression="detect") as stream:
-                tracker = BufferTracker(CsvBytes(stream, self._encoding))
+                tracker = BufferTracker(CsvBytes(stream, self._encoding), self._separator)
                 try:
                     yield from self._parsed(tracker, block)
                 except pa.ArrowInvalid:
@@ -245,6 +242,12 @@ class CsvFile:
                     problem = f"it has {fields}, and the header has {bad.expected_columns}"
                     hint = f"quote the fields that hold {self._separator!r}"
                     raise self._error(bad.number - 2, problem, hint)
+        except csv.Error as error:
+            problem, position = error.args
+            row = self._row_at(position)
+            if row < 0:
+                raise BatchFramesError(f"'{self._path}', in its first line: {problem}") from None
+            raise self._error(row, problem, "close it, or double it") from None
         except (OSError, UnicodeError) as error:
             raise BatchFramesError(f"'{self._path}' is damaged: {error}") from None
 
@@ -262,19 +265,25 @@ class CsvFile:
             self._conversion(),
         )
 
-    def _ends_inside(self, value: bytes) -> bool:
-        """Return whether the file ends in a value whose quote was opened and not closed."""
-        opened = self._separator.encode() + b'"' + value.replace(b'"', b'""')
-        tail = b""
+    def _row_at(self, position: int) -> int:
+        """Count the rows before a position, where a quote opens a field."""
+        text = b""
         with pa.input_stream(str(self._path), compression="detect") as stream:
             file = CsvBytes(stream, self._encoding)
-            while data := file.read(BLOCK):
-                tail = (tail + data)[-len(opened) :]
-        return tail == opened
+            while len(text) < position and (data := file.read(BLOCK)):
+                text += data
+        lines = io.StringIO(text[:position].decode("utf-8-sig", "replace"), newline="")
+        limit = csv.field_size_limit(len(text) + 1)
+        try:
+            rows = sum(1 for row in csv.reader(lines, delimiter=self._separator) if row)
+        finally:
+            csv.field_size_limit(limit)
+        # The header is no row; the field itself may be the first of its row.
+        return rows - (text[:position][-1:] not in (b"\n", b"\r")) - 1
 
     def _conversion(self) -> pacsv.ConvertOptions:
         """Take columns as bytes: what is not UTF-8 is found by code that can name its row."""
-        columns = list(dict.fromkeys([*self._needed, *([self._last] if self._last else [])]))
+        columns = self._needed
         return pacsv.ConvertOptions(
             include_columns=columns,
             column_types=dict.fromkeys(columns, pa.large_binary()),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import gzip
+import io
 import json
 import re
 import subprocess
@@ -17,10 +19,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import batch_frames as bf
+from batch_frames.frames import CsvSource
 from batch_frames.frames.csv import BufferTracker, CsvFile
 from tests.support.marks import slow
 from tests.support.table_files import (
@@ -267,7 +270,6 @@ FORMS: dict[str, tuple[str, int, int]] = {
     "behind carriage returns": ("id,text\r\n1,a\r\n2,b,c\r\n", 1, 3),
     "far away": ("id,text\n" + "1,abcdefgh\n" * 600_000 + "2\n", 600_000, 1),
     "behind a long row": (f"id,text\n1,{'x' * 2 * BLOCK}\n2,b\n3\n", 2, 1),
-    "a quote left open in an id": ('id,text\n1,a\n"2,b\n3,c\n', 1, 1),
 }
 
 
@@ -295,6 +297,8 @@ OPEN: dict[str, tuple[str, int]] = {
     "in the first row": ('id,text\n1,"a\n2,b', 0),
     "in a column that is not needed": ('id,text,note\n1,a,x\n2,b,"y\n3,c,z\n', 1),
     "with quotes behind it": ('id,text\n1,a\n2,"b\n3,said ""hi""\n', 1),
+    "in an id": ('id,text\n1,a\n"2,b\n3,c\n', 1),
+    "in the last of two columns of a name": ('id,text,,\n1,a,,"\n2,b,,\n3,c,,\n', 0),
     "over several blocks": ('id,text\n1,a\n2,"b\n' + "3,abcdefgh\n" * 900_000, 1),
 }
 
@@ -308,6 +312,66 @@ def test_a_quote_that_is_never_closed_is_named(path: Path, name: str, encoding: 
     assert isinstance(error, bf.RequestError)
     assert str(error) == f"row {row} of '{path}': {OPEN_QUOTE}"
     assert error.row == row
+
+
+def test_text_behind_a_closing_quote_is_refused(path: Path) -> None:
+    """A quote that closes too early would swallow the row behind it: it is refused with its row."""
+    error = error_of(save(path, 'id,text\n1,a\n\n2,"b\n3,c"d\n4,e\n'))
+    problem = "text follows a closing quote; close it, or double it"
+    assert str(error) == f"row 1 of '{path}': {problem}"
+
+
+def records(text: str, separator: str) -> list[list[str]] | None:
+    """Read CSV with Python's own reader, without blank lines; None if that refuses it."""
+    lines = io.StringIO(text, newline="")
+    try:
+        return [row for row in csv.reader(lines, delimiter=separator, strict=True) if row]
+    except csv.Error:
+        return None
+
+
+LINE_ENDS = st.sampled_from(["\n", "\r\n", "\r"])
+raw = st.text('a"\n\r,;\t| é', max_size=5)
+cells = st.one_of(
+    raw,
+    raw.map(lambda text: '"' + text.replace('"', '""') + '"'),
+    raw.map(lambda text: re.sub(r'["\n\r,;\t|]', "", text)),
+)
+others = st.sampled_from([[], [""], ["", ""], ["x", "x"], ["é"] * 3])
+
+
+@settings(max_examples=150)
+@example(["", ""], [["a", "", '"'], ["b", "", ""]], ",", ["\n"], "utf-8")
+@example([], [["x"], ["y"]], "|", ["\r"], "utf-8")
+@example([], [], ";", ["\r"], "utf-8")
+@given(
+    others,
+    st.lists(st.lists(cells, min_size=1, max_size=4), max_size=6),
+    st.sampled_from(",;\t|"),
+    st.lists(LINE_ENDS, min_size=1, max_size=4),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+)
+def test_rows_are_those_of_the_csv_module(
+    names: list[str], values: list[list[str]], separator: str, ends: list[str], encoding: str
+) -> None:
+    """Any table has the rows that Python finds in strict mode, or is refused with a row."""
+    width = len(names) + 2
+    table = [[f"r{n}", *row, *[""] * width][:width] for n, row in enumerate(values)]
+    rows = [separator.join(row) for row in [["id", "text", *names], *table]]
+    text = "".join(row + ends[n % len(ends)] for n, row in enumerate(rows))
+    found = records(text, separator)
+    with TemporaryDirectory() as folder:
+        path = save(Path(folder) / "reviews.csv", text, encoding)
+        source = CsvSource(path, "id", ["text"])
+        try:
+            chunks = [(c.ids["id"], c.columns["text"]) for c in source.chunks()]
+        except bf.RequestError as error:
+            row = error.row
+            assert found is None or (row is not None and len(found[row + 1]) != width)
+            return
+    assert found is not None
+    got = [(i.as_py() or "", t.as_py() or "") for a, b in chunks for i, t in zip(a, b, strict=True)]
+    assert got == [(row[0], row[1]) for row in found[1:]]
 
 
 def test_a_quote_left_open_in_the_header_is_refused(path: Path) -> None:
