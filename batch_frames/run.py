@@ -191,11 +191,15 @@ def run(
     _check_counts(retries=retries, max_requests=0 if max_requests is None else max_requests)
     how: dict[str, Any] = {"usage": usage, "dtype_backend": dtype_backend}
     with interrupt_hint("what was sent is noted", "call run again"):
-        if path is not None:
-            return _run_table(open_table(frame_or_shards, given), set_path(path), given, how)
-        shards = _request_files(frame_or_shards, given)
-        _follow(_submit(shards, given), given)
-    results = _warned(read_results(requests=shards, json_schema=json_schema, **how))
+        if path is None:
+            return _run_files(_request_files(frame_or_shards, given), given, how)
+        return _run_table(open_table(frame_or_shards, given), set_path(path), given, how)
+
+
+def _run_files(shards: list[Path], given: Mapping[str, Any], how: Mapping[str, Any]) -> Any:
+    """Answer request files, and return what came back."""
+    _follow(_submit(shards, given), given)
+    results = _warned(read_results(requests=shards, json_schema=given["json_schema"], **how))
     return with_cost(results, results)
 
 
@@ -302,6 +306,8 @@ def _writer(table: Table, path: Path, outcomes: Outcomes, limits: Limits) -> Sha
 @contextmanager
 def _alone(folder: Path) -> Iterator[Record]:
     """Keep other processes from deciding at the same time what is to be sent from a folder."""
+    # Refuses a file in the place of the folder.
+    Record(folder)
     (folder / RECORD).mkdir(parents=True, exist_ok=True)
     with locked(folder / RECORD / "run", f"'{folder}' is in use by {{owner}}", patience=PATIENCE):
         yield Record(folder)

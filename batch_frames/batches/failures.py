@@ -108,9 +108,8 @@ def _text(error: Mapping[str, Any]) -> str:
     place = str(error["shard"])
     if error["line"]:
         place += f", line {error['line']:,}"
-    known = [] if error["custom_id"] is None else [f"custom_id {error['custom_id']!r}"]
-    known += [] if error["row"] is None else [f"row {error['row']:,}"]
-    place += f" ({', '.join(known)})" if known else ""
+    known = "" if error["custom_id"] is None else f"custom_id {error['custom_id']!r}"
+    place += f" ({known})" if known else ""
     message = " ".join(str(error["message"] or "no message").split())
     code = f" [{error['code']}]" if error["code"] else ""
     return f"{place}: {message}{code}"

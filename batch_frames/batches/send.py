@@ -9,14 +9,15 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from batch_frames.batches.client import Service
 from batch_frames.batches.replies import ReplyError, batch_facts, batches_of, number_of, text_of
 from batch_frames.errors import BatchFramesError
-from batch_frames.files import NO_BATCH, Job, Record, is_id, new_token, now
+from batch_frames.files import NO_BATCH, Job, Record, Settings, is_id, new_token, now
 
-__all__ = ["TOKEN_KEY", "Sender", "delete_file", "send_again"]
+__all__ = ["TOKEN_KEY", "Sender", "check_settings", "delete_file", "send_again"]
 
 
 TOKEN_KEY = "batch_frames"
@@ -28,6 +29,8 @@ SETTLE = 60.0
 CLOCKS = 15 * 60
 """Most seconds by which clocks differ: the service's own, or those and ours."""
 
+MOST_METADATA = 15
+
 PAGE = 100
 
 IF_NOT_OURS = "cancel that one, or copy the file to another folder to ask the same again"
@@ -36,6 +39,21 @@ NO_EXPIRY = {400: None, 422: None}
 
 NO_FILE = {404: None, 405: True, 501: True}
 """What replies to a question about a file mean; services without that call have every file."""
+
+
+def check_settings(settings: Settings) -> None:
+    """Refuse settings that the service would refuse once shards are uploaded."""
+    metadata, most = settings.metadata or {}, settings.max_enqueued_tokens
+    texts = chain(*metadata.items()) if isinstance(metadata, Mapping) else [None]
+    if not all(isinstance(text, str) for text in texts):
+        problem = f"metadata must be a dict of texts, not {metadata!r}"
+        raise TypeError(f"{problem}; an example is {{'project': 'reviews'}}")
+    if TOKEN_KEY in metadata:
+        raise ValueError(f"metadata: the key {TOKEN_KEY!r} is reserved; choose another")
+    if len(metadata) > MOST_METADATA:
+        raise ValueError(f"metadata must have at most {MOST_METADATA} keys, not {len(metadata):,}")
+    if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+        raise ValueError(f"max_enqueued_tokens must be a whole number from 1, not {most!r}")
 
 
 class Sender:

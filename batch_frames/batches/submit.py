@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from batch_frames.batches.client import LONGEST_PAUSE, TRIES, Service
 from batch_frames.batches.download import result_path
 from batch_frames.batches.failures import job_error, unknown_error
-from batch_frames.batches.send import TOKEN_KEY, Sender, send_again
+from batch_frames.batches.send import Sender, check_settings, send_again
 from batch_frames.display import counted
 from batch_frames.errors import BatchFramesError
 from batch_frames.files import (
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 
 __all__ = ["send_waiting", "submit"]
 
-
-MOST_METADATA = 15
 
 ERRORS = 3
 """After how many errors in a row to pause before going on with other shards."""
@@ -117,7 +115,7 @@ def submit(
     settings = Settings(
         metadata, completion_window, output_expires_after, input_expires_after, max_enqueued_tokens
     )
-    _check_settings(settings)
+    check_settings(settings)
     files = [read_shard(path) for path in find_shards(given)]
     records = Records()
     _check_as_saved(given, files)
@@ -133,16 +131,6 @@ def submit(
     if error := job_error(job for job in jobs if job.is_rejected):
         raise error
     return Jobs(jobs)
-
-
-def _check_settings(settings: Settings) -> None:
-    metadata, most = settings.metadata or {}, settings.max_enqueued_tokens
-    if TOKEN_KEY in metadata:
-        raise ValueError(f"metadata: the key {TOKEN_KEY!r} is reserved; choose another")
-    if len(metadata) > MOST_METADATA:
-        raise ValueError(f"metadata must have at most {MOST_METADATA} keys, not {len(metadata):,}")
-    if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
-        raise ValueError(f"max_enqueued_tokens must be a whole number from 1, not {most!r}")
 
 
 def _check_as_saved(given: Paths, files: Iterable[RequestFile]) -> None:

@@ -67,6 +67,7 @@ TEMPLATE = (
         show_default=True,
         help="What to do with rows whose prompt is missing.",
     ),
+    click.option("--dedupe", is_flag=True, help="Ask once for all rows that ask the same."),
 )
 
 

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from batch_frames.errors import LineError
+from batch_frames.errors import BatchFramesError, LineError
 from batch_frames.files.locks import locked
 
 __all__ = ["RECORD", "Documents", "file_hash", "naming", "now"]
@@ -49,6 +49,9 @@ class Documents:
     """
 
     def __init__(self, folder: Path, kind: str) -> None:
+        if (folder / RECORD).is_file():
+            hint = "move it away, as the record of what is sent is a folder of this name"
+            raise BatchFramesError(f"'{folder / RECORD}' is a file", hint=hint)
         self.folder = folder / RECORD / kind
 
     def path(self, name: str) -> Path:

@@ -16,6 +16,7 @@ from typing import IO
 
 from batch_frames.errors import BatchFramesError
 from batch_frames.files.documents import temporary_path
+from batch_frames.files.find import set_name
 from batch_frames.files.locks import locked
 from batch_frames.files.sets import Sets
 
@@ -175,10 +176,12 @@ class FolderStore:
             raise IsADirectoryError(f"'{path}' is a folder; move it away")
         is_empty = path.is_file() and not path.stat().st_size
         if not (self._overwrite or is_empty or self._earlier.owns(path)):
-            raise BatchFramesError(
-                f"'{path}' was not saved by an earlier call",
-                hint="move it away, or save under another name, or pass overwrite=True",
-            )
+            problem = f"'{path}' was not saved by an earlier call"
+            stem, number = set_name(path)
+            if number is not None and self._sets.get(f"{stem}.jsonl").owns(path):
+                problem = f"'{path}' belongs to the set '{path.with_name(stem)}.jsonl'"
+            hint = "move it away, or save under another name, or pass overwrite=True"
+            raise BatchFramesError(problem, hint=hint)
 
     def _own(self) -> list[Path]:
         """List the files of the last save that are as it left them."""

@@ -169,6 +169,8 @@ def build_template(
     places = inspect.signature(build).parameters
     parts = {"model": MODEL, "seed": SEED, "reasoning_effort": EFFORT, **parts}
     model = body.get("model", parts["model"])
+    if model == "":
+        raise TemplateError("model is empty; pass the name of a model")
     if isinstance(model, str) and re.match(NEVER_REASONED, model):
         parts = {name: None if part is EFFORT else part for name, part in parts.items()}
     if parts.get("json_schema") is not None:

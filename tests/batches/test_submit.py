@@ -307,3 +307,17 @@ def test_a_shard_is_locked_while_it_is_sent(server: BatchServer) -> None:
         server.when(route, "asked", asked)
     bf.submit(shard, client=server.client())
     assert len(refused) == 2
+
+
+@pytest.mark.parametrize("metadata", ["x", ["x"], {"x": 1}])
+def test_metadata_that_is_no_dict_of_texts_is_refused_first(
+    server: BatchServer, metadata: Any
+) -> None:
+    """It is found before anything is noted or sent, so that the right call goes on from there."""
+    shards = save()
+    with pytest.raises(TypeError) as caught:
+        bf.submit(shards, client=server.client(), metadata=metadata)
+    example = "an example is {'project': 'reviews'}"
+    assert str(caught.value) == f"metadata must be a dict of texts, not {metadata!r}; {example}"
+    assert server.requests_log == []
+    assert len(bf.submit(shards, client=server.client(), metadata={"x": "1"})) == 3

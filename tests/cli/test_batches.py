@@ -123,12 +123,12 @@ def test_what_is_printed_of_failures(server: BatchServer) -> None:
     said = server.batches[1].errors[0]
     assert (code, text) == (
         1,
-        "Error: 1 batch failed at validation: reviews-00002.jsonl, line 1 (custom_id 'r2', row 2): "
+        "Error: 1 batch failed at validation: reviews-00002.jsonl, line 1 (custom_id 'r2'): "
         f"{said['message']} [{said['code']}]; correct the requests, save and submit them again\n",
     )
     code, text = run("status", "out")
     assert code == 1
-    assert "line 1 (custom_id 'r2', row 2)" in text.splitlines()[2]
+    assert "line 1 (custom_id 'r2')" in text.splitlines()[2]
     code, text = run("download", "out")
     assert code == 1
     assert [row[0] for row in table(text)] == ["out/reviews-00001.output.jsonl"]

@@ -71,7 +71,7 @@ def test_examples_of_the_help_work() -> None:
 TEMPLATE = {
     *("--id-column", "--prompt-column", "--prompt", "--model", "--system-prompt"),
     *("--system-prompt-file", "--json-schema", "--endpoint", "--body", "--reasoning-effort"),
-    "--na",
+    *("--na", "--dedupe"),
 }
 OPTIONS = {
     "write": {*TEMPLATE, "--max-requests", "--max-bytes", "--overwrite", "--json"},

@@ -204,3 +204,10 @@ def test_several_columns_make_an_id() -> None:
     done = run("read", "results.jsonl", "--join", "reviews.csv", *columns, "-o", "joined.csv")
     assert done.code == 0
     assert pd.read_csv("joined.csv")["content"].tolist() == ["good", "bad"]
+
+
+def test_rows_that_ask_the_same_are_asked_once() -> None:
+    """With --dedupe, equal prompts become one request."""
+    Path("same.csv").write_text("id,review\na,Good.\nb,Good.\nc,Bad.\n", encoding="utf-8")
+    done = run("write", "same.csv", "s.jsonl", *WRITE[3:], *COLUMN, "--dedupe")
+    assert (done.code, done.out.split()[1]) == (0, "2")
