@@ -62,7 +62,7 @@ def test_the_package_has_its_wings() -> None:
     assert tops == set(WINGS)
     assert len(FOLDERS) <= 8
     assert len([name for name in tops - {"__main__"} if name not in FOLDERS]) <= 8
-    assert len([name for name in MODULES if not name.endswith("__init__")]) <= 77
+    assert len([name for name in MODULES if not name.endswith("__init__")]) <= 80
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name != "__init__"])
