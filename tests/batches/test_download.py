@@ -265,8 +265,8 @@ def test_a_download_cut_at_any_byte_is_refused(server: BatchServer, is_told: boo
     if not is_told:
         server.when("GET /files/{id}", "asked", reply(404), times=None)
     ends = [at for at, byte in enumerate(whole) if byte == ord("\n")][:-1]
-    last = range(ends[-1], len(whole) - (1 if is_told else 2), 29)
-    for length in {0, 1, *range(2, ends[-1], 197), *ends, *(end + 1 for end in ends), *last}:
+    last = range(ends[-1], len(whole) - (1 if is_told else 2), 61)
+    for length in {0, 1, *range(2, ends[-1], 397), *ends, *(end + 1 for end in ends), *last}:
         cut = whole[:length]
         server.alter(CONTENT, lambda status, data, cut=cut: (status, cut))  # type: ignore[misc]
         with pytest.raises(bf.JobError, match=r"^'reviews.output.jsonl': received "):
