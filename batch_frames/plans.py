@@ -225,7 +225,6 @@ class Selection:
 
     Attributes:
         custom_ids: The ids of the requests, as text.
-        ids: The hashes of these.
         lines: The hashes of the lines of the requests.
         states: The states of the requests, by their places in ``STATES``.
         asked: Which requests are selected.
@@ -233,13 +232,17 @@ class Selection:
         sample: The first selected requests.
     """
 
-    custom_ids: pa.Array
-    ids: Hashes
+    custom_ids: pa.ChunkedArray
     lines: Hashes
     states: npt.NDArray[np.int8]
     asked: Mask
     places: npt.NDArray[np.int32]
     sample: list[dict[str, Any]]
+
+    @property
+    def ids(self) -> Hashes:
+        """The hashes of the ids."""
+        return hash_text(self.custom_ids.combine_chunks())
 
     @property
     def row_states(self) -> npt.NDArray[np.int8]:
@@ -273,8 +276,8 @@ def select(
         once_more: Whether to send only what was sent before, and was not cancelled.
         progress: As for ``save_requests``.
     """
-    texts: list[pa.Array] = [pa.array([], TEXT)]
-    ids, lines = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
+    texts: list[pa.Array] = []
+    lines, ids = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
     states, asked, has = [np.zeros(0, np.int8)], [np.zeros(0, bool)], [np.zeros(0, bool)]
     sample: list[dict[str, Any]] = []
 
@@ -284,25 +287,26 @@ def select(
     blocks = requests.blocks()
     for block in checked_blocks(blocks, path.name, requests.rows(), rendered, progress):
         texts.append(block.ids)
-        ids.append(hash_text(block.ids))
         lines.append(line_hashes(block.lines))
-        found = outcomes.find(ids[-1], lines[-1])
+        found = outcomes.find(hashes := hash_text(block.ids), lines[-1])
         asked.append(is_wanted(found, once_more=once_more))
         states.append(_states(found))
+        ids.append(hashes[states[-1] == NEW])
         chosen = block if asked[-1].all() else block.take(np.flatnonzero(asked[-1]))
         writer.write(chosen.lines, chosen.chunk.error)
         sample += map(json.loads, chosen.lines[: SAMPLES - len(sample)].to_pylist())
         has.append(block.spread(np.ones(len(block.ids), bool), False))
-    custom_ids = pa.concat_arrays(texts)
-    every = (np.concatenate(ids), np.concatenate(lines), np.concatenate(states))
-    places = _places(requests, custom_ids, has)
-    selection = Selection(custom_ids, *every, np.concatenate(asked), places, sample)
-    _mark_changed(selection, outcomes, path)
-    return selection
+    custom_ids = pa.chunked_array(texts, TEXT)
+    of_all = np.concatenate(states)
+    # An id that was asked something else tells changed requests from new ones.
+    new = np.flatnonzero(of_all == NEW)
+    of_all[new[outcomes.has_asked(np.concatenate(ids), path)]] = CHANGED
+    every = (np.concatenate(lines), of_all, np.concatenate(asked))
+    return Selection(custom_ids, *every, _places(requests, custom_ids, has), sample)
 
 
 def _places(
-    requests: TableRequests, custom_ids: pa.Array, has: Sequence[Mask]
+    requests: TableRequests, custom_ids: pa.ChunkedArray, has: Sequence[Mask]
 ) -> npt.NDArray[np.int32]:
     """Return for each row the place of its request, -1 for none."""
     if requests.dedupe:
@@ -325,13 +329,6 @@ def _states(found: Found) -> npt.NDArray[np.int8]:
     states[found.pending] = UNDER_WAY
     states[found.ranks < RANKS["http_error"]] = ANSWERED
     return states.astype(np.int8)
-
-
-def _mark_changed(selection: Selection, outcomes: Outcomes, path: Path) -> None:
-    """Tell requests whose id was asked something else from new ones."""
-    new = np.flatnonzero(selection.states == NEW)
-    if len(new):
-        selection.states[new[outcomes.has_asked(selection.ids[new], path)]] = CHANGED
 
 
 def planned(selection: Selection, writer: ShardWriter, table: Table) -> Plan:

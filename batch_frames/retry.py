@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import filecmp
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,6 @@ from batch_frames.arrow import NOWHERE, bytes_of, constant, join
 from batch_frames.display import some_of
 from batch_frames.errors import RequestError
 from batch_frames.files import (
-    LEDGER,
     Job,
     Limits,
     Lines,
@@ -29,13 +27,18 @@ from batch_frames.files import (
     Shard,
     ShardWriter,
     are_among,
+    line_hashes,
+    next_round,
+    note_replaced,
     open_store,
     pending_lines,
     refuse_in_flight,
     result_files,
+    rounds_of,
+    set_of,
 )
 from batch_frames.progress import warn
-from batch_frames.requests import Asked, read_asked
+from batch_frames.requests import Asked, body_texts, read_asked, with_body
 from batch_frames.results import (
     RANKS,
     STATUSES,
@@ -70,6 +73,7 @@ def retry_requests(
     *,
     statuses: Sequence[str] | None = None,
     permanent: bool = False,
+    body: Mapping[str, Any] | None = None,
     limits: Limits = LIMITS,
 ) -> list[Shard]:
     """Copy the requests that still lack a usable answer, byte for byte, into new request files.
@@ -94,6 +98,10 @@ def retry_requests(
         permanent: Whether to send what failed for good, too: with an HTTP status from 400 to 499
             other than 408, 409, 425 and 429. It is sent in any case where ``statuses`` names
             ``"http_error"``.
+        body: Top-level keys of the request bodies to replace or add, as in
+            ``retry_requests(path, statuses=["truncated"], body={"max_completion_tokens": 4_000})``;
+            all else stays byte for byte. The record notes which requests these are sent in the
+            place of, so that their answers count for those, too: of all answers the best.
         limits: How large one file may become.
 
     Returns:
@@ -102,20 +110,23 @@ def retry_requests(
     Raises:
         FileNotFoundError: If there is no such file.
         LineError: If a request file or a result file holds something else.
+        TemplateError: If ``body`` is not a dict of JSON values.
         ValueError: If there is no such status.
     """
-    wanted = _ranks(statuses)
+    wanted, texts = _ranks(statuses), body_texts(body or {})
     asked = read_asked(requests)
-    files = asked.files
-    stem, rounds = _rounds(files[0])
-    last = max(rounds, default=1)
+    files, own, records = asked.files, set_of(asked.files[0]), Records()
+    # A round of which only the record is left counts as well.
+    names = [own.name, *records.of(files[0]).names()]
+    rounds = rounds_of(own, names)
+    last = max(rounds)
     without_lasting = statuses is None and not permanent
     found, sources = _returned(asked, results, wanted)
-    pending = _pending(files)
+    pending = _pending(files, records)
     lines = _unanswered(asked, _best(found, without_lasting), wanted, pending)
-    target = files[0].with_name(f"{stem}.round-{last + 1}.jsonl") if path is None else Path(path)
-    shards = _save(lines, target, [*files, *map(Path, sources)], limits)
-    before = rounds.get(last, []) if path is None else []
+    target = next_round(own, names) if path is None else Path(path)
+    shards = _save(lines, target, [*files, *map(Path, sources)], limits, texts)
+    before = rounds[last] if path is None and last > 1 else []
     earlier = set(before)
     again = [one.job.shard for one in pending if one.job.path in earlier]
     if again and not shards:
@@ -124,9 +135,9 @@ def retry_requests(
         listed = some_of(left_out)
         hint = "wait for the batches and download them"
         warn(f"left out the requests of {listed}, which may still be answered", hint)
-    name = f"{stem}.round-{last}"
+    name = f"{own.stem}.round-{last}"
     is_over = any(Path(n).name.startswith((f"{name}.", f"{name}-")) for n in sources)
-    jobs = map(Records().of(files[0]).job_of, before)
+    jobs = map(records.of(files[0]).job_of, before)
     is_over |= files[0] in earlier or any(job.has_ended for job in jobs if job)
     return shards if is_over else _reused(shards, before)
 
@@ -215,9 +226,13 @@ def _unanswered(
     lacking = np.isin(np.asarray(found), wanted)[asked.places]
     if pending:
         has_result = np.asarray(index.is_valid())[asked.places]
-        lacking &= ~_held(pending, asked.hashes, has_result)
+        lacking &= ~_held(pending, asked.originals, has_result)
     if len(asked.places) > len(asked.ids):
-        lacking &= asked.hashes == asked.lines[asked.places]
+        lacking &= asked.originals == asked.lines[asked.places]
+        # Of lines that were sent in the place of each other, the last.
+        last = np.zeros(len(asked.ids), np.uint64)
+        last[asked.places[lacking]] = asked.hashes[lacking]
+        lacking &= asked.hashes == last[asked.places]
     rows = np.flatnonzero(lacking)
     lacking[:] = False
     lacking[rows[np.unique(asked.places[rows], return_index=True)[1]]] = True
@@ -228,17 +243,27 @@ def _unanswered(
 
 
 def _save(
-    pieces: Iterator[Lines], target: Path, sources: Sequence[Path], limits: Limits
+    pieces: Iterator[Lines],
+    target: Path,
+    sources: Sequence[Path],
+    limits: Limits,
+    texts: Mapping[str, str],
 ) -> list[Shard]:
     first = next(pieces, None)
     if first is None:
         return []
+    replaced: list[list[npt.NDArray[np.uint64]]] = []
     with ShardWriter(open_store(target, sources, again=True), limits) as writer:
         lines: Lines | None = first
         while lines is not None:
-            writer.write(_ended(lines.text), _too_large(lines))
+            text = with_body(lines, texts) if texts else lines.text
+            if texts:
+                replaced.append([line_hashes(text), line_hashes(lines.text)])
+            writer.write(_ended(text), _too_large(lines))
             lines = next(pieces, None)
         refuse_in_flight(writer.changes())
+        if texts:
+            note_replaced(target.parent, *map(np.concatenate, zip(*replaced, strict=True)))
         return writer.commit()
 
 
@@ -255,22 +280,6 @@ def _too_large(lines: Lines) -> Callable[[int, str], RequestError]:
         return RequestError(f"{lines.path}, line {int(lines.numbers[index]):,}: {problem}")
 
     return error
-
-
-def _rounds(request_file: Path) -> tuple[str, dict[int, list[Path]]]:
-    """Return the stem of all rounds, and the request files of each earlier one, in order.
-
-    A round of which only the ledger is left counts, with no files.
-    """
-    name = re.sub(r"\.jsonl(\.gz)?$", "", request_file.name)
-    stem = re.sub(r"(\.round-[0-9]+)?(-[0-9]{5})?$", "", name)
-    pattern = re.compile(rf"{re.escape(stem)}\.round-([0-9]+)(-[0-9]{{5}})?\.(jsonl|jobs\.jsonl)")
-    rounds: dict[int, list[Path]] = {}
-    for path in sorted(request_file.parent.iterdir()):
-        if found := pattern.fullmatch(path.name):
-            files = rounds.setdefault(int(found[1]), [])
-            files += [] if path.name.endswith(LEDGER) else [path]
-    return stem, rounds
 
 
 @dataclass
@@ -304,9 +313,8 @@ def _held(
     return held
 
 
-def _pending(files: Sequence[Path]) -> list[Pending]:
+def _pending(files: Sequence[Path], records: Records) -> list[Pending]:
     """List the jobs next to request files that may still bring answers."""
-    records = Records()
     folders = {id(record): record for record in map(records.of, files)}
     return [Pending(*one) for record in folders.values() for one in pending_lines(record)]
 

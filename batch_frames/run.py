@@ -272,7 +272,7 @@ def _answer_all(table: Table, path: Path, given: Mapping[str, Any]) -> Asked:
     selection: Selection | None = None
     for round_number in range(given["retries"] + 1):
         with _alone(path.parent) as record:
-            outcomes = Outcomes(record)
+            outcomes = Outcomes(record, keep=True)
             if selection is not None:
                 found = outcomes.find(selection.ids, selection.lines)
                 if not is_wanted(found, once_more=True).any():
@@ -295,7 +295,7 @@ def _answer_all(table: Table, path: Path, given: Mapping[str, Any]) -> Asked:
             break
         _follow(jobs, given)
     assert selection is not None
-    return Asked.of_table(selection.custom_ids, selection.lines)
+    return Asked.of_table(selection.custom_ids.combine_chunks(), selection.lines)
 
 
 def _writer(table: Table, path: Path, outcomes: Outcomes, limits: Limits) -> ShardWriter:

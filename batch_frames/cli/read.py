@@ -11,6 +11,7 @@ import click
 from batch_frames.cli.terminal import (
     EXISTING_FILE,
     NEW_FILE,
+    body_key,
     check_csv,
     check_output,
     file_of,
@@ -220,6 +221,10 @@ def _shown_columns(results: pd.DataFrame) -> list[str]:
     "--status", "statuses", multiple=True, type=click.Choice(STATUSES),
     help=f"Statuses to send again; repeatable.  [default: {', '.join(UNANSWERED)}]",
 )  # fmt: skip
+@click.option(
+    "--body", multiple=True, metavar="KEY=JSON",
+    help="Top-level key of the request bodies to replace or add; repeatable.",
+)  # fmt: skip
 @json_option
 @click.option(
     "--permanent", is_flag=True,
@@ -231,6 +236,7 @@ def retry(
     requests: tuple[str, ...],
     output: Path | None,
     statuses: tuple[str, ...],
+    body: tuple[str, ...],
     permanent: bool,
     as_json: bool,
 ) -> None:
@@ -244,6 +250,8 @@ def retry(
       batch-frames retry out/reviews.output.jsonl out/reviews.errors.jsonl \\
           --requests out/reviews.jsonl
       batch-frames retry --requests "out/reviews-*.jsonl"
+      batch-frames retry --requests out/reviews.jsonl --status truncated \\
+          --body max_completion_tokens=4000
     """
     from batch_frames.retry import retry_requests
 
@@ -252,8 +260,9 @@ def retry(
         if results == []:
             problem = "these are request files; name the output and error files"
             raise click.ClickException(problem)
-        named = statuses or None
-        shards = retry_requests(requests, results, output, statuses=named, permanent=permanent)
+        options: dict[str, Any] = {"statuses": statuses or None, "permanent": permanent}
+        options["body"] = dict(map(body_key, body))
+        shards = retry_requests(requests, results, output, **options)
     if shards:
         print_shards(shards, as_json)
     else:

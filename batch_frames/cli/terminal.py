@@ -31,6 +31,7 @@ __all__ = [
     "NEW_FILE",
     "PARQUET",
     "STDOUT",
+    "body_key",
     "check_csv",
     "check_output",
     "count_text",
@@ -230,6 +231,20 @@ def read_schema(path: Any) -> Any:
     if not isinstance(schema, dict):
         raise click.ClickException(f"a JSON schema must be an object, not {schema!r}")
     return schema
+
+
+def body_key(text: str) -> tuple[str, Any]:
+    """Read what ``--body`` takes, ``KEY=JSON``."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise click.UsageError(f"--body {text!r} must be KEY=JSON, as in --body temperature=0.2")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        hint = f"text needs quotes, as in --body '{key}=\"{value}\"'"
+        if "{" in value:
+            hint = "it is the same for all rows; only --prompt takes columns"
+        raise click.UsageError(f"--body {text!r}: the value is not JSON; {hint}") from None
 
 
 def print_json(objects: Iterable[Mapping[str, Any]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from batch_frames.cli.batches import (
 )
 from batch_frames.cli.terminal import (
     EXISTING_FILE,
+    body_key,
     check_csv,
     check_output,
     file_of,
@@ -270,20 +270,7 @@ def _template_options(options: dict[str, Any]) -> dict[str, Any]:
     if given.get("reasoning_effort") == "":
         given["reasoning_effort"] = None
     given["prompt_column"] = column if prompt is None else fmt(prompt)
-    given["body"] = dict(map(_body_key, options["body"]))
+    given["body"] = dict(map(body_key, options["body"]))
     if given["prompt_column"] is None and not given["body"]:
         raise click.UsageError("there is no prompt; pass --prompt-column or --prompt")
     return given
-
-
-def _body_key(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise click.UsageError(f"--body {text!r} must be KEY=JSON, as in --body temperature=0.2")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        hint = f"text needs quotes, as in --body '{key}=\"{value}\"'"
-        if "{" in value:
-            hint = "it is the same for all rows; only --prompt takes columns"
-        raise click.UsageError(f"--body {text!r}: the value is not JSON; {hint}") from None

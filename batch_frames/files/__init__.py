@@ -18,7 +18,6 @@ from batch_frames.files.asked import (
 from batch_frames.files.documents import RECORD, file_hash, now
 from batch_frames.files.find import (
     ENDINGS,
-    LEDGER,
     LIVE_ENDINGS,
     PUT_ASIDE,
     RESULT_ENDINGS,
@@ -27,15 +26,9 @@ from batch_frames.files.find import (
     find_files,
     find_shards,
     holds_requests,
-    next_round,
     recorded_folders,
     request_files,
     result_files,
-    round_of,
-    set_files,
-    set_name,
-    set_path,
-    sets_of,
     whole_files,
 )
 from batch_frames.files.job import (
@@ -61,7 +54,18 @@ from batch_frames.files.jsonl import (
 )
 from batch_frames.files.locks import InUseError, locked
 from batch_frames.files.record import Record, Records, new_token, wanted_job
-from batch_frames.files.sets import SavedSet, Sets, finish_commits
+from batch_frames.files.rounds import (
+    LEDGER,
+    next_round,
+    round_of,
+    rounds_of,
+    set_files,
+    set_name,
+    set_of,
+    set_path,
+    sets_of,
+)
+from batch_frames.files.sets import Replaced, SavedSet, Sets, finish_commits, note_replaced
 from batch_frames.files.shards import (
     Limits,
     RequestFile,
@@ -93,6 +97,7 @@ __all__ = [
     "Paths",
     "Record",
     "Records",
+    "Replaced",
     "RequestFile",
     "SavedSet",
     "Sets",
@@ -125,6 +130,7 @@ __all__ = [
     "locked",
     "new_token",
     "next_round",
+    "note_replaced",
     "now",
     "open_store",
     "pending_lines",
@@ -138,9 +144,11 @@ __all__ = [
     "request_files",
     "result_files",
     "round_of",
+    "rounds_of",
     "sent_lines",
     "set_files",
     "set_name",
+    "set_of",
     "set_path",
     "sets_of",
     "wanted_job",

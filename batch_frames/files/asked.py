@@ -16,6 +16,7 @@ from batch_frames.files.find import LIVE_ENDINGS, PUT_ASIDE
 from batch_frames.files.job import Job
 from batch_frames.files.locks import refuse_in_use
 from batch_frames.files.record import Record, Records
+from batch_frames.files.sets import Replaced
 from batch_frames.files.shards import RequestFile, read_shard
 from batch_frames.progress import warn
 
@@ -140,11 +141,14 @@ def _with_lines(record: Record, jobs: Iterable[Job]) -> Iterator[tuple[Job, Hash
 
 
 def lines_of(record: Record, job: Job) -> Hashes | None:
-    """Return the hashes of a shard's lines, of the record or else of the shard; None if unknown."""
+    """Return the hashes of a shard's lines, and of those in whose place they are.
+
+    They are from the record, or else from the shard; None if they are unknown.
+    """
     lines = record.lines(job)
     if lines is None and job.path.is_file() and file_hash(job.path) == job.sha256:
-        return read_shard(job.path).lines
-    return lines
+        lines = read_shard(job.path).lines
+    return None if lines is None else record.replaced.with_earlier(lines)
 
 
 def live_output(shard: Path) -> Path:
@@ -171,9 +175,10 @@ def live_lines(
         endings: How the names of the files end; those with errors hold no answers.
     """
     names = [f"*{ending}" for ending in (*endings, f"{LIVE_ENDINGS[0]}{PUT_ASIDE}")]
+    replaced = Replaced([folder])
     for path in sorted(path for name in names for path in folder.glob(name)):
         hashes = b"".join(digest for _, digest in live_hashes(path))
-        yield path, np.frombuffer(hashes, "<u8").astype(np.uint64)
+        yield path, replaced.with_earlier(np.frombuffer(hashes, "<u8").astype(np.uint64))
 
 
 def live_hashes(path: Path) -> Iterator[tuple[int, bytes]]:

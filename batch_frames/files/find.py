@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from batch_frames.errors import BatchFramesError, LineError
+from batch_frames.errors import LineError
 from batch_frames.files.documents import RECORD
 from batch_frames.files.jsonl import (
     is_request,
@@ -21,11 +20,11 @@ from batch_frames.files.jsonl import (
     load_request,
     open_lines,
 )
+from batch_frames.files.rounds import LEDGER, round_of, set_files
 from batch_frames.files.sets import finish_commits
 
 __all__ = [
     "ENDINGS",
-    "LEDGER",
     "LIVE_ENDINGS",
     "PUT_ASIDE",
     "RESULT_ENDINGS",
@@ -35,23 +34,14 @@ __all__ = [
     "find_files",
     "find_shards",
     "holds_requests",
-    "next_round",
     "recorded_folders",
     "request_files",
     "result_files",
-    "round_of",
-    "set_files",
-    "set_name",
-    "set_path",
-    "sets_of",
     "whole_files",
 ]
 
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
-
-LEDGER = ".jobs.jsonl"
-"""How the ledgers of versions before 0.2 end."""
 
 
 def find_files(paths: Paths, endings: Sequence[str]) -> list[Path]:
@@ -124,88 +114,6 @@ def _is_wanted(path: Path, endings: Sequence[str]) -> bool:
 
 def _is_hidden(path: Path) -> bool:
     return any(part[0] in "._" for part in path.parts)
-
-
-NUMBERED = re.compile(r"(.+)-([0-9]{5}|[1-9][0-9]{5,6})")
-"""Shards are numbered in five digits, and in more from 100,000 on; eight are a date."""
-
-
-def set_name(shard: Path) -> tuple[str, int | None]:
-    """Split the name of a shard into that of the set it belongs to, and its number.
-
-    Example:
-        >>> set_name(Path("out/reviews-00002.jsonl")), set_name(Path("reviews.round-2.jsonl"))
-        (('reviews', 2), ('reviews.round-2', None))
-    """
-    stem = shard.name.removesuffix(".jsonl")
-    found = NUMBERED.fullmatch(stem)
-    return (found[1], int(found[2])) if found else (stem, None)
-
-
-ROUND = re.compile(r"(.+)\.round-([1-9][0-9]*)")
-
-
-def round_of(name: str, path: Path) -> int | None:
-    """Return to which round of the set under a path a request file belongs, None for no round.
-
-    Example:
-        >>> path = Path("out/reviews.jsonl")
-        >>> [round_of(name, path) for name in ("reviews.round-2-00001.jsonl", "reviews.jsonl")]
-        [2, 1]
-    """
-    stem = path.name.removesuffix(".jsonl")
-    own, _ = set_name(Path(name))
-    found = ROUND.fullmatch(own)
-    if name == path.name or own == stem:
-        return 1
-    return int(found[2]) if found and found[1] == stem else None
-
-
-def sets_of(name: str) -> set[str]:
-    """Return the names, without the ending, of the sets that a request file belongs to."""
-    found = ROUND.fullmatch(own := set_name(Path(name))[0])
-    return {name.removesuffix(".jsonl"), own, found[1] if found else own}
-
-
-def next_round(path: Path, names: Iterable[str]) -> Path:
-    """Return where the next round of a set is saved; the first has the path of the set.
-
-    Args:
-        path: The path of the set.
-        names: The names of all that was sent from its folder.
-
-    Example:
-        >>> next_round(Path("reviews.jsonl"), ["reviews-00001.jsonl", "reviews-00002.jsonl"]).name
-        'reviews.round-2.jsonl'
-    """
-    rounds = (round_of(name, path) for name in names)
-    number = max((one for one in rounds if one), default=0) + 1
-    stem = path.name.removesuffix(".jsonl")
-    return path if number == 1 else path.with_name(f"{stem}.round-{number}.jsonl")
-
-
-def set_path(path: str | os.PathLike[str]) -> Path:
-    """Return the path under which a set is saved.
-
-    Raises:
-        BatchFramesError: If the service would refuse its name.
-    """
-    if not os.fspath(path).endswith(".jsonl"):
-        problem = f"'{os.fspath(path)}' must end in .jsonl, as the service requires"
-        raise BatchFramesError(problem, hint="name a file such as 'out/reviews.jsonl'")
-    return Path(path)
-
-
-def set_files(path: Path) -> list[Path]:
-    """List the request files of all rounds of the set that was saved under a path, in order."""
-    if not path.name.endswith(".jsonl") or not path.parent.is_dir():
-        return []
-    rounds = {
-        file: number
-        for file in path.parent.iterdir()
-        if file.name.endswith(".jsonl") and (number := round_of(file.name, path)) and file.is_file()
-    }
-    return sorted(rounds, key=lambda file: (rounds[file], set_name(file)[1] or 0))
 
 
 ENDINGS = (".jsonl", ".jsonl.gz")

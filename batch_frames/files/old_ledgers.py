@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from batch_frames.errors import LineError
-from batch_frames.files.find import LEDGER, set_name
 from batch_frames.files.job import Job, Settings
+from batch_frames.files.rounds import LEDGER, set_name
 
 __all__ = ["ledger_jobs", "may_tell_of", "old_ledgers"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
-from functools import cache
+from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from batch_frames.files.documents import RECORD, Documents, file_hash, now
 from batch_frames.files.job import Job, Jobs, Settings, clean_facts
 from batch_frames.files.locks import locked
 from batch_frames.files.old_ledgers import ledger_jobs, may_tell_of, old_ledgers
+from batch_frames.files.sets import Replaced
 from batch_frames.files.shards import RequestFile
 from batch_frames.progress import warn
 
@@ -94,6 +95,18 @@ class Record:
                 found += [job] if job else []
         found.sort(key=lambda job: (job.steps[:1], job.path.name))
         return Jobs(self._found(found))
+
+    def names(self) -> Iterator[str]:
+        """Yield the names that all shards have had whose documents are whole."""
+        for name in {*self._jobs.names(), *self._only_read}:
+            with suppress(LineError):
+                job = self.job(name)
+                yield from job.names if job else ()
+
+    @cached_property
+    def replaced(self) -> Replaced:
+        """The lines that were sent in the place of others."""
+        return Replaced([self.folder])
 
     @contextmanager
     def planning(self, patience: float) -> Iterator[None]:
@@ -180,6 +193,14 @@ class Record:
         if data is None or len(data) != job.requests * HASHES.itemsize:
             return None
         return np.frombuffer(data, HASHES).astype(np.uint64)
+
+    def kept(self, kind: str, name: str) -> bytes | None:
+        """Return what was kept under a name; None if nothing was."""
+        return Documents(self.folder, kind).read_bytes(name)
+
+    def keep(self, kind: str, name: str, data: bytes) -> None:
+        """Keep what can be found out again, whole or not at all."""
+        Documents(self.folder, kind).write_bytes(name, data)
 
     def damaged(self) -> Iterator[tuple[LineError, npt.NDArray[np.uint64]]]:
         """Yield what is wrong with damaged documents, with the hashes of their shards' lines."""

@@ -1,18 +1,22 @@
-"""Keep the record of saved sets: which files are ours, and which renames are still to be made."""
+"""Keep the record of saved sets: their files, unfinished renames, and lines that replace others."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from batch_frames.errors import BatchFramesError
 from batch_frames.files.documents import RECORD, Documents, file_hash, now
 from batch_frames.files.locks import locked
 
-__all__ = ["SavedSet", "Sets", "finish_commits"]
+__all__ = ["Replaced", "SavedSet", "Sets", "finish_commits", "note_replaced"]
 
 
 @dataclass(frozen=True)
@@ -194,3 +198,75 @@ def finish_commits(folder: Path) -> bool:
         with locked(sets.lock_path(name), f"{{owner}} is saving '{folder / name}'", patience=10):
             sets.finish(name)
     return bool(names)
+
+
+Hashes = npt.NDArray[np.uint64]
+
+REPLACED, ENDING = "replaced", ".lines"
+
+PAIR = np.dtype(("<u8", 2))
+
+
+def note_replaced(folder: Path, new: Hashes, old: Hashes) -> None:
+    """Note that lines are about to be sent in the place of others.
+
+    Args:
+        folder: The folder of the new lines.
+        new: Their hashes.
+        old: The hashes of the lines in whose place they are.
+    """
+    data = np.stack([new, old], 1)[new != old].astype("<u8").tobytes()
+    Documents(folder, REPLACED).write_bytes(sha256(data).hexdigest() + ENDING, data)
+
+
+class Replaced:
+    """The lines of some folders that were sent in the place of others, however many times.
+
+    What answers such a line counts for those in whose place it was sent, but not the other way.
+
+    Attributes:
+        new: The hashes of lines, one for each line in whose place it was sent.
+        old: The hashes of those lines.
+    """
+
+    def __init__(self, folders: Iterable[Path]) -> None:
+        direct: dict[int, set[int]] = {}
+        for folder in folders:
+            documents = Documents(folder, REPLACED)
+            for name in documents.names(ENDING):
+                data = documents.read_bytes(name + ENDING) or b""
+                whole = len(data) // PAIR.itemsize * PAIR.itemsize
+                for new, old in np.frombuffer(data[:whole], PAIR).tolist():
+                    direct.setdefault(new, set()).add(old)
+        pairs = [(new, old) for new in direct for old in _reached(direct, new)]
+        self.new, self.old = np.array(pairs, np.uint64).reshape(-1, 2).T
+
+    def with_earlier(self, lines: Hashes) -> Hashes:
+        """Return the hashes of lines with those in whose place they are."""
+        return np.concatenate([lines, self.old[np.isin(self.new, lines)]])
+
+    def originals(self, lines: Hashes) -> Hashes:
+        """Return for each line the first of the others in whose place it is, or itself."""
+        among = np.isin(self.new, lines) & np.isin(self.old, lines)
+        if not among.any():
+            return lines
+        earlier: dict[int, set[int]] = {}
+        for new, old in zip(self.new[among].tolist(), self.old[among].tolist(), strict=True):
+            earlier.setdefault(new, set()).add(old)
+        found = lines.copy()
+        for row in np.flatnonzero(np.isin(lines, self.new[among])):
+            line = int(lines[row])
+            # Of lines that replace each other in turn, all have the same.
+            every = sorted({line, *earlier[line]})
+            found[row] = min(every, key=lambda one: len(earlier.get(one, ())))
+        return found
+
+
+def _reached(direct: dict[int, set[int]], start: int) -> set[int]:
+    """Follow pairs from a line to all in whose place it is."""
+    found, waiting = set[int](), [start]
+    while waiting:
+        further = direct.get(waiting.pop(), set()) - found
+        found |= further
+        waiting += further
+    return found - {start}

@@ -108,16 +108,13 @@ def line_hashes(lines: pa.Array) -> npt.NDArray[np.uint64]:
     Args:
         lines: ``large_string``, none of them blank.
     """
-    data, offsets = bytes_of(lines), offsets_of(lines)
-    edges = (offsets - offsets[0]).tolist()
-    hashes = bytearray()
-    for start, stop in itertools.pairwise(edges):
-        content = data[start:stop].tobytes().rstrip()
-        hashes += hashlib.blake2b(content, digest_size=8).digest()
-    return _numbers(hashes)
+    data, offsets = bytes_of(lines).tobytes(), offsets_of(lines)
+    edges = itertools.pairwise((offsets - offsets[0]).tolist())
+    contents = (data[start:stop].rstrip() for start, stop in edges)
+    return _numbers(b"".join([hashlib.blake2b(c, digest_size=8).digest() for c in contents]))
 
 
-def _numbers(hashes: bytearray) -> npt.NDArray[np.uint64]:
+def _numbers(hashes: bytes | bytearray) -> npt.NDArray[np.uint64]:
     return np.frombuffer(bytes(hashes), "<u8").astype(np.uint64)
 
 

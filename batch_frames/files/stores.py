@@ -16,8 +16,8 @@ from typing import IO
 
 from batch_frames.errors import BatchFramesError
 from batch_frames.files.documents import temporary_path
-from batch_frames.files.find import set_name
 from batch_frames.files.locks import locked
+from batch_frames.files.rounds import set_name
 from batch_frames.files.sets import Sets
 
 __all__ = ["DryStore", "FolderStore", "PipeStore", "open_store", "whole"]

@@ -173,6 +173,8 @@ def cut(
 
 def one_array(column: pa.ChunkedArray) -> pa.Array:
     """Return a column as one array in plain layout."""
+    if column.num_chunks == 1 and column.type == TEXT:
+        return column.chunk(0)  # Arrow would copy even what is one
     try:
         array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     except pa.ArrowException:

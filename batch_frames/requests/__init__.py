@@ -3,7 +3,15 @@
 from batch_frames.requests.check import check_files, check_requests
 from batch_frames.requests.columns import Value, col, fmt
 from batch_frames.requests.creator import BatchCreator, rendered_lines, table_of
-from batch_frames.requests.endpoints import CHAT, EFFORT, MODEL, SEED, Endpoint
+from batch_frames.requests.endpoints import (
+    CHAT,
+    EFFORT,
+    MODEL,
+    SEED,
+    Endpoint,
+    body_texts,
+    with_body,
+)
 from batch_frames.requests.from_tables import (
     from_any,
     from_csv,
@@ -32,6 +40,7 @@ __all__ = [
     "Endpoint",
     "TableRequests",
     "Value",
+    "body_texts",
     "check_files",
     "check_requests",
     "checked_blocks",
@@ -49,4 +58,5 @@ __all__ = [
     "save_requests",
     "table_of",
     "table_requests",
+    "with_body",
 ]

@@ -1,18 +1,23 @@
-"""Build the request body of each endpoint."""
+"""Build the request body of each endpoint, and replace keys of bodies that were written."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
+import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import pyarrow as pa
+
+from batch_frames.arrow import TEXT, dumps
 from batch_frames.display import brief
-from batch_frames.errors import TemplateError
+from batch_frames.errors import LineError, TemplateError
+from batch_frames.files import Lines
 from batch_frames.requests.columns import Col, Fmt
-from batch_frames.requests.template import Template
+from batch_frames.requests.template import Template, constant_json
 from batch_frames.schemas import to_schema
 
 __all__ = [
@@ -23,8 +28,10 @@ __all__ = [
     "SEED",
     "Default",
     "Endpoint",
+    "body_texts",
     "build_template",
     "find_body",
+    "with_body",
     "without_version",
 ]
 
@@ -216,3 +223,79 @@ def _check_prompt(key: str, given: Mapping[str, Any], body: Mapping[str, Any]) -
     if key == "messages" and key in body and "system_prompt" in given:
         problem = f"{replaced} would replace system_prompt"
         raise TemplateError(problem, hint="make it the first of the messages")
+
+
+SPACE = re.compile(r"[ \t\r\n]*")
+
+DECODER = json.JSONDecoder(parse_int=str, parse_float=str, strict=False)
+
+
+def body_texts(body: Mapping[str, Any]) -> dict[str, str]:
+    """Write the keys of a body and their values as JSON, each alone.
+
+    Raises:
+        TemplateError: If it is not a dict of JSON values.
+    """
+    if not isinstance(body, Mapping):
+        raise TemplateError(f"body must be a dict, not {body!r}")
+    for key in body:
+        if not isinstance(key, str):
+            raise TemplateError(f"body: key {key!r} is not text")
+    return {key: constant_json(value, (key,)) for key, value in body.items()}
+
+
+def with_body(lines: Lines, texts: Mapping[str, str]) -> pa.Array:
+    """Return request lines with other values for some top-level keys of their bodies.
+
+    Args:
+        lines: The lines, each of them a request.
+        texts: The keys with their values as JSON; a key that a body does not have is appended.
+
+    Raises:
+        LineError: If Python cannot read a line.
+    """
+    found = []
+    texts_of_lines = lines.text.view(pa.large_binary()).to_pylist()
+    for raw, number in zip(texts_of_lines, lines.numbers, strict=True):
+        try:
+            found.append(_edited(raw.decode("utf-8", "surrogateescape"), texts))
+        except (RecursionError, ValueError) as error:
+            problem = f"cannot be changed: {error}"
+            raise LineError(problem, path=lines.path, line=int(number)) from None
+    encoded = [text.encode("utf-8", "surrogateescape") for text in found]
+    return pa.array(encoded, pa.large_binary()).view(TEXT)
+
+
+def _edited(line: str, texts: Mapping[str, str]) -> str:
+    # Of a key that is there twice, parsers take the last.
+    start = [at for key, at, _ in _members(line, _skip(line, 0)) if key == "body"][-1]
+    members = list(_members(line, start))
+    changes = [(at, end, texts[key]) for key, at, end in members if key in texts]
+    missing = texts.keys() - {key for key, _, _ in members}
+    added = [f"{dumps(key)}:{text}" for key, text in texts.items() if key in missing]
+    if added:
+        end = members[-1][2] if members else start + 1
+        changes.append((end, end, ",".join([""] * bool(members) + added)))
+    for at, end, text in reversed(changes):
+        line = line[:at] + text + line[end:]
+    return line
+
+
+def _members(line: str, start: int) -> Iterator[tuple[str, int, int]]:
+    """Yield the keys of an object, each with where its value begins and ends."""
+    place = _skip(line, start + 1)
+    while line[place] != "}":
+        key, place = DECODER.raw_decode(line, place)
+        at = _skip(line, _skip(line, place) + 1)
+        _, end = DECODER.raw_decode(line, at)
+        yield key, at, end
+        place = _skip(line, end)
+        if line[place] == ",":
+            place = _skip(line, place + 1)
+
+
+def _skip(line: str, place: int) -> int:
+    """Return the place of the next character that is not white space."""
+    found = SPACE.match(line, place)
+    assert found is not None
+    return found.end()

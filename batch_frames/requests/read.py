@@ -22,6 +22,7 @@ from batch_frames.files import (
     ENDINGS,
     Lines,
     Paths,
+    Replaced,
     line_hashes,
     read_lines,
     request_files,
@@ -227,21 +228,26 @@ class Asked:
         pieces = (line_hashes(lines.text) for lines, _ in self.pieces())
         return np.concatenate([np.zeros(0, np.uint64), *pieces])
 
+    @cached_property
+    def originals(self) -> Hashes:
+        """The hash of each line, or of the first of them in whose place it was sent."""
+        return Replaced({path.parent for path in self.files}).originals(self.hashes)
+
     @property
     def lines(self) -> Hashes:
-        """The hash of the last line of each id."""
+        """The hash of the last line of each id, or of that in whose place it was sent."""
         # Not by cached_property, to whose code the warning would point.
         if "found" not in vars(self):
             found = np.zeros(len(self.ids), np.uint64)
             # What is written last stays.
-            found[self.places] = self.hashes
+            found[self.places] = self.originals
             vars(self)["found"] = found
             self._warn_of_several(found)
         lines: Hashes = vars(self)["found"]
         return lines
 
     def _warn_of_several(self, lines: Hashes) -> None:
-        several = np.unique(self.places[lines[self.places] != self.hashes])
+        several = np.unique(self.places[lines[self.places] != self.originals])
         if len(several):
             many = counted(len(several), "custom_id has", "custom_ids have")
             named = [repr(self.ids[place].as_py()) for place in several[:NAMED].tolist()]

@@ -31,7 +31,7 @@ from batch_frames.errors import TemplateError
 from batch_frames.frames import Chunk
 from batch_frames.requests.columns import Col, Fmt, Value
 
-__all__ = ["NEEDS_ID", "Rendered", "Template"]
+__all__ = ["NEEDS_ID", "Rendered", "Template", "constant_json"]
 
 
 NEEDS_ID = "every request needs an id"
@@ -224,10 +224,10 @@ def _member(key: str, value: Any) -> list[str | Value]:
 def _compile(node: Any, pieces: list[str | Value], path: tuple[str, ...]) -> None:
     """Append the constant JSON and the values of a node, in the order they are written."""
     if isinstance(node, Fmt) and not node.names:
-        pieces.append(_constant_json(node.texts[0], path))
+        pieces.append(constant_json(node.texts[0], path))
     elif isinstance(node, (Col, Fmt)):
         for text in node.texts if isinstance(node, Fmt) else ():
-            _constant_json(text, path)
+            constant_json(text, path)
         pieces.append(node)
     elif isinstance(node, Mapping):
         pieces.append("{")
@@ -242,16 +242,21 @@ def _compile(node: Any, pieces: list[str | Value], path: tuple[str, ...]) -> Non
             _compile(child, pieces, (*path, str(position)))
         pieces.append("]")
     else:
-        pieces.append(_constant_json(node, path))
+        pieces.append(constant_json(node, path))
 
 
 def _key(key: Any, path: tuple[str, ...] = ()) -> str:
     if not isinstance(key, str):
         raise TemplateError(f"{'.'.join(('body', *path))}: key {key!r} is not text")
-    return _constant_json(key, path)
+    return constant_json(key, path)
 
 
-def _constant_json(value: Any, path: tuple[str, ...]) -> str:
+def constant_json(value: Any, path: tuple[str, ...]) -> str:
+    """Write a value at some place of the body as JSON.
+
+    Raises:
+        TemplateError: If it is not JSON.
+    """
     try:
         text = dumps(value.item() if isinstance(value, np.generic) else value)
         text.encode()

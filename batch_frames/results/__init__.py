@@ -3,13 +3,14 @@
 from batch_frames.results.fields import RANKS, STATUSES, UNANSWERED
 from batch_frames.results.frames import RESULTS, is_frame, lasting, names_in, own_results
 from batch_frames.results.join import join_results
-from batch_frames.results.known import Found, KnownResults, Outcomes, is_lasting
+from batch_frames.results.known import KnownResults
 from batch_frames.results.match import (
     best_rows,
     refuse_names_in_both,
     result_ids,
     result_ranks,
 )
+from batch_frames.results.outcomes import Found, Outcomes, is_lasting
 from batch_frames.results.read import (
     empty_piece,
     read_answers,

@@ -16,6 +16,7 @@ __all__ = [
     "FIELDS",
     "RANKS",
     "STATUSES",
+    "STOPPED",
     "UNANSWERED",
     "answer_field",
     "answer_names",
@@ -42,6 +43,9 @@ STATUSES = (
 RANKS = {status: rank for rank, status in enumerate(STATUSES)}
 
 UNANSWERED = ("http_error", "expired", "cancelled", "missing", "malformed")
+
+STOPPED = ("expired", "cancelled")
+"""Statuses of batches that may end before all requests have a result."""
 
 
 def status_array(ranks: npt.NDArray[np.int8]) -> pa.DictionaryArray:

@@ -1,5 +1,6 @@
 """What `batch-frames retry` writes and prints."""
 
+import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -228,6 +229,21 @@ def test_retry_splits_where_the_service_does() -> None:
         "total                 50,001 requests     1.6 MB\n",
         "",
     )
+
+
+def test_retry_with_another_body() -> None:
+    """``--body`` replaces a key or appends one, as JSON."""
+    put_results()
+    done, files = retried(*RESULTS[1:], "--requests", "sent.jsonl", "--body", "n=[1, 2]")
+    assert done.code == 0
+    lines = files["sent.round-2.jsonl"].splitlines()
+    before = [json.loads(request(name)) for name in "bc"]
+    assert list(map(json.loads, lines)) == [
+        {**one, "body": {**one["body"], "n": [1, 2]}} for one in before
+    ]
+    done, files = retried("--requests", "sent.jsonl", "--body", "n")
+    assert (done.code, files) == (2, {})
+    assert "--body 'n' must be KEY=JSON, as in --body temperature=0.2" in done.err
 
 
 @pytest.mark.slow
