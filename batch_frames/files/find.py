@@ -156,8 +156,7 @@ FIRST_LINES, LONGEST_PART = 1_000, 32 << 20
 def holds_requests(path: Path) -> bool | None:
     """Return whether a file holds requests, by the first JSON object in its first 1,000 lines.
 
-    None is returned if there is no such object. Of a line above 32 MB, parts are looked at, none of
-    which is an object.
+    None is returned if there is no such object, or if its line is above 32 MB.
     """
     first = _first_object(path)
     return None if first is None else is_request(first)
@@ -180,7 +179,6 @@ LIVE_ENDINGS = (".local.output.jsonl", ".local.errors.jsonl")
 
 PUT_ASIDE = ".old"
 """Ending of live answers to earlier prompts; the file is hidden, so that no glob matches it."""
-"""How the files of live answers end, next to the shard."""
 
 LONGEST_FIRST_LINE = 512 << 20
 

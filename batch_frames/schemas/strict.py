@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -18,8 +20,25 @@ BARE = {"type", "properties", "$ref", "anyOf", "oneOf", "allOf"}
 RESPONSE_FORMAT = "json_schema"
 """The ``type`` of a ``response_format``, which no JSON schema has."""
 
+MOST_LEVELS, MOST_VALUES = 100, 100_000
+
+SHAPES: dict[str, tuple[Any, Any, str]] = {
+    "type": (list, str, "the name of a type, or a list of them"),
+    "properties": (dict, str, "an object"),
+    "required": (list, str, "a list of names"),
+    "enum": (list, object, "a list"),
+    **dict.fromkeys(("anyOf", "oneOf", "allOf"), (list, object, "a list of schemas")),
+}
+"""For keywords the type of their value and of what it holds."""
+
 NAMED = ("properties", "$defs", "definitions")
 """Keywords whose value maps the user's names to schemas."""
+
+ROLES = {
+    **dict.fromkeys(NAMED, "parts"),
+    **dict.fromkeys(("items", "anyOf", "oneOf", "allOf", "prefixItems"), "part"),
+}
+"""What the values of keywords are: a schema or several, or schemas by name; all others are data."""
 
 
 def to_schema(source: Any) -> dict[str, Any]:
@@ -50,6 +69,7 @@ def to_schema(source: Any) -> dict[str, Any]:
         return dict(source)
     if "schema" in source or source.get("type") == RESPONSE_FORMAT or not source.keys() & BARE:
         raise TemplateError(f"json_schema: {_lack(source)}")
+    _check_shape(source)
     return _complete(None, source, nullable=True)
 
 
@@ -73,10 +93,58 @@ def answer_schema(json_schema: Any) -> dict[str, Any]:
     if json_schema.get("type") == RESPONSE_FORMAT and isinstance(inner, Mapping):
         return answer_schema(inner)
     if isinstance(json_schema.get("schema"), Mapping):
+        _check_shape(json_schema["schema"])
         return dict(json_schema["schema"])
     if json_schema.get("type") == RESPONSE_FORMAT or not json_schema.keys() & BARE:
         raise TemplateError(f"json_schema: {_lack(json_schema)}")
+    _check_shape(json_schema)
     return dict(json_schema)
+
+
+def _check_shape(schema: Mapping[str, Any]) -> None:
+    """Refuse what is not JSON, too deep or too large, and keywords with values of another type.
+
+    Raises:
+        TemplateError: If there is such a thing.
+    """
+    waiting: list[tuple[Any, str, int]] = [(schema, "part", 0)]
+    for count in itertools.count():
+        if not waiting:
+            return
+        value, role, depth = waiting.pop()
+        if depth > MOST_LEVELS or count > MOST_VALUES:
+            raise TemplateError("json_schema: it is nested too deep, or too large")
+        is_part = role == "part" and isinstance(value, Mapping)
+        if problem := _not_json(value) or (_odd(value) if is_part else None):
+            raise TemplateError(f"json_schema: {problem}")
+        if isinstance(value, Mapping):
+            roles = ROLES if is_part else {}
+            others = "part" if role == "parts" else "data"
+            waiting += [(key, "data", depth + 1) for key in value]
+            waiting += [(child, roles.get(k, others), depth + 1) for k, child in value.items()]
+        elif isinstance(value, (list, tuple)):
+            waiting += [(child, role, depth + 1) for child in value]
+
+
+def _not_json(value: Any) -> str | None:
+    """Describe what JSON, or a column, cannot hold."""
+    try:
+        str(value).encode() if isinstance(value, str) else None
+        is_finite = not isinstance(value, (int, float)) or math.isfinite(value)
+    except (UnicodeEncodeError, OverflowError):
+        is_finite = False
+    return None if is_finite else "it has a number that is not finite, or a lone surrogate"
+
+
+def _odd(part: Mapping[str, Any]) -> str | None:
+    """Describe a keyword whose value is not of its type."""
+    for key, (kind, of, noun) in SHAPES.items():
+        value = part.get(key, kind())
+        items = value if isinstance(value, (list, Mapping)) else ()
+        is_right = isinstance(value, kind) and all(isinstance(one, of) for one in items)
+        if not is_right and not (key == "type" and isinstance(value, str)):
+            return f"{key!r} must be {noun}"
+    return None
 
 
 def resolve(reference: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:

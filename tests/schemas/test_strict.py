@@ -4,13 +4,17 @@ import copy
 import enum
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Annotated, Any, Generic, Literal, Optional, TypeVar
 
+import pyarrow as pa
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from batch_frames import BatchCreator
+from batch_frames.arrow import TEXT, dumps
 from batch_frames.errors import TemplateError
+from batch_frames.schemas import Answers
 from batch_frames.schemas.strict import answer_schema, to_schema
 
 SCHEMAS = ("properties", "$defs")
@@ -584,3 +588,69 @@ class TestAnswerSchema:
         with pytest.raises(TemplateError) as caught:
             answer_schema(given)
         assert str(caught.value) == f"json_schema{problem}"
+
+
+ODD: list[Any] = [None, True, 0, -1, 2**70, 10**400, 0.5, float("inf"), float("nan"), "", "x", "#"]
+ODD += ["\ud800", [], {}, [None], [1], ["x"], [[]], [{}], {"x": 1}, {"$ref": "#"}, {"$ref": 1}]
+ODD += [{"type": {}}, {"type": [{}]}, {"enum": None}, {"properties": []}, {"\ud800": {}}]
+WHOLE: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "a": {"type": "integer", "minimum": 1},
+        "b": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        "c": {"$ref": "#/$defs/C"},
+        "d": {"type": "array", "items": {"type": "string", "enum": ["x", "y"]}},
+        "e": {"allOf": [{"$ref": "#/$defs/C"}]},
+        "f": {"type": ["number", "null"], "const": 3},
+    },
+    "required": ["a"],
+    "$defs": {"C": {"type": "object", "properties": {"z": {"type": "string", "pattern": "a"}}}},
+}
+
+
+def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """List the places in a JSON value."""
+    yield place
+    items = enumerate(value) if isinstance(value, list) else ()
+    for key, child in value.items() if isinstance(value, dict) else items:
+        yield from places(child, (*place, key))
+
+
+def put(value: Any, place: tuple[Any, ...], new: Any) -> Any:
+    """Put another value in a place."""
+    if not place:
+        return new
+    changed = value.copy()
+    changed[place[0]] = put(value[place[0]], place[1:], new)
+    return changed
+
+
+@pytest.mark.parametrize("place", list(places(WHOLE)), ids=str)
+def test_any_value_in_any_place_is_a_schema_or_refused(place: tuple[Any, ...]) -> None:
+    """Whatever is in a schema, it is made strict and read by, or a TemplateError says why not."""
+    texts = pa.array(['{"a":1,"b":"x","c":{"z":"a"},"d":["x"],"e":{"z":"a"},"f":3}'], TEXT)
+    for value in ODD:
+        schema = put(WHOLE, place, value)
+        with suppress(TemplateError):
+            assert dumps(to_schema(schema))
+        with suppress(TemplateError):
+            assert len(Answers(answer_schema(schema)).read(texts)[1]) == 1
+
+
+def test_schemas_that_hold_themselves_or_are_too_deep_are_refused() -> None:
+    """Neither a cycle of Python objects nor ten thousand levels end in a RecursionError."""
+    cycle: dict[str, Any] = {"type": "object", "properties": {}}
+    cycle["properties"]["again"] = cycle
+    deep: dict[str, Any] = {"type": "string"}
+    for _ in range(10_000):
+        deep = {"type": "object", "properties": {"a": deep}}
+    for schema in (cycle, deep):
+        for function in (to_schema, answer_schema):
+            with pytest.raises(TemplateError, match=r"^json_schema: it is nested too deep, or too"):
+                function(schema)
+
+
+def test_values_of_enums_are_data() -> None:
+    """What looks like a wrong keyword in the values of an enum is none."""
+    schema = {"properties": {"a": {"enum": [{"type": 5, "items": {"enum": 1}}]}}}
+    assert answer_schema(schema) == schema
