@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -15,14 +15,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_frames.arrow import bytes_of
-from batch_frames.errors import LineError, RequestError
+from batch_frames.display import cost_text
+from batch_frames.errors import LineError, MissingExtra, RequestError
 from batch_frames.files import DryStore, Paths, Shard, ShardWriter, find_shards, read_lines
 from batch_frames.prices import TIERS, NoPrice, Prices, Rates, find_rates, price_source
 from batch_frames.progress import warn
-from batch_frames.requests import LIMITS, TOKEN_COLUMNS, BatchCreator, count_tokens, rendered_lines
+from batch_frames.requests import (
+    LIMITS,
+    TOKEN_COLUMNS,
+    BatchCreator,
+    TableRequests,
+    count_tokens,
+    rendered_lines,
+)
 from batch_frames.results import own_results
 
-__all__ = ["Output", "Tier", "count_pieces", "estimate", "estimate_rows", "split"]
+__all__ = ["Tier", "estimate", "estimate_table", "shown_cost"]
 
 
 Tier = Literal["batch", "flex", "priority", "standard"]
@@ -34,7 +42,7 @@ Range = tuple[float, float]
 CACHED_FROM, CACHED_BY = 1_024, 128
 """Prompts are cached from so many tokens on, in steps (OpenAI's guide to prompt caching)."""
 
-SEED, DRAWS = 334, 2_000
+SEED, DRAWS, FEWEST = 334, 2_000, 2
 
 IN_MEMORY = 1_000_000
 """How many numbers are drawn at once."""
@@ -46,7 +54,8 @@ COUNTED = ("exact", "estimated", "unknown")
 
 TOTAL = "total"
 
-FEWEST = 2
+AT_ONCE = 10_000_000
+"""Up to how many bytes the tokens of requests are counted for what is shown of them."""
 
 NOTHING = pa.table({name: pa.array([], kind) for name, kind in TOKEN_COLUMNS.items()})
 
@@ -117,15 +126,10 @@ def estimate(
 
 @dataclass(frozen=True)
 class Output:
-    """How many tokens the answer of a request has, if its body allows that.
+    """How many tokens the answer of a request has: the least, the mean, which may be NaN, the most.
 
-    Attributes:
-        low: The least.
-        mean: The mean; NaN if it is not known.
-        high: The most.
-        spread: Of a pilot the standard deviation; otherwise 0.
-        of: How many answers the pilot has.
-        ends: How many standard errors the mean is above the low end, and below the high one.
+    Of a pilot there are the standard deviation (``spread``), how many answers it has (``of``), and
+    how many standard errors the mean is from the ``ends`` of its interval.
     """
 
     low: float = 0.0
@@ -152,11 +156,7 @@ class Output:
 
 
 def _output(output_tokens: Any, pilot: Any) -> Output:
-    """Read what is known of the answers.
-
-    Raises:
-        ValueError: If it is not what it should be.
-    """
+    """Read what is known of the answers."""
     if pilot is not None:
         if output_tokens is not None:
             raise ValueError("pass output_tokens= or pilot=, not both")
@@ -214,14 +214,8 @@ class _Rows:
         return list(self.table["model"].unique().to_pylist())
 
 
-def count_pieces(pieces: Iterable[tuple[str, pa.Array]]) -> Iterator[_Rows]:
-    """Count the tokens of lines, each piece with the name of its file."""
-    for file, lines in pieces:
-        yield _Rows(file, len(bytes_of(lines)), count_tokens(lines))
-
-
-def split(blocks: Iterable[pa.Array], shards: Sequence[Shard]) -> Iterator[tuple[str, pa.Array]]:
-    """Split lines into the files that they are or would be written to."""
+def count_blocks(blocks: Iterable[pa.Array], shards: Sequence[Shard]) -> Iterator[_Rows]:
+    """Count the tokens of lines, and split them into the files that they would be written to."""
     left, file, room = iter(shards), "", 0
     for lines in blocks:
         while len(lines):
@@ -229,21 +223,43 @@ def split(blocks: Iterable[pa.Array], shards: Sequence[Shard]) -> Iterator[tuple
                 shard = next(left)
                 file, room = str(shard.path), shard.requests
             taken = lines.slice(0, room)
-            yield file, taken
+            yield _Rows(file, len(bytes_of(taken)), count_tokens(taken))
             room -= len(taken)
             lines = lines.slice(len(taken))
 
 
-def _of_files(paths: Paths) -> Iterator[_Rows]:
-    """Count the requests of files.
+def estimate_table(requests: TableRequests, asked: Any, shards: Sequence[Shard]) -> pd.DataFrame:
+    """Estimate those requests of a table that are asked, as the files they would be saved to."""
 
-    Raises:
-        FileNotFoundError: If there is no such file.
-        LineError: If a line is not a request to a model.
-    """
+    def chosen() -> Iterator[pa.Array]:
+        start = 0
+        for block in requests.blocks():
+            yield block.lines.filter(pa.array(asked[start : start + len(block.ids)]))
+            start += len(block.ids)
+
+    return estimate_rows(count_blocks(chosen(), shards), Output())
+
+
+def shown_cost(
+    sample: Sequence[Mapping[str, Any]], nbytes: int, find: Callable[[], pd.DataFrame]
+) -> str:
+    """Say what requests would cost, where that is known without delay; otherwise nothing."""
+    try:
+        if nbytes > AT_ONCE or not sample:
+            return ""
+        find_rates(sample[0]["body"]["model"])
+        total = find().iloc[-1]
+    except (KeyError, MissingExtra, NoPrice):
+        return ""
+    cost = cost_text(total["cost_low"], total["cost_high"])
+    return f"{total['input_tokens']:,} input tokens, {cost}"
+
+
+def _of_files(paths: Paths) -> Iterator[_Rows]:
+    """Count the requests of files."""
     for path in find_shards(paths):
         for lines in read_lines(path):
-            [rows] = count_pieces([(str(path), lines.text)])
+            rows = _Rows(str(path), len(bytes_of(lines.text)), count_tokens(lines.text))
             if rows.table["model"].null_count:
                 row = int(np.flatnonzero(rows.table["model"].is_null())[0])
                 lines.request(row)
@@ -258,7 +274,7 @@ def _of_creator(creator: BatchCreator) -> Iterator[_Rows]:
         for lines in rendered_lines(creator):
             writer.write(lines, lambda _, problem: RequestError(problem))
         shards = writer.planned()
-    return count_pieces(split(rendered_lines(creator), shards))
+    return count_blocks(rendered_lines(creator), shards)
 
 
 def estimate_rows(
@@ -269,15 +285,7 @@ def estimate_rows(
     tier: Tier = "batch",
     max_enqueued_tokens: int | None = None,
 ) -> pd.DataFrame:
-    """Estimate tokens and cost of counted requests; ``attrs`` says what has no price.
-
-    Args:
-        counted: The requests, file by file.
-        output: How many tokens their answers have.
-        prices: As for ``estimate``, like all that follow.
-        tier: What the requests are paid as.
-        max_enqueued_tokens: The most input tokens that may be enqueued at once.
-    """
+    """Estimate counted requests, file by file; ``attrs`` says what has no price."""
     files = [_joined(file, rows) for file, rows in groupby(counted, lambda rows: rows.file)]
     every = [*files, _joined(TOTAL, files)]
     rates, problems = _rates(every[-1].models, tier, prices)

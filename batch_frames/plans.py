@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, Literal, Never
 
@@ -18,6 +19,7 @@ import pyarrow.compute as pc
 
 from batch_frames.arrow import TEXT, bytes_of, hash_text
 from batch_frames.display import bar_html, card_html, counted, request_html, size_text
+from batch_frames.estimates import estimate_table, shown_cost
 from batch_frames.files import (
     DryStore,
     Limits,
@@ -58,8 +60,8 @@ ANSWERED, UNDER_WAY, NEW, CHANGED, FAILED, SKIPPED = range(len(STATES))
 SAMPLES = 3
 
 OF_RUN = {
-    "retries", "max_requests", "client", "metadata", "max_enqueued_tokens", "timeout", "poll",
-    "confirm", "columns", "prefix", "usage", "dtype_backend",
+    "retries", "max_requests", "max_cost", "client", "metadata", "max_enqueued_tokens",
+    "timeout", "poll", "confirm", "columns", "prefix", "usage", "dtype_backend",
 }  # fmt: skip
 """The options that ``run`` has and ``plan`` has not."""
 
@@ -89,6 +91,7 @@ class Plan:
     skipped: int
     shards: Shards
     sample: list[dict[str, Any]] = field(repr=False)
+    _table: Table = field(compare=False)
     _selection: Selection = field(compare=False)
     _index: pd.Index[Any] | None = field(compare=False)
 
@@ -101,6 +104,15 @@ class Plan:
     def nbytes(self) -> int:
         """Size of the request files that would be sent."""
         return sum(shard.nbytes for shard in self.shards)
+
+    @cached_property
+    def estimate(self) -> pd.DataFrame:
+        """Tokens and cost of what would be sent, as from ``estimate``, when first asked for."""
+        return estimate_table(self._table.requests, self._selection.asked, self.shards)
+
+    @property
+    def _cost(self) -> str:
+        return shown_cost(self.sample, self.nbytes, lambda: self.estimate)
 
     def to_frame(self) -> pd.DataFrame:
         """Return a row for each row of the table, with its index if it is of pandas.
@@ -126,13 +138,16 @@ class Plan:
     def __repr__(self) -> str:
         files = f", {size_text(self.nbytes)} in {counted(len(self.shards), 'file')}"
         sent = counted(self.requests, "request") + " to send" + files * bool(self.requests)
+        sent += f", {self._cost}" * bool(self._cost)
         counts = self._counts | {"asked again": self.asked_again}
         facts = "".join(f"; {count:,} {name}" for name, count in counts.items() if count)
         return f"Plan({sent}{facts})"
 
     def _repr_html_(self) -> str:
         facts = {"to send": counted(self.requests, "request"), "size": size_text(self.nbytes)}
-        facts["asked again"] = f"{self.asked_again:,}"
+        facts |= {"asked again": f"{self.asked_again:,}"} | (
+            {"cost": c} if (c := self._cost) else {}
+        )
         sample = (request_html(one, is_open=not n) for n, one in enumerate(self.sample))
         return card_html("Plan", facts, bar_html(self._counts), self.shards.table(), *sample)
 
@@ -158,23 +173,7 @@ def plan(
 ) -> Plan:
     """Return what ``run`` would do with a table, without writing or sending anything.
 
-    Args:
-        table: As for ``run``, like all others.
-        path: Where ``run`` saves requests.
-        id_column: The column with the ids.
-        prompt_column: The column with the prompts.
-        na: What to do with rows without a prompt: ``"raise"`` or ``"skip"``.
-        model: The name of the model.
-        reasoning_effort: The effort; None leaves it out.
-        json_schema: The schema of the answers.
-        system_prompt: The system message.
-        seed: The seed for sampling; None leaves it out.
-        endpoint: The API path.
-        body: Further keys of the request body.
-        dedupe: Whether rows that ask the same get one request.
-        limits: Maximum size of one file.
-        progress: Whether to show a progress bar; None shows it after two seconds.
-        unknown: Nothing; other names are an error that says what was meant.
+    The arguments are those of ``run`` that say what is sent.
 
     Raises:
         BatchFramesError: As for ``run``, if the table or the template is wrong.
@@ -342,6 +341,7 @@ def planned(selection: Selection, writer: ShardWriter, table: Table) -> Plan:
         asked_again=int(again.sum()),
         shards=writer.planned(),
         sample=selection.sample,
+        _table=table,
         _selection=selection,
         _index=frame.index if isinstance(frame, pd.DataFrame) else None,
     )

@@ -12,9 +12,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from batch_frames.errors import MissingExtra
+from batch_frames.display import cost_text
+from batch_frames.errors import BatchFramesError, MissingExtra
 
-__all__ = ["NoPrice", "Prices", "Rates", "context_window", "find_rates", "price_source"]
+__all__ = [
+    "NoPrice",
+    "Prices",
+    "Rates",
+    "check_cost",
+    "context_window",
+    "find_rates",
+    "price_source",
+]
 
 
 Numbers = npt.NDArray[np.float64]
@@ -135,6 +144,23 @@ def context_window(model: str) -> int | None:
     known = _known(model)
     window: int | None = None if known is None else known.context_window
     return window
+
+
+def check_cost(low: float, high: float, most: float) -> None:
+    """Refuse a cost above ``most``, or one that is not known.
+
+    Raises:
+        BatchFramesError: If it is.
+    """
+    if high <= most:
+        return
+    problem, hint = f"max_cost={most:,} is less than the cost, {cost_text(low, high)}", None
+    if high != high:
+        problem = f"max_cost={most:,} needs to know the cost, which is {cost_text(low, high)}"
+        hint = (
+            "limit the answers, as with body={'max_completion_tokens': 500}" if low == low else None
+        )
+    raise BatchFramesError(problem, hint=hint)
 
 
 def price_source() -> str:

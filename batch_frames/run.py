@@ -39,6 +39,7 @@ from batch_frames.plans import (
     planned,
     select,
 )
+from batch_frames.prices import check_cost
 from batch_frames.progress import interrupt_hint, warn
 from batch_frames.requests import (
     CHAT,
@@ -77,18 +78,9 @@ __all__ = ["run"]
 TABLES = (".csv", ".tsv", ".parquet")
 
 OF_FILES = (
-    *(
-        "frame_or_shards",
-        "unknown",
-        "client",
-        "metadata",
-        "max_enqueued_tokens",
-        "timeout",
-        "poll",
-        "progress",
-    ),
-    *("json_schema", "usage", "dtype_backend"),
-)
+    "frame_or_shards", "unknown", "client", "metadata", "max_enqueued_tokens", "timeout", "poll",
+    "progress", "json_schema", "usage", "dtype_backend",
+)  # fmt: skip
 """The parameters that matter for request files, too."""
 
 PATIENCE = 600.0
@@ -112,6 +104,7 @@ def run(
     dedupe: bool = False,
     retries: int = 2,
     max_requests: int | None = None,
+    max_cost: float | None = None,
     client: OpenAI | None = None,
     limits: Limits = LIMITS,
     metadata: Mapping[str, str] | None = None,
@@ -155,6 +148,8 @@ def run(
             have ended. What fails for good, with another HTTP status from 400 to 499 or a refusal,
             is not sent again, also not by later calls; ``retry_requests`` can do that.
         max_requests: Most requests to send, not counting retries; None sets no limit.
+        max_cost: The most dollars that these requests may cost, by the high end of ``estimate``;
+            for that, the body must limit the answers. None sets no limit.
         client: As for ``submit``.
         limits: Maximum size of one file.
         metadata: Up to 15 texts to attach to each batch.
@@ -178,8 +173,8 @@ def run(
         ``summarize`` counts them, where that is known.
 
     Raises:
-        BatchFramesError: If more than ``max_requests`` would be sent, or it was not confirmed;
-            nothing is sent then.
+        BatchFramesError: If more than ``max_requests`` would be sent or ``max_cost`` be paid, or it
+            was not confirmed; nothing is sent then.
         ColumnError: If the frame has a column with the name of a result column; pass ``prefix``.
         TemplateError: If the template is wrong, or there is no model.
         ValueError: If ``retries`` or ``max_requests`` is not a whole number from 0.
@@ -189,17 +184,19 @@ def run(
     """
     given = locals()
     _check_counts(retries=retries, max_requests=0 if max_requests is None else max_requests)
-    how: dict[str, Any] = {"usage": usage, "dtype_backend": dtype_backend}
+    if max_cost is not None and not (type(max_cost) in (int, float) and max_cost >= 0):
+        raise ValueError(f"max_cost must be a number from 0, not {max_cost!r}")
     with interrupt_hint("what was sent is noted", "call run again"):
         if path is None:
-            return _run_files(_request_files(frame_or_shards, given), given, how)
-        return _run_table(open_table(frame_or_shards, given), set_path(path), given, how)
+            return _run_files(_request_files(frame_or_shards, given), given)
+        return _run_table(open_table(frame_or_shards, given), set_path(path), given)
 
 
-def _run_files(shards: list[Path], given: Mapping[str, Any], how: Mapping[str, Any]) -> Any:
+def _run_files(shards: list[Path], given: Mapping[str, Any]) -> Any:
     """Answer request files, and return what came back."""
     _follow(_submit(shards, given), given)
-    results = _warned(read_results(requests=shards, json_schema=given["json_schema"], **how))
+    how = {name: given[name] for name in ("json_schema", "usage", "dtype_backend")}
+    results = _warned(read_results(requests=shards, **how))
     return with_cost(results, results)
 
 
@@ -215,12 +212,13 @@ def _follow(jobs: Sequence[Job], given: Mapping[str, Any]) -> None:
     download(ended, client=given["client"], progress=given["progress"])
 
 
-def _run_table(table: Table, path: Path, given: Mapping[str, Any], how: Mapping[str, Any]) -> Any:
+def _run_table(table: Table, path: Path, given: Mapping[str, Any]) -> Any:
     """Answer a table, and join what came back."""
     frame, prefix = table.frame, given["prefix"]
     to_dataframe(pa.table({}), given["dtype_backend"])
     columns = _checked_names(frame, table.schema, given["columns"], prefix)
     asked = _answer_all(table, path, given)
+    how = {name: given[name] for name in ("usage", "dtype_backend")}
     results = _warned(read_answers(asked, None, [path], json_schema=table.schema, **how))
     same = table.requests if table.requests.dedupe else None
     names = {"id_column": table.requests.source.id_column, "columns": columns, "prefix": prefix}
@@ -322,6 +320,9 @@ def _confirm(plan: Plan, given: Mapping[str, Any]) -> None:
     most, confirm = given["max_requests"], given["confirm"]
     if most is not None and plan.requests > most:
         raise BatchFramesError(f"max_requests={most:,} is less than the {plan!r}")
+    if given["max_cost"] is not None:
+        total = plan.estimate.iloc[-1]
+        check_cost(total["cost_low"], total["cost_high"], given["max_cost"])
     if confirm is True:
         confirm = _ask
     if confirm and not confirm(plan):

@@ -284,3 +284,48 @@ def test_the_options_are_seen_by_help_and_tab() -> None:
     with pytest.raises(TypeError) as caught:
         bf.run(FRAME, "r.jsonl", prompt="text", id_column="id", model="m")  # type: ignore[arg-type]
     assert str(caught.value) == "there is no option 'prompt'; did you mean 'prompt_column'?"
+
+
+def test_a_plan_says_what_it_costs(server: BatchServer) -> None:
+    """Tokens and cost are of the requests that would be sent; without a price none are shown."""
+    options = {**ASK, "model": "luna", "body": {"max_completion_tokens": 1_000}}
+    with price_tables():
+        bf.run(FRAME[:1], "r.jsonl", client=server.client(), **options)
+        plan = bf.plan(FRAME, "r.jsonl", **{n: v for n, v in options.items() if n != "poll"})
+        left = bf.from_dataframe(FRAME[1:], **{n: v for n, v in options.items() if n != "poll"})
+        found = bf.estimate(left)
+        ours, theirs = (one.drop(columns="file") for one in (plan.estimate, found))
+        pd.testing.assert_frame_equal(ours, theirs)
+        total = found.iloc[-1]
+        cost = f"{total['input_tokens']} input tokens, $0.0000 to $0.0005"
+        assert cost in repr(plan)
+        assert cost in plan._repr_html_()
+    assert "input tokens" not in repr(plan)
+
+
+def test_no_more_is_paid_than_allowed(server: BatchServer) -> None:
+    """Above ``max_cost``, or if the cost is not known, nothing is sent."""
+    limited = {"body": {"max_completion_tokens": 1_000_000}}
+    cases: tuple[tuple[dict[str, Any], float, str], ...] = (
+        (limited, 0.7, "max_cost=0.7 is less than the cost, $0.0000 to $0.7500"),
+        (
+            {},
+            5,
+            "max_cost=5 needs to know the cost, which is $0.0000 or more; "
+            "limit the answers, as with body={'max_completion_tokens': 500}",
+        ),
+        ({"model": "nova"}, 5, "max_cost=5 needs to know the cost, which is unknown"),
+    )
+    with price_tables():
+        for more, most, message in cases:
+            options = {**ASK, "model": "luna", "client": server.client(), **more}
+            with pytest.raises(bf.BatchFramesError) as caught:
+                bf.run(FRAME, "r.jsonl", max_cost=most, **options)
+            assert str(caught.value) == message
+        assert not server.batches
+        options = {**ASK, "model": "luna", "client": server.client(), **limited}
+        assert len(bf.run(FRAME, "r.jsonl", max_cost=0.8, **options)) == 3
+    wrong: Any
+    for wrong in (-1, True, "5"):
+        with pytest.raises(ValueError, match=f"^max_cost must be a number from 0, not {wrong!r}$"):
+            bf.run(FRAME, "r.jsonl", max_cost=wrong, **ASK)
