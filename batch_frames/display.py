@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 __all__ = [
@@ -17,8 +18,11 @@ __all__ = [
     "card_html",
     "cost_text",
     "counted",
+    "estimate_html",
+    "estimate_texts",
     "note_html",
     "printable",
+    "problems_html",
     "request_html",
     "size_text",
     "some_of",
@@ -125,8 +129,16 @@ def bar_html(parts: Mapping[str, int]) -> str:
     return f"<div class='bf-bar'>{pieces}</div><div class='bf-legend'>{legend}</div>"
 
 
-def table_html(names: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Draw the first rows of a table, numbers to the right; None is an empty cell."""
+def table_html(
+    names: Sequence[str], rows: Sequence[Sequence[object]], total: int | None = None
+) -> str:
+    """Draw the first rows of a table, numbers to the right; None is an empty cell.
+
+    Args:
+        names: The names of the columns.
+        rows: All rows, or at least the first twenty.
+        total: Number of rows; None counts them.
+    """
     are_numbers = [
         all(value is None or isinstance(value, int) for value in values)
         for values in zip(*rows, strict=True)
@@ -134,7 +146,7 @@ def table_html(names: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     classes = [" class='bf-number'" if number else "" for number in are_numbers]
     head = _row("th", names, classes or [""] * len(names))
     body = "".join(_row("td", row, classes) for row in rows[:SHOWN_ROWS])
-    more = len(rows) - SHOWN_ROWS
+    more = (len(rows) if total is None else total) - SHOWN_ROWS
     note = note_html(f"… and {more:,} more") if more > 0 else ""
     return f"<div class='bf-scroll'><table>{head}{body}</table></div>{note}" if rows else ""
 
@@ -150,7 +162,7 @@ def _row(tag: str, values: Sequence[object], classes: Sequence[str]) -> str:
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else _cut(str(value))
 
 
 def note_html(text: str) -> str:
@@ -212,6 +224,58 @@ def _cut(text: str) -> str:
     if len(text) <= SHOWN_TEXT:
         return text
     return f"{text[:SHOWN_TEXT]}… ({len(text):,} characters)"
+
+
+def problems_html(found: Any) -> str:
+    """Draw what ``check_requests`` returns."""
+    requests = counted(found.attrs["requests"], "request")
+    if not len(found):
+        return card_html(f"No problems in {requests}", {})
+    severities = found["severity"].value_counts().to_dict()
+    counts = found.groupby(["severity", "code"], observed=True, sort=False).size()
+    codes = table_html(("severity", "code", "problems"), [(*key, n) for key, n in counts.items()])
+    names = ["severity", "file", "line", "custom_id", "param", "message"]
+    first = (
+        _short_names(found)[names].head(SHOWN_ROWS).dropna(axis="columns", how="all").astype(object)
+    )
+    rows = first.where(first.notna(), None).to_numpy().tolist()
+    table = table_html([*first], rows, len(found))
+    title = f"{counted(len(found), 'problem')} in {requests}"
+    return card_html(title, {}, bar_html(severities), codes, table)
+
+
+def estimate_html(found: Any) -> str:
+    """Draw what ``estimate`` returns."""
+    names, *files, total = estimate_texts(_short_names(found))
+    facts = dict(zip(names[1:], total[1:], strict=True))
+    mean = found["cost"].iloc[-1]
+    if mean == mean:
+        facts["mean cost"] = cost_text(mean, mean)
+    source = note_html(f"prices of {found.attrs['prices']}, {found.attrs['tier']}")
+    return card_html("Estimate", facts, table_html(names, files), source)
+
+
+def _short_names(found: Any) -> Any:
+    """Return a frame with the names of its files, without their folders."""
+    return found.assign(file=found["file"].map(lambda path: Path(path).name, "ignore"))
+
+
+def estimate_texts(found: Any) -> list[list[str]]:
+    """Return the names, rows and total of what ``estimate`` returns, as text."""
+    days = ["days"] if "days" in found else []
+    texts = [["file", "requests", "input tokens", "counted", "output tokens", "cost", *days]]
+    for row in found.to_dict("records"):
+        names = ("input_tokens", "output_low", "output_high", *days)
+        tokens, low, high, *of_days = (_count(row[name]) for name in names)
+        output = low if low == high else f"{low} to {high}"
+        cost = cost_text(row["cost_low"], row["cost_high"])
+        requests = f"{row['requests']:,}"
+        texts.append([row["file"], requests, tokens, row["counted"], output, cost, *of_days])
+    return texts
+
+
+def _count(number: object) -> str:
+    return f"{number:,}" if isinstance(number, int) else "?"
 
 
 def size_text(nbytes: float) -> str:

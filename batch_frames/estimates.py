@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_frames.arrow import bytes_of
-from batch_frames.display import cost_text
+from batch_frames.display import cost_text, estimate_html
 from batch_frames.errors import LineError, MissingExtra, RequestError
 from batch_frames.files import DryStore, Paths, Shard, ShardWriter, find_shards, read_lines
+from batch_frames.frames import with_card
 from batch_frames.prices import TIERS, NoPrice, Prices, Rates, find_rates, price_source
 from batch_frames.progress import warn
 from batch_frames.requests import (
@@ -95,7 +96,7 @@ def estimate(
         files, audio or hosted tools), ``output_low``, ``output_tokens`` (the mean; missing where
         only the range is known), ``output_high``, ``cost_low``, ``cost`` and ``cost_high`` (in
         dollars), and ``days``. What is not known is missing. ``attrs`` has ``tier``, and in
-        ``prices`` what prices are from.
+        ``prices`` what prices are from. In notebooks it is a card.
 
     Raises:
         MissingExtra: If what counts and prices tokens is not installed.
@@ -298,7 +299,7 @@ def estimate_rows(
         days = -(-frame["input_tokens"] // max_enqueued_tokens)
         frame["days"] = days.clip(lower=1)
     frame.attrs = {"tier": tier, "prices": price_source(), "problems": problems}
-    return frame
+    return with_card(frame, estimate_html)
 
 
 def _joined(file: str, parts: Iterable[_Rows]) -> _Rows:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import html
 import json
+import pickle
 import re
 import shutil
 import subprocess
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 import batch_frames as bf
 from batch_frames.display import bar_html, request_html, table_html
 from batch_frames.files import Job, Jobs
+from batch_frames.prices import price_source
 from tests.support.creators import Shown
 
 HOSTILE = "<script>document.title = 'ran'</script><b onclick='x'>'\"&amp;"
@@ -93,13 +96,41 @@ def jobs() -> Jobs:
     )
 
 
+def problems(folder: Path) -> pd.DataFrame:
+    """Return more problems than a card shows, with hostile and long texts."""
+    lines = [{"custom_id": HOSTILE, "url": LONG, HOSTILE: 1}, *range(25)]
+    path = folder / "hostile.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    return bf.check_requests(path)
+
+
+def bill(folder: Path) -> pd.DataFrame:
+    """Return an estimate of two files, one with a hostile name and a model without a price."""
+    requests = [(HOSTILE.replace("/", ""), "m"), ("reviews", "x")]
+    paths = [folder / f"{name}.jsonl" for name, _ in requests]
+    for path, (_, model) in zip(paths, requests, strict=True):
+        creator = bf.BatchCreator(model, system_prompt=None)
+        creator.add_entry("a", LONG)
+        creator.save_to_file(path)
+    with pytest.warns(UserWarning, match="no price of 'x' is known"):
+        return bf.estimate(paths, prices={"m": (1, 2)}, max_enqueued_tokens=1_000)
+
+
 def cards(folder: Path) -> dict[str, str]:
     """Draw one card of each kind, of hostile, long and short texts."""
+    folder.mkdir(exist_ok=True)
     batch = bf.from_dataframe(FRAME, system_prompt=HOSTILE, body={"user": HOSTILE}, **ASK)
     plan = bf.plan(FRAME, folder / "x.jsonl", limits=bf.Limits(requests=1), **ASK)
     broken = bf.from_dataframe(FRAME.assign(p=None), **ASK)
     shown = {"creator": batch, "plan": plan, "shards": plan.shards, "jobs": jobs(), "no": broken}
+    shown |= {"problems": problems(folder), "estimate": bill(folder)}
     return {name: one._repr_html_() for name, one in shown.items()}  # type: ignore[attr-defined]
+
+
+def shown(frame: pd.DataFrame) -> str:
+    """Return the text of the card of a frame, without its style."""
+    drawn: str = frame._repr_html_()  # type: ignore[operator]
+    return Shown(re.sub("<style>.*?</style>", "", drawn, flags=re.DOTALL)).text
 
 
 def request(body: dict[str, Any]) -> str:
@@ -158,6 +189,8 @@ def test_cards_show_hostile_text_as_text(tmp_path: Path) -> None:
         "creator": HOSTILE,
         "plan": HOSTILE,
         "jobs": HOSTILE.replace("/", ""),
+        "problems": HOSTILE,
+        "estimate": HOSTILE.replace("/", ""),
     }.items():
         assert html.escape(text) in drawn[name]
     for card in drawn.values():
@@ -165,6 +198,58 @@ def test_cards_show_hostile_text_as_text(tmp_path: Path) -> None:
             *("style", "div", "b", "i", "span", "details", "summary"),
             *("table", "tr", "th", "td"),
         }
+
+
+def test_problems_are_counted_by_code(tmp_path: Path) -> None:
+    """A card of problems has their numbers, then the first; without any it is one line."""
+    batch = bf.BatchCreator("m", "low", system_prompt=None, seed=None)
+    batch.add_entry("a", "What is a shard?")
+    assert shown(bf.check_requests(batch)) == "No problems in 1 request"
+    batch.add_entry("a", "")
+    assert shown(bf.check_requests(batch)) == (
+        "2 problems in 2 requestserror 1warning 1"
+        "severitycodeproblemserrorduplicate_custom_id1warningempty_prompt1"
+        "severitylinecustom_idparammessage"
+        "error2acustom_idthe id is that of line 1, too"
+        "warning2athe prompt is empty"
+    )
+    many = shown(problems(tmp_path))
+    assert many.startswith("30 problems in 26 requestserror 28warning 2severitycode")
+    assert many.endswith("errorhostile.jsonl18the line is a number, not an object… and 10 more")
+
+
+def test_estimates_have_a_total_and_a_row_for_each_file(tmp_path: Path) -> None:
+    """What is not known is said, and what prices are from."""
+    assert shown(bill(tmp_path)) == (
+        "Estimaterequests 2input tokens 4,016counted estimated"
+        "output tokens 0 to ?cost unknowndays 5"
+        "filerequestsinput tokenscountedoutput tokenscostdays"
+        f"{HOSTILE.replace('/', '')}.jsonl12,008estimated0 to ?$0.0020 or more3"
+        f"reviews.jsonl12,008estimated0 to ?unknown3prices of {price_source()}, batch"
+    )
+    batch = bf.BatchCreator("m", system_prompt=None)
+    batch.add_entry("a", "Hi")
+    pilot = pd.DataFrame({"custom_id": [*"abc"], "status": "ok", "output_tokens": [10, 20, 30]})
+    cost = bf.estimate(batch, pilot=pilot, prices={"m": (0, 50_000)})
+    assert "mean cost $1.00file" in shown(cost)
+
+
+def test_frames_with_a_card_are_plain_frames(tmp_path: Path) -> None:
+    """They equal, pickle, join and save as any; copies and other columns are tables."""
+    found = problems(tmp_path)
+    plain = pd.DataFrame(found)
+    pd.testing.assert_frame_equal(plain, found)
+    for copy in (plain, found.copy(), deepcopy(found), pickle.loads(pickle.dumps(found))):
+        assert type(copy) is type(found) is pd.DataFrame
+        pd.testing.assert_frame_equal(copy, found)
+        assert "dataframe" in copy._repr_html_()  # type: ignore[operator]
+    assert len(pd.concat([found, found])) == 60
+    found.to_parquet(tmp_path / "found.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "found.parquet"), plain)
+    found["severity"] = "warning"
+    assert shown(found).startswith("30 problems in 26 requestswarning 30severity")
+    found["seen"] = True
+    assert "dataframe" in found._repr_html_()  # type: ignore[operator]
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from batch_frames.arrow import bytes_of, constant, join, to_json
 from batch_frames.cli.terminal import STDOUT, count_text, print_json, print_table
-from batch_frames.display import cost_text, printable
+from batch_frames.display import estimate_texts, printable
 from batch_frames.errors import CellError, ColumnError
 from batch_frames.files import open_store
 from batch_frames.frames import parquet_schema
@@ -160,18 +160,5 @@ def _fitted(frame: pd.DataFrame) -> str:
 
 def print_estimate(found: pd.DataFrame) -> None:
     """Print the rows of an estimate, and what its prices are from."""
-    days = ["days"] if "days" in found else []
-    rows = [["", "requests", "input tokens", "", "output tokens", "cost", *days]]
-    for row in found.to_dict("records"):
-        names = ("input_tokens", "output_low", "output_high", *days)
-        tokens, low, high, *of_days = (_count(row[name]) for name in names)
-        output = low if low == high else f"{low} to {high}"
-        cost = cost_text(row["cost_low"], row["cost_high"])
-        requests = f"{row['requests']:,}"
-        rows.append([row["file"], requests, tokens, row["counted"], output, cost, *of_days])
-    print_table(rows)
+    print_table(estimate_texts(found))
     click.echo(f"prices of {found.attrs['prices']}, {found.attrs['tier']}")
-
-
-def _count(number: Any) -> str:
-    return f"{number:,}" if isinstance(number, int) else "?"

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_frames.arrow import TEXT, in_threads
+from batch_frames.display import problems_html
 from batch_frames.files import Lines, Paths, files_to_check, has_bom, read_lines
-from batch_frames.frames import to_dataframe
+from batch_frames.frames import to_dataframe, with_card
 from batch_frames.requests.creator import BatchCreator, rendered_lines
 from batch_frames.requests.file_check import FileCheck, Shapes
 from batch_frames.requests.rendering import LIMITS
@@ -51,7 +52,7 @@ def check_requests(source: Paths | BatchCreator) -> pd.DataFrame:
         has one), ``file``, ``line`` (``Int64``, from 1), ``custom_id``, ``param`` (where in the
         request) and ``message``, all other columns text. What does not apply is missing. An error
         of a schema and a warning have one row for each file, with the first line. Without problems
-        there is no row. ``attrs["requests"]`` is the number of requests.
+        there is no row. ``attrs["requests"]`` is the number of requests. In notebooks it is a card.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -108,7 +109,7 @@ def _checked(sources: Mapping[Path | None, Pieces], *, warnings: bool) -> pd.Dat
     table = table.set_column(0, "severity", names).take(order)
     frame = to_dataframe(table, None, nullable=True)
     frame.attrs["requests"] = requests
-    return frame
+    return with_card(frame, problems_html)
 
 
 def _of_file(path: Path, requests: int) -> Iterator[Problem]:

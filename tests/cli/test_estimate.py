@@ -29,7 +29,7 @@ def test_estimate_prints_a_table() -> None:
     chats("b.jsonl", 1_000)
     done = run("estimate", "a.jsonl", "b.jsonl", *PRICE, "--max-enqueued-tokens", "9")
     assert done.out.splitlines() == [
-        "         requests  input tokens             output tokens  cost                  days",
+        "file     requests  input tokens  counted    output tokens  cost                  days",
         "a.jsonl  2         18            estimated  0 to 30        $0.0360 to $30.04     2",
         "b.jsonl  1         9             estimated  0 to 1,000     $0.0180 to $1,000.02  1",
         "total    3         27            estimated  0 to 1,030     $0.0540 to $1,030.05  3",
