@@ -61,7 +61,7 @@ SAMPLES = 3
 
 OF_RUN = {
     "retries", "max_requests", "max_cost", "client", "metadata", "max_enqueued_tokens",
-    "timeout", "poll", "confirm", "columns", "prefix", "usage", "dtype_backend",
+    "timeout", "poll", "confirm", "check", "columns", "prefix", "usage", "dtype_backend",
 }  # fmt: skip
 """The options that ``run`` has and ``plan`` has not."""
 

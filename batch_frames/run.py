@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from batch_frames.batches import download, submit, wait
+from batch_frames.batches import download, refuse_errors, submit, wait
 from batch_frames.errors import BatchFramesError
 from batch_frames.files import (
     RECORD,
@@ -30,15 +30,7 @@ from batch_frames.files import (
     set_path,
 )
 from batch_frames.frames import find_columns, to_dataframe
-from batch_frames.plans import (
-    Plan,
-    Selection,
-    Table,
-    is_wanted,
-    open_table,
-    planned,
-    select,
-)
+from batch_frames.plans import Plan, Selection, Table, is_wanted, open_table, planned, select
 from batch_frames.prices import check_cost
 from batch_frames.progress import interrupt_hint, warn
 from batch_frames.requests import (
@@ -78,8 +70,8 @@ __all__ = ["run"]
 TABLES = (".csv", ".tsv", ".parquet")
 
 OF_FILES = (
-    "frame_or_shards", "unknown", "client", "metadata", "max_enqueued_tokens", "timeout", "poll",
-    "progress", "json_schema", "usage", "dtype_backend",
+    "frame_or_shards", "unknown", "client", "metadata", "max_enqueued_tokens", "check", "timeout",
+    "poll", "progress", "json_schema", "usage", "dtype_backend",
 )  # fmt: skip
 """The parameters that matter for request files, too."""
 
@@ -113,6 +105,7 @@ def run(
     poll: float | None = None,
     progress: bool | None = None,
     confirm: bool | Callable[[Plan], bool] = False,
+    check: bool = True,
     columns: Sequence[str] | None = None,
     prefix: str = "",
     usage: bool = True,
@@ -160,6 +153,7 @@ def run(
         confirm: Whether to show the plan and ask before anything is sent, or a function that
             receives the plan and returns whether to go on. It is not called where nothing would be
             sent, nor for retries.
+        check: Whether to refuse requests in which ``check_requests`` finds errors.
         columns: The columns of results to take, as for ``join_results``.
         prefix: Prefix for the names of the columns with answers, as for ``join_results``.
         usage: Whether to return the columns with numbers of tokens.
@@ -173,8 +167,8 @@ def run(
         ``summarize`` counts them, where that is known.
 
     Raises:
-        BatchFramesError: If more than ``max_requests`` would be sent or ``max_cost`` be paid, or it
-            was not confirmed; nothing is sent then.
+        BatchFramesError: If the service would refuse a request, more than ``max_requests`` would be
+            sent or ``max_cost`` be paid, or it was not confirmed; nothing is sent then.
         ColumnError: If the frame has a column with the name of a result column; pass ``prefix``.
         TemplateError: If the template is wrong, or there is no model.
         ValueError: If ``retries`` or ``max_requests`` is not a whole number from 0.
@@ -202,7 +196,7 @@ def _run_files(shards: list[Path], given: Mapping[str, Any]) -> Any:
 
 def _submit(shards: Sequence[Shard] | Sequence[Path], given: Mapping[str, Any]) -> list[Job]:
     """Create batches."""
-    names = ("client", "metadata", "max_enqueued_tokens", "timeout", "progress")
+    names = ("client", "metadata", "max_enqueued_tokens", "timeout", "check", "progress")
     return submit(shards, **{name: given[name] for name in names})
 
 
@@ -283,11 +277,14 @@ def _answer_all(table: Table, path: Path, given: Mapping[str, Any]) -> Asked:
                     once_more=again, progress=given["progress"],
                 )  # fmt: skip
                 if selection.asked.any():
+                    changes = writer.changes()
+                    if given["check"] and not again:
+                        refuse_errors({path: new for path, new in changes.items() if new})
                     if not again:
                         _confirm(planned(selection, writer, table), given)
-                    refuse_submitted(writer.changes())
+                    refuse_submitted(changes)
                     shards = writer.commit()
-            jobs = _submit(shards, given) if shards else []
+            jobs = _submit(shards, {**given, "check": False}) if shards else []
         jobs = [*jobs, *outcomes.waited_for(selection.under_way)]
         if not jobs:
             break

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 import batch_frames as bf
 from batch_frames.errors import BatchFramesWarning
 from tests.service.server import BatchServer
+from tests.support.jobs import save_lines
 from tests.support.price_tables import price_tables
 
 FRAME = pd.DataFrame({"id": [7, 3, 5], "text": ["seven", "three", "five"]}, index=["x", "y", "z"])
@@ -329,3 +330,36 @@ def test_no_more_is_paid_than_allowed(server: BatchServer) -> None:
     for wrong in (-1, True, "5"):
         with pytest.raises(ValueError, match=f"^max_cost must be a number from 0, not {wrong!r}$"):
             bf.run(FRAME, "r.jsonl", max_cost=wrong, **ASK)
+
+
+def test_what_the_service_would_refuse_is_not_sent(server: BatchServer) -> None:
+    """Nothing is asked, sent or left behind of a table with such requests, unless one insists."""
+    frame = FRAME.assign(name=["m", "n", "m"])
+    options = {**ASK, "model": bf.col("name"), "client": server.client(), "retries": 0}
+    asked: list[bf.Plan] = []
+
+    def confirm(plan: bf.Plan) -> bool:
+        asked.append(plan)
+        return True
+
+    with pytest.raises(bf.BatchFramesError) as caught:
+        bf.run(frame, "out/r.jsonl", confirm=confirm, **options)
+    assert str(caught.value) == (
+        "the service would refuse r.jsonl, line 2 (custom_id '3'): 'body.model' is 'n', but 'm' "
+        "in line 1 [mismatched_model]; correct the requests, or pass check=False to send them as "
+        "they are"
+    )
+    assert (asked, server.requests_log) == ([], [])
+    assert [path.name for path in Path("out").rglob("*.json*")] == []
+    with pytest.raises(bf.JobError):
+        bf.run(frame, "out/r.jsonl", check=False, **options)
+
+
+def test_request_files_are_checked(server: BatchServer) -> None:
+    """Request files are refused before they are sent, unless one insists."""
+    path = save_lines("bad.jsonl", {}, {"method": "GET"})
+    with pytest.raises(bf.BatchFramesError, match=r"^the service would refuse bad\.jsonl, line 2 "):
+        bf.run(path, client=server.client())
+    assert server.requests_log == []
+    with pytest.raises(bf.JobError):
+        bf.run(path, client=server.client(), poll=0.005, check=False)

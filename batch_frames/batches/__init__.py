@@ -2,6 +2,7 @@
 
 from batch_frames.batches.client import NO_KEY, make_client
 from batch_frames.batches.download import download
+from batch_frames.batches.failures import refuse_errors
 from batch_frames.batches.local import run_local
 from batch_frames.batches.status import cancel, job_rows, load_jobs, refreshed, status
 from batch_frames.batches.submit import submit
@@ -15,6 +16,7 @@ __all__ = [
     "load_jobs",
     "make_client",
     "refreshed",
+    "refuse_errors",
     "run_local",
     "status",
     "submit",

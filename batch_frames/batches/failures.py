@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from batch_frames.display import NAMED, counted, some_of
-from batch_frames.errors import JobError, WaitTimeout
+from batch_frames.errors import BatchFramesError, JobError, WaitTimeout
 from batch_frames.files import Job, Sets, distinct, file_hash, set_name
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "failures",
     "failures_text",
     "job_error",
+    "refuse_errors",
     "refused_error",
     "timeout_error",
     "unknown_error",
@@ -55,6 +56,28 @@ def refused_error(refused: Sequence[Job], refusals: int) -> JobError:
         hint="wait again once others have ended, or save smaller files with "
         "limits=bf.Limits(nbytes=…)",
     )
+
+
+def refuse_errors(files: Mapping[Path, Path]) -> None:
+    """Refuse request files that the service would refuse.
+
+    Args:
+        files: The names of the files, with where each of them is now.
+
+    Raises:
+        BatchFramesError: If there is one; it names the first problems and their places.
+    """
+    if not files:
+        return
+    # Where nothing is to be sent, the commands start without what this needs.
+    from batch_frames.requests import check_files
+
+    found = check_files(files, warnings=False).astype(object)
+    problems: list[Any] = found.where(found.notna(), None).to_dict("records")
+    named = [{**one, "shard": Path(one["file"]).name, "row": None} for one in problems]
+    if named:
+        hint = "correct the requests, or pass check=False to send them as they are"
+        raise BatchFramesError(f"the service would refuse {failures_text(named)}", hint=hint)
 
 
 def timeout_error(jobs: Sequence[Job], seconds: float, hint: str) -> WaitTimeout:

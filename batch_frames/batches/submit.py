@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch_frames.batches.client import LONGEST_PAUSE, TRIES, Service
 from batch_frames.batches.download import result_path
-from batch_frames.batches.failures import job_error, unknown_error
+from batch_frames.batches.failures import job_error, refuse_errors, unknown_error
 from batch_frames.batches.send import Sender, check_settings, send_again
 from batch_frames.display import counted
 from batch_frames.errors import BatchFramesError
@@ -67,6 +67,7 @@ def submit(
     input_expires_after: Mapping[str, Any] | None = WEEK,
     max_enqueued_tokens: int | None = None,
     timeout: float | None = None,
+    check: bool = True,
     progress: bool | None = None,
 ) -> list[Job]:
     """Upload request files and create exactly one batch per file.
@@ -76,8 +77,8 @@ def submit(
     resumes where it stopped; where it cannot know whether a batch was created, it looks for it
     among the service's batches for a minute. A shard that has a batch is not sent again, whatever
     its name is, nor is one with a request that ``run_local`` or the batch of another shard in its
-    folder has answered, or may still answer. A shard that failed at validation is sent again if
-    what the service found wrong was not in one of its lines.
+    folder has answered, or may still answer. One that failed at validation is sent again if none of
+    its lines was at fault.
 
     Args:
         shards: What ``save_to_file`` returned, or paths or globs of request files. Ledgers and
@@ -94,6 +95,7 @@ def submit(
             the shards beyond are sent by ``wait``. None sends all at once.
         timeout: Seconds after which to give up a service that cannot be reached or is overloaded;
             None gives up a call after six tries, which take half a minute.
+        check: Whether to refuse new shards in which ``check_requests`` finds errors.
         progress: Whether to show a progress bar; None shows it after two seconds.
 
     Returns:
@@ -103,10 +105,10 @@ def submit(
         MissingExtra: If the openai SDK is not installed.
         FileNotFoundError: If there is no such file.
         LineError: If a file holds no requests.
-        BatchFramesError: If a shard has changed since it was saved, if another shard may still
-            bring answers to some of its requests, if ``run_local`` has answered some of them, if a
-            file that was not downloaded has the name of its results, if it was submitted to another
-            account, or if another process is sending it for ten minutes.
+        BatchFramesError: If the service would refuse a shard; if one has changed since its save,
+            was submitted to another account, is being sent by another process for ten minutes, or
+            has requests that ``run_local`` or another shard has answered, or may still answer; if a
+            file that was not downloaded has the name of its results.
         JobError: If a shard failed at validation before, and has not changed since.
         WaitTimeout: If it is not known after ``timeout`` whether a batch was created.
         openai.APIError: Passed through from the SDK; ``submit`` can be called again to continue.
@@ -119,6 +121,10 @@ def submit(
     files = [read_shard(path) for path in find_shards(given)]
     records = Records()
     _check_as_saved(given, files)
+    if check:
+        refuse_errors(
+            {f.path: f.path for f in files if not records.of(f.path).job(f.sha256, f.path)}
+        )
     hint = interrupt_hint("what was sent is noted", "submit again")
     how: dict[str, Any] = {"timeout": timeout, "progress": progress}
     with Service(client, "submit", **how) as service, hint:
@@ -139,13 +145,16 @@ def _check_as_saved(given: Paths, files: Iterable[RequestFile]) -> None:
     listed = given if isinstance(given, Iterable) else [given]
     set_of = cache(_set_named)
     for shard in (one for one in listed if isinstance(one, Shard)):
-        file = found.get(shard.path.resolve())
-        if file is None:
+        if (file := found.get(shard.path.resolve())) is None:
             continue
         problem = f"'{shard.path}' has changed since it was saved"
         hint = "save it again, or pass its path to send what is there now"
         if (shard.nbytes, shard.requests) != (file.nbytes, file.requests):
-            raise BatchFramesError(f"{problem}, from {_sizes(shard)} to {_sizes(file)}", hint=hint)
+            had, has = (
+                f"{counted(f.requests, 'request')} in {counted(f.nbytes, 'byte')}"
+                for f in (shard, file)
+            )
+            raise BatchFramesError(f"{problem}, from {had} to {has}", hint=hint)
         if shard.save_id and set_of(_set_path(shard.path)).id not in ("", shard.save_id):
             raise BatchFramesError(problem, hint=hint)
 
@@ -156,10 +165,6 @@ def _set_path(shard: Path) -> Path:
 
 def _set_named(path: Path) -> SavedSet:
     return Sets(path.parent).get(path.name)
-
-
-def _sizes(file: Shard | RequestFile) -> str:
-    return f"{counted(file.requests, 'request')} in {counted(file.nbytes, 'byte')}"
 
 
 def _planned(records: Records, files: Iterable[RequestFile], settings: Settings) -> list[Job]:
@@ -205,8 +210,7 @@ def _is_to_send_again(job: Job, saved: SavedSet) -> bool:
     """
     line_is_wrong = any(error.get("line") for error in job.errors)
     is_again = saved.again and saved.id != job.save_id and not job.is_pending
-    is_unlucky = job.is_rejected and not line_is_wrong
-    return job.is_refused or job.is_withdrawn or is_unlucky or is_again
+    return job.is_refused or job.is_withdrawn or is_again or (job.is_rejected and not line_is_wrong)
 
 
 def _check_asked(
@@ -280,7 +284,6 @@ def _sent_requests(jobs: Iterable[Job]) -> int:
 
 
 def _enqueued_tokens(jobs: Iterable[Job]) -> int:
-    """Return how many tokens of these jobs the service has."""
     return sum(job.estimated_tokens for job in jobs if job.in_flight)
 
 

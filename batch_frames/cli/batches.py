@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COMMANDS",
     "RESULT_COLUMNS",
+    "check_option",
     "exit_for",
     "poll_option",
     "timeout_option",
@@ -37,6 +38,11 @@ RESULT_COLUMNS = ("custom_id", "status", "content", "error_message")
 FAILED = ("failed", "expired", "cancelled")
 
 timeout_option = click.option("--timeout", type=float, help="Seconds after which to give up.")
+
+check_option = click.option(
+    "--no-check", "check", is_flag=True, default=True, flag_value=False,
+    help="Send requests even if the service would refuse them.",
+)  # fmt: skip
 
 poll_option = click.option("--poll", type=float, help="Seconds between polls.")
 
@@ -86,6 +92,7 @@ def with_client(command: Callable[..., None]) -> Callable[..., None]:
     help="Maximum number of tokens enqueued at once; 'wait' sends the rest later.",
 )
 @timeout_option
+@check_option
 @json_option
 def submit(
     paths: Paths,

@@ -185,8 +185,10 @@ def _in_options(hint: str) -> str | None:
         option = "--" + (found["option"] or found["name"]).replace("_", "-")
         if found["name"]:
             return option if option in options else found["name"]
-        named.add(option)
         value = found["value"].strip("\"'")
+        if value == "False":
+            option, value = option.replace("--", "--no-", 1), ""
+        named.add(option)
         return option if value in ("", "True") else f"{option} {value}"
 
     hint = PYTHON.sub(translate, hint)

@@ -11,6 +11,7 @@ import click
 
 from batch_frames.cli.batches import (
     RESULT_COLUMNS,
+    check_option,
     exit_for,
     poll_option,
     timeout_option,
@@ -184,13 +185,14 @@ def plan(source: str, target: str, as_json: bool, **options: Any) -> None:
     type=click.IntRange(1),
     help="Maximum number of tokens enqueued at once.",
 )
+@check_option
 @timeout_option
 @poll_option
 @output_option
 @json_option
 def run(
     paths: tuple[str, ...], client: Any, output: Path | None, as_json: bool, timeout: float | None,
-    poll: float | None, max_enqueued_tokens: int | None, **options: Any,
+    poll: float | None, max_enqueued_tokens: int | None, check: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Answer every row of a table, or request files, and write or print what came back.
 
@@ -211,7 +213,7 @@ def run(
 
     check_output(output)
     how: dict[str, Any] = {"client": client, "timeout": timeout, "poll": poll}
-    how["max_enqueued_tokens"] = max_enqueued_tokens
+    how |= {"max_enqueued_tokens": max_enqueued_tokens, "check": check}
     if paths[0].endswith((".jsonl", ".jsonl.gz")) or len(paths) != 2 or not options["id_column"]:
         _refuse_options_of_tables(paths[0], options)
         schema = read_schema(options["json_schema"])

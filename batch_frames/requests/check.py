@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -68,18 +69,19 @@ def check_requests(source: Paths | BatchCreator) -> pd.DataFrame:
         [['duplicate_custom_id', 2, 'the id is that of line 1, too']]
     """
     if isinstance(source, BatchCreator):
-        return _checked({None: partial(_lines_of, source)}, warnings=True)
-    return check_files(files_to_check(source), warnings=True)
+        return _checked({None: partial(_lines_of, source)}, {}, warnings=True)
+    return check_files({path: path for path in files_to_check(source)}, warnings=True)
 
 
-def check_files(files: Iterable[Path], *, warnings: bool) -> pd.DataFrame:
+def check_files(files: Mapping[Path, Path], *, warnings: bool) -> pd.DataFrame:
     """Check request files as ``check_requests`` does.
 
     Args:
-        files: The files.
+        files: The names of the files, with where each of them is now.
         warnings: Whether to look for likely mistakes, too.
     """
-    return _checked({path: partial(read_lines, path) for path in files}, warnings=warnings)
+    sources = {name: partial(read_lines, path) for name, path in files.items()}
+    return _checked(sources, files, warnings=warnings)
 
 
 def _lines_of(creator: BatchCreator) -> Iterator[Lines]:
@@ -89,14 +91,16 @@ def _lines_of(creator: BatchCreator) -> Iterator[Lines]:
         done += len(text)
 
 
-def _checked(sources: Mapping[Path | None, Pieces], *, warnings: bool) -> pd.DataFrame:
-    """Check the lines of several files, or of what is not yet a file."""
+def _checked(
+    sources: Mapping[Any, Pieces], files: Mapping[Path, Path], *, warnings: bool
+) -> pd.DataFrame:
+    """Check the lines of several files, or of what is not yet a file, under their names."""
     shapes, tables, requests = Shapes(warnings=warnings), [EMPTY], 0
     for path, pieces in sources.items():
         check = FileCheck(shapes, pieces)
         for scan in in_threads(partial(scan_lines, warnings=warnings), pieces()):
             check.add(scan)
-        table = check.table(() if path is None else _of_file(path, check.requests))
+        table = check.table(_of_file(path, files[path], check.requests) if path in files else ())
         name = pa.repeat(pa.scalar(None if path is None else str(path), TEXT), len(table))
         tables.append(table.append_column("file", name).select(EMPTY.column_names))
         requests += check.requests
@@ -112,10 +116,10 @@ def _checked(sources: Mapping[Path | None, Pieces], *, warnings: bool) -> pd.Dat
     return with_card(frame, problems_html)
 
 
-def _of_file(path: Path, requests: int) -> Iterator[Problem]:
+def _of_file(name: Path, path: Path, requests: int) -> Iterator[Problem]:
     """Yield what is wrong with a file as a whole."""
     nbytes = path.stat().st_size
-    if not path.name.endswith(".jsonl"):
+    if not name.name.endswith(".jsonl"):
         problem = "the name must end in .jsonl"
         yield Problem("invalid_file_format", None, problem)
     if nbytes > LIMITS.nbytes:

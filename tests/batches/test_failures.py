@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("folder")
 
 def test_a_failed_validation_names_shard_line_id_and_row(server: BatchServer) -> None:
     """It is raised after the others have ended; every entry is told with its row in the set."""
-    jobs = bf.submit(bad_shards(), client=server.client())
+    jobs = bf.submit(bad_shards(), client=server.client(), check=False)
     with pytest.raises(bf.JobError) as caught:
         wait(jobs, server)
     error = caught.value
@@ -53,9 +53,9 @@ def test_a_failed_validation_names_shard_line_id_and_row(server: BatchServer) ->
 def test_a_corrected_shard_is_sent_anew(server: BatchServer) -> None:
     """After a failed validation, other content under the name is what is wanted."""
     with pytest.raises(bf.JobError):
-        wait(bf.submit(bad_shards(), client=server.client()), server)
+        wait(bf.submit(bad_shards(), client=server.client(), check=False), server)
     save_lines("reviews-00002.jsonl", {"custom_id": "x0"}, {"custom_id": "x1"})
-    jobs = wait(bf.submit("reviews-*.jsonl", client=server.client()), server)
+    jobs = wait(bf.submit("reviews-*.jsonl", client=server.client(), check=False), server)
     assert [job.status for job in jobs] == ["completed"] * 2
     assert len(server.batches) == 3
     assert ids(bf.download(jobs, client=server.client())) == Counter(["r0", "r1", "r2", "x0", "x1"])
@@ -64,7 +64,7 @@ def test_a_corrected_shard_is_sent_anew(server: BatchServer) -> None:
 def test_a_failure_that_is_not_of_a_line_is_tried_again(server: BatchServer) -> None:
     """A lost upload is no fault of the requests: the same shard is uploaded and sent anew."""
     [shard] = save(per_shard=6)
-    jobs = bf.submit(shard, client=server.client())
+    jobs = bf.submit(shard, client=server.client(), check=False)
     server.service.files.clear()
     with pytest.raises(bf.JobError) as caught:
         wait(jobs, server)
@@ -73,7 +73,7 @@ def test_a_failure_that_is_not_of_a_line_is_tried_again(server: BatchServer) -> 
         f"1 batch failed at validation: reviews.jsonl: {text} [invalid_request]; correct the "
         "requests, save and submit them again"
     )
-    [job] = wait(bf.submit(shard, client=server.client()), server)
+    [job] = wait(bf.submit(shard, client=server.client(), check=False), server)
     assert job.status == "completed"
     assert [batch.status for batch in server.batches] == ["failed", "completed"]
 
@@ -83,7 +83,7 @@ def test_many_errors_are_named_by_the_first(server: BatchServer) -> None:
     body: dict[str, Any] = {"messages": []}
     save_lines("bad.jsonl", *[{"body": body}] * 9)
     with pytest.raises(bf.JobError) as caught:
-        wait(bf.submit("bad.jsonl", client=server.client()), server)
+        wait(bf.submit("bad.jsonl", client=server.client(), check=False), server)
     assert str(caught.value).count("bad.jsonl, line") == 3
     assert str(caught.value).endswith(
         "; … and 6 more; correct the requests, save and submit them again"
@@ -93,7 +93,7 @@ def test_many_errors_are_named_by_the_first(server: BatchServer) -> None:
 
 def test_what_a_service_says_need_not_be_text(server: BatchServer) -> None:
     """A message with half a surrogate pair is noted and told like any other."""
-    jobs = bf.submit(bad_shards(), client=server.client())
+    jobs = bf.submit(bad_shards(), client=server.client(), check=False)
     with pytest.raises(bf.JobError):
         wait(jobs, server)
     jobs = bf.submit(save("more.jsonl"), client=server.client())
@@ -113,7 +113,7 @@ def test_rows_are_counted_over_the_files_that_stand_there(server: BatchServer) -
         if not there:
             Path("reviews-00001.jsonl").unlink()
         with pytest.raises(bf.JobError) as caught:
-            wait(bf.submit(second, client=server.client()), server)
+            wait(bf.submit(second, client=server.client(), check=False), server)
         found = [error["row"] for error in caught.value.errors]
         assert found == ([4, 5] if there else [None, None])
         assert "line 2 (custom_id 'x1'): " in str(caught.value)
@@ -123,7 +123,7 @@ def test_ids_are_told_as_far_as_they_can_be_read(server: BatchServer) -> None:
     """A line that is not JSON has no id, and a file that has changed since has none to tell."""
     path = save_lines("reviews.jsonl", {}, {})
     path.write_text(path.read_text("utf-8") + "{\n", "utf-8")
-    jobs = bf.submit(path, client=server.client())
+    jobs = bf.submit(path, client=server.client(), check=False)
     with pytest.raises(bf.JobError) as caught:
         wait(jobs, server)
     assert [(e["line"], e["row"], e["custom_id"]) for e in caught.value.errors] == [(3, 2, None)]
@@ -137,7 +137,7 @@ def test_a_name_that_ends_in_a_date_is_no_number_of_millions(server: BatchServer
     """A fault in such a shard is told with its row, as it is the only one of its set."""
     shard = save_lines("reviews-20261125.jsonl", {}, {"body": {"model": "m"}})
     with pytest.raises(bf.JobError) as caught:
-        wait(bf.submit(shard, client=server.client()), server)
+        wait(bf.submit(shard, client=server.client(), check=False), server)
     said = server.batches[0].errors[0]["message"]
     assert str(caught.value) == (
         "1 batch failed at validation: reviews-20261125.jsonl, line 2 (custom_id 'r1'): "
@@ -149,5 +149,5 @@ def test_rows_are_unknown_where_a_number_counts_no_shards(server: BatchServer) -
     """The first of the millions of files before a shard that is missing ends the look for them."""
     shard = save_lines("places-9999999.jsonl", {"body": {"model": "m"}})
     with pytest.raises(bf.JobError) as caught:
-        wait(bf.submit(shard, client=server.client()), server)
+        wait(bf.submit(shard, client=server.client(), check=False), server)
     assert [(e["line"], e["row"], e["custom_id"]) for e in caught.value.errors] == [(1, None, "r0")]

@@ -25,7 +25,8 @@ import openai.resources.batches
 import pandas
 import batch_frames as bf
 
-assert all([bf.load_jobs, bf.submit, bf.wait, bf.download])  # loads what is not to be measured
+# This loads what is not to be measured.
+assert all([bf.load_jobs, bf.submit, bf.wait, bf.download, bf.check_requests(sys.argv[2]).empty])
 
 
 def peak():
@@ -45,7 +46,10 @@ with openai.OpenAI(base_url=sys.argv[1], api_key="test") as client:
 def grown(server: BatchServer, work: str) -> int:
     """Do some work in a process of its own, and tell how many bytes of memory it took for it."""
     script = MEASURED.replace("{work}", work)
-    command = [sys.executable, "-c", script, server.url]
+    creator = bf.BatchCreator("m", None, system_prompt=None)
+    creator.add_entry("a", "b")
+    [shard] = creator.save_to_file(server.service.folder / "first.jsonl")
+    command = [sys.executable, "-c", script, server.url, str(shard.path)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return int(done.stdout)
 

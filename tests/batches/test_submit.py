@@ -15,7 +15,7 @@ import batch_frames as bf
 from batch_frames.files.locks import InUseError
 from batch_frames.files.record import Records
 from tests.service.server import BatchServer, reply
-from tests.support.jobs import ids, names, save, wait
+from tests.support.jobs import ids, names, save, save_lines, wait
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -321,3 +321,37 @@ def test_metadata_that_is_no_dict_of_texts_is_refused_first(
     assert str(caught.value) == f"metadata must be a dict of texts, not {metadata!r}; {example}"
     assert server.requests_log == []
     assert len(bf.submit(shards, client=server.client(), metadata={"x": "1"})) == 3
+
+
+REFUSED = (
+    "the service would refuse bad.jsonl, line 2 (custom_id 'r1'): 'method' is 'GET', not 'POST' "
+    "[invalid_method]; bad.jsonl, line 3 (custom_id 'r0'): the id is that of line 1, too "
+    "[duplicate_custom_id]; correct the requests, or pass check=False to send them as they are"
+)
+
+
+def test_what_the_service_would_refuse_is_not_sent(server: BatchServer) -> None:
+    """Nothing is uploaded or noted of any shard, unless the caller insists."""
+    bad = save_lines("bad.jsonl", {}, {"method": "GET"}, {"custom_id": "r0"})
+    shards: list[bf.Shard | Path] = [*save(), bad]
+    before = sorted(Path().rglob("*"))
+    with pytest.raises(bf.BatchFramesError) as caught:
+        bf.submit(shards, client=server.client())
+    assert str(caught.value) == REFUSED
+    assert (server.requests_log, sorted(Path().rglob("*"))) == ([], before)
+    bf.submit(shards, client=server.client(), check=False)
+    assert len(server.batches) == 4
+
+
+def test_shards_that_were_sent_are_not_checked_again(server: BatchServer) -> None:
+    """What the record knows is followed, whatever the service may have said of it."""
+    path = save_lines("bad.jsonl", {}, {"url": "/v1/none"})
+    [job] = bf.submit(path, client=server.client(), check=False)
+    assert bf.submit(path, client=server.client()) == [job]
+
+
+def test_mistakes_do_not_keep_requests_from_being_sent(server: BatchServer) -> None:
+    """What is only likely a mistake is sent."""
+    path = save_lines("odd.jsonl", {"custom_id": "a b"}, {"custom_id": "c" * 65})
+    assert len(bf.check_requests(path)) == 2
+    assert len(bf.submit(path, client=server.client())) == 1

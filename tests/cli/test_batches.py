@@ -118,7 +118,15 @@ def test_what_is_printed_of_failures(server: BatchServer) -> None:
     path = Path("out/reviews-00002.jsonl")
     broken = {"custom_id": "r2", "method": "POST", "url": "/v1/chat/completions", "body": {}}
     path.write_text(json.dumps(broken) + "\n", encoding="utf-8")
-    assert run("submit", "out")[0] == 0
+    code, text = run("submit", "out")
+    assert (code, text) == (
+        1,
+        "Error: the service would refuse reviews-00002.jsonl, line 1 (custom_id 'r2'): there is "
+        "no 'body.model' [missing_required_parameter]; reviews-00002.jsonl, line 1 (custom_id "
+        "'r2'): there is no 'body.messages' [missing_required_parameter]; correct the requests, "
+        "or pass --no-check to send them as they are\n",
+    )
+    assert run("submit", "out", "--no-check")[0] == 0
     code, text = run("wait", "out/reviews.jsonl", "--poll", "0.01")
     said = server.batches[1].errors[0]
     assert (code, text) == (

@@ -56,9 +56,9 @@ def test_help_loads_nothing_heavy(name: str) -> None:
 
 
 def test_batches_are_followed_without_pandas(server: BatchServer) -> None:
-    """Commands that make no table of rows do not load what tables need."""
-    verbs = ("submit", "status", "wait", "download", "cancel")
-    assert "pandas" not in loaded("\n".join(command(verb, "a.jsonl") for verb in verbs))
+    """Commands that neither check requests nor make a table do not load what these need."""
+    verbs = (("submit", "--no-check"), ("status",), ("wait",), ("download",), ("cancel",))
+    assert "pandas" not in loaded("\n".join(command(*verb, "a.jsonl") for verb in verbs))
     assert Path("a.output.jsonl").exists()
 
 
