@@ -177,9 +177,7 @@ def run(
         openai.APIError: Passed through from the SDK.
     """
     given = locals()
-    _check_counts(retries=retries, max_requests=0 if max_requests is None else max_requests)
-    if max_cost is not None and not (type(max_cost) in (int, float) and max_cost >= 0):
-        raise ValueError(f"max_cost must be a number from 0, not {max_cost!r}")
+    _check_limits(given)
     with interrupt_hint("what was sent is noted", "call run again"):
         if path is None:
             return _run_files(_request_files(frame_or_shards, given), given)
@@ -219,10 +217,15 @@ def _run_table(table: Table, path: Path, given: Mapping[str, Any]) -> Any:
     return with_cost(join_results(frame, results, requests=same, **names), results)
 
 
-def _check_counts(**counts: Any) -> None:
-    for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+def _check_limits(given: Mapping[str, Any]) -> None:
+    for name in ("retries", "max_requests"):
+        value = given[name]
+        is_open = value is None and name == "max_requests"
+        if not is_open and (type(value) is not int or value < 0):
             raise ValueError(f"{name} must be a whole number from 0, not {value!r}")
+    most = given["max_cost"]
+    if most is not None and not (type(most) in (int, float) and most >= 0):
+        raise ValueError(f"max_cost must be a number from 0, not {most!r}")
 
 
 def _request_files(files: Any, given: Mapping[str, Any]) -> list[Path]:
