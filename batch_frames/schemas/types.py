@@ -90,6 +90,14 @@ ANYTHING = Kind("json", nullable=True)
 
 MOST_BACK = 3
 
+MOST_PARTS, MOST_PASSED = 10_000, 200
+"""The service takes 5,000 properties; DuckDB has no memory for much more than twice as many."""
+
+MOST_LEVELS = 60
+"""Arrow passes on types of 64 levels, of which a list of choices needs some."""
+
+TOO_LARGE = "json_schema: it is nested too deep, or too large, when its references are written out"
+
 
 def answer_kind(schema: Mapping[str, Any]) -> Kind:
     """Return the kind of answers that follow a schema.
@@ -103,14 +111,24 @@ def answer_kind(schema: Mapping[str, Any]) -> Kind:
         schema: A JSON schema whose root is an object.
 
     Raises:
-        TemplateError: If its root is no object, or a reference leads nowhere.
+        TemplateError: If its root is no object, a reference leads nowhere, or the schema has more
+            than 10,000 parts or 60 levels when its references are written out.
     """
-    node, nullable, seen = _settle(schema, schema, ())
+    kinds = _Kinds(schema)
+    node, nullable, seen = kinds.settle(schema, ())
     if nullable or _types(node) != ["object"]:
         raise TemplateError(
             "json_schema: the root is not an object", hint="make it a property of an object"
         )
-    return _object(node, schema, seen, formats=True)
+    kind = kinds.object(node, seen, formats=True)
+    if _levels(kind) > MOST_LEVELS:
+        raise TemplateError(TOO_LARGE)
+    return kind
+
+
+def _levels(kind: Kind) -> int:
+    inner = [*kind.fields.values(), *([kind.items] if kind.items else [])]
+    return 1 + max(map(_levels, inner), default=0)
 
 
 def plain_type(kind: Kind) -> pa.DataType:
@@ -133,24 +151,98 @@ def column_type(kind: Kind) -> pa.DataType:
     return plain_type(kind)
 
 
-def _kind(node: Any, root: Mapping[str, Any], seen: tuple[Any, ...], formats: bool = False) -> Kind:
-    node, nullable, seen = _settle(node, root, seen)
-    types = _types(node)
-    if "const" in node or "enum" in node:
-        return _enum([node["const"]] if "const" in node else node["enum"], types, nullable)
-    nullable = nullable or "null" in types
-    types = [name for name in types if name != "null"]
-    name = types[0] if len(types) == 1 else ""
-    limits = {key: node[key] for key in LIMITS.get(name, ()) if _is_limit(key, node.get(key))}
-    if name == "string" and formats and node.get("format") in FORMATS:
-        return Kind(node["format"], nullable)
-    if name in ("string", "integer", "number", "boolean"):
-        return Kind(name, nullable, limits=limits)
-    if name == "array" and isinstance(node.get("items"), Mapping):
-        return Kind(name, nullable, items=_kind(node["items"], root, seen), limits=limits)
-    if name == "object" and node.get("properties") and node["properties"] not in seen:
-        return _object(node, root, seen, nullable)
-    return ANYTHING
+class _Kinds:
+    """Derives the kinds of the parts of one schema, each of which references may repeat.
+
+    What was passed on the way to a part is ``seen``, by which an object that contains itself is
+    recognized.
+
+    Args:
+        root: The whole schema, for references.
+    """
+
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self._root = root
+        self._made = 0
+        self._found: dict[str, set[str]] = {}
+
+    def kind(self, node: Any, seen: tuple[Any, ...], formats: bool = False) -> Kind:
+        self._count(seen)
+        node, nullable, seen = self.settle(node, seen)
+        types = _types(node)
+        if "const" in node or "enum" in node:
+            return _enum([node["const"]] if "const" in node else node["enum"], types, nullable)
+        nullable = nullable or "null" in types
+        types = [name for name in types if name != "null"]
+        name = types[0] if len(types) == 1 else ""
+        limits = {key: node[key] for key in LIMITS.get(name, ()) if _is_limit(key, node.get(key))}
+        if name == "string" and formats and node.get("format") in FORMATS:
+            return Kind(node["format"], nullable)
+        if name in ("string", "integer", "number", "boolean"):
+            return Kind(name, nullable, limits=limits)
+        if name == "array" and isinstance(node.get("items"), Mapping):
+            return Kind(name, nullable, items=self.kind(node["items"], seen), limits=limits)
+        if name == "object" and node.get("properties") and node["properties"] not in seen:
+            return self.object(node, seen, nullable)
+        return ANYTHING
+
+    def object(
+        self,
+        node: Mapping[str, Any],
+        seen: tuple[Any, ...],
+        nullable: bool = False,
+        formats: bool = False,
+    ) -> Kind:
+        properties = node.get("properties", {})
+        seen = (*seen, properties)
+        fields = {name: self.kind(child, seen, formats) for name, child in properties.items()}
+        required = frozenset(node.get("required", ()))
+        return Kind("object", nullable, fields=fields, required=required)
+
+    def settle(
+        self, node: Any, seen: tuple[Any, ...]
+    ) -> tuple[Mapping[str, Any], bool, tuple[Any, ...]]:
+        """Follow references and unions of one until a part has a type of its own.
+
+        Returns:
+            The part, or an empty one if it has none; whether it may also be null; and what was
+            passed on the way.
+        """
+        nullable = False
+        while isinstance(node, Mapping):
+            key = next((key for key in ("$ref", "allOf", "anyOf", "oneOf") if key in node), None)
+            if key is None:
+                return node, nullable, seen
+            rest = {name: value for name, value in node.items() if name != key}
+            if key == "$ref":
+                if node[key] in seen or self._is_entangled(node[key], seen):
+                    break
+                seen = (*seen, node[key])
+                node = {**resolve(node[key], self._root), **rest}
+                self._count(seen)
+                continue
+            branches = [child for child in node[key] if key == "allOf" or not _is_null(child)]
+            if len(branches) != 1 or not isinstance(branches[0], Mapping):
+                break
+            nullable = nullable or len(node[key]) > 1
+            node = {**rest, **branches[0]}
+        return {}, True, seen
+
+    def _count(self, seen: tuple[Any, ...]) -> None:
+        self._made += 1
+        if self._made > MOST_PARTS or len(seen) > MOST_PASSED:
+            raise TemplateError(TOO_LARGE)
+
+    def _is_entangled(self, reference: Any, seen: tuple[Any, ...]) -> bool:
+        """Return whether a part refers back to several on the way to it.
+
+        Otherwise, parts that all refer to each other would be expanded in every possible order.
+        """
+        part = resolve(reference, self._root)
+        if reference not in self._found:
+            self._found[reference] = _references(part)
+        back = self._found[reference] & {one for one in seen if isinstance(one, str)}
+        return len(back) >= MOST_BACK
 
 
 def _is_limit(keyword: str, value: Any) -> bool:
@@ -163,57 +255,6 @@ def _is_limit(keyword: str, value: Any) -> bool:
         return value in (*PATTERNS, *FORMATS)
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return value is True if keyword == "uniqueItems" else is_number and abs(value) < EXACT
-
-
-def _object(
-    node: Mapping[str, Any],
-    root: Mapping[str, Any],
-    seen: tuple[Any, ...],
-    nullable: bool = False,
-    formats: bool = False,
-) -> Kind:
-    properties = node.get("properties", {})
-    seen = (*seen, properties)
-    fields = {name: _kind(child, root, seen, formats) for name, child in properties.items()}
-    return Kind("object", nullable, fields=fields, required=frozenset(node.get("required", ())))
-
-
-def _settle(
-    node: Any, root: Mapping[str, Any], seen: tuple[Any, ...]
-) -> tuple[Mapping[str, Any], bool, tuple[Any, ...]]:
-    """Follow references and unions of one until a part has a type of its own.
-
-    Returns:
-        The part, or an empty one if it has none; whether it may also be null; and what was passed
-        on the way, by which an object that contains itself is recognized.
-    """
-    nullable = False
-    while isinstance(node, Mapping):
-        key = next((key for key in ("$ref", "allOf", "anyOf", "oneOf") if key in node), None)
-        if key is None:
-            return node, nullable, seen
-        rest = {name: value for name, value in node.items() if name != key}
-        if key == "$ref":
-            if node[key] in seen or _is_entangled(node[key], root, seen):
-                break
-            seen = (*seen, node[key])
-            node = {**resolve(node[key], root), **rest}
-            continue
-        branches = [child for child in node[key] if key == "allOf" or not _is_null(child)]
-        if len(branches) != 1 or not isinstance(branches[0], Mapping):
-            break
-        nullable = nullable or len(node[key]) > 1
-        node = {**rest, **branches[0]}
-    return {}, True, seen
-
-
-def _is_entangled(reference: Any, root: Mapping[str, Any], seen: tuple[Any, ...]) -> bool:
-    """Return whether a part refers back to several on the way to it.
-
-    Otherwise, parts that all refer to each other would be expanded in every possible order.
-    """
-    back = _references(resolve(reference, root)) & {one for one in seen if isinstance(one, str)}
-    return len(back) >= MOST_BACK
 
 
 def _references(node: Any) -> set[str]:

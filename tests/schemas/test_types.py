@@ -262,3 +262,46 @@ def test_objects_that_all_refer_to_each_other_stay_few() -> None:
     types = [str(type_) for type_ in Answers(schema).types]
     assert len(types) == len(names)
     assert sum(map(len, types)) < 100_000
+
+
+def doubling(levels: int) -> Node:
+    """Make a schema in which each level refers to the next one twice."""
+    parts: dict[str, Node] = {
+        f"D{n}": an_object(a={"$ref": f"#/$defs/D{n + 1}"}, b={"$ref": f"#/$defs/D{n + 1}"})
+        for n in range(levels)
+    }
+    parts[f"D{levels}"] = {"type": "integer"}
+    return {**an_object(x={"$ref": "#/$defs/D0"}), "$defs": parts}
+
+
+def chained(levels: int) -> Node:
+    """Make a schema in which each level refers to the next one."""
+    parts = {f"D{n}": an_object(a={"$ref": f"#/$defs/D{n + 1}"}) for n in range(levels)}
+    last: dict[str, Node] = {f"D{levels}": {"type": "integer"}}
+    return {**an_object(x={"$ref": "#/$defs/D0"}), "$defs": {**parts, **last}}
+
+
+@pytest.mark.parametrize("schema", [doubling(13), doubling(60), chained(59), chained(5_000)])
+def test_references_that_make_too_many_parts_are_refused(schema: Node) -> None:
+    """A schema of some kilobytes is not written out to millions of columns, or levels."""
+    with pytest.raises(TemplateError) as caught:
+        Answers(schema)
+    assert str(caught.value) == (
+        "json_schema: it is nested too deep, or too large, when its references are written out"
+    )
+
+
+def test_answers_as_deep_as_arrow_can_hold_are_read() -> None:
+    """A schema with one level less than is refused reads its answers."""
+    answer: Any = 1
+    for _ in range(58):
+        answer = {"a": answer}
+    table, reasons = Answers(chained(58)).read(pa.array([json.dumps({"x": answer})], TEXT))
+    assert (table.to_pylist(), reasons.to_pylist()) == ([{"x": answer}], [None])
+
+
+def test_references_that_double_are_followed() -> None:
+    """A part that is referred to twice has its columns twice."""
+    assert str(Answers(doubling(2)).types[0]) == (
+        "struct<a: struct<a: int64, b: int64>, b: struct<a: int64, b: int64>>"
+    )
