@@ -32,7 +32,7 @@ MOST_BUCKETS = 256
 MOST_PLACES = 1 << 20
 """How many places are in memory at once, however small their rows are."""
 
-ROW, PLACE = "row", "place"
+ROW, PLACE = "batch_frames.row", "batch_frames.place"
 
 WORST = np.iinfo(np.int8).max
 
@@ -83,6 +83,8 @@ class BestRows:
         self.schema = schema
         self.superseded = 0
         """How many rows were not the best of their place."""
+        self.filled: set[str] = set()
+        """The columns that some row has."""
         self._width = 0
         self._best = np.full(places, NOWHERE, np.int64)
         self._ranks = np.full(places, WORST, np.int8)
@@ -115,6 +117,7 @@ class BestRows:
         if not len(order):
             return
         table = _apart(rows.take(pa.array(order)).cast(self.schema))
+        self.filled |= {n for n in table.column_names if table[n].null_count < len(table)}
         table = table.append_column(ROW, pa.array(numbers[order]))
         table = table.append_column(PLACE, pa.array(places[order]))
         found, starts = np.unique(buckets[order], return_index=True)

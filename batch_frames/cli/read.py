@@ -134,6 +134,9 @@ def read(files: tuple[str, ...], output: Path | None, as_json: bool, **options: 
         answers = [path for path, holds in kinds.items() if not holds]
         if False in kinds.values() or (not asked and any(options.values())):
             join = {name: options.pop(name) for name in ("join", "id_column", "prefix")}
+            if join["join"] and output and output.suffix == ".parquet" and not stdin:
+                _join(answers if files else None, asked, output, as_json, **join, **options)
+                return
             frame = _results(answers if files else None, asked, **options)
             _show_results(_renamed(frame, stdin), output, as_json, **join)
         elif any(options.values()):
@@ -169,6 +172,30 @@ def _results(
     schema, sent = read_schema(json_schema), [*requests, *map(str, asked)] or None
     # pandas' own dtypes make floats of whole numbers in lists, and lose types that no value shows.
     return read_results(paths, requests=sent, json_schema=schema, dtype_backend="pyarrow")
+
+
+def _join(
+    paths: list[Path] | None,
+    asked: list[Path],
+    output: Path,
+    as_json: bool,
+    *,
+    join: Path,
+    id_column: tuple[str, ...],
+    prefix: str,
+    requests: tuple[str, ...],
+    json_schema: Any,
+) -> None:
+    """Join results to a table in a file, of which neither has to fit in memory."""
+    from batch_frames.cli.tables import show_written
+    from batch_frames.results import join_files, scan_results
+
+    check_csv(join)
+    schema, sent = read_schema(json_schema), [*requests, *map(str, asked)] or None
+    stream = scan_results(paths, requests=sent, json_schema=schema)
+    how: dict[str, Any] = {"columns": None, "progress": None, "with_ids": False}
+    join_files(join, stream, output, id_column=list(id_column), prefix=prefix, **how)
+    show_written(output, prefix, as_json)
 
 
 def _show_results(

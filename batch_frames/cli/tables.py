@@ -62,12 +62,28 @@ def show_frame(
     else:
         _print_frame(shown)
     if output and output != STDOUT and as_json:
-        counts = {} if results is None else results["status"].value_counts().to_dict()
-        statuses = {"statuses": {status: n for status, n in counts.items() if n}} if counts else {}
-        print_json([{"path": output, "rows": len(frame), **statuses}])
+        _print_written(output, len(frame), results)
         return
     for line in said or [count_text(len(frame), noun).strip()]:
         click.echo(printable(line), err=is_data)
+
+
+def show_written(output: Path, prefix: str, as_json: bool) -> None:
+    """Say what a Parquet file holds whose columns of results have a prefix."""
+    names = {f"{prefix}status": "status", f"{prefix}error_code": "error_code"}
+    rows = pq.read_table(output, columns=list(names)).to_pandas().rename(columns=names)
+    results = rows[rows["status"] != "skipped"]
+    if as_json:
+        _print_written(output, len(rows), results)
+        return
+    click.echo(f"{output}  {count_text(len(rows), 'row')}")
+    click.echo(printable(summary_line(results)))
+
+
+def _print_written(output: Path, rows: int, results: pd.DataFrame | None) -> None:
+    counts = {} if results is None else results["status"].value_counts().to_dict()
+    statuses = {"statuses": {status: n for status, n in counts.items() if n}} if counts else {}
+    print_json([{"path": output, "rows": rows, **statuses}])
 
 
 def _write_file(table: pa.Table, output: Path) -> None:

@@ -18,7 +18,7 @@ from batch_frames.results.read import (
     read_results,
     result_columns,
 )
-from batch_frames.results.scan import scan_results
+from batch_frames.results.scan import join_files, scan_results
 from batch_frames.results.summary import plot_results, summarize, summary_line, with_cost
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "empty_piece",
     "is_frame",
     "is_lasting",
+    "join_files",
     "join_results",
     "lasting",
     "names_in",

@@ -15,7 +15,6 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from batch_frames.arrow import NOWHERE, TEXT, BestRows, Lookup
 from batch_frames.display import NAMED
@@ -181,13 +180,9 @@ def _in_order(
     absent, start = known.absent(), 0
     for rows in best.tables():
         part = slice(start, start := start + len(rows))
-        own = {
-            "custom_id": asked.ids[part],
-            "status": pc.coalesce(rows["status"], pa.array(absent[part])),
-        }
-        yield _shown(
-            pa.table({name: own.get(name, rows[name]) for name in rows.column_names}), columns
-        )
+        own = dict(zip(rows.column_names, rows.columns, strict=True))
+        status = pc.coalesce(own["status"], pa.array(absent[part]))
+        yield _shown(pa.table(own | {"custom_id": asked.ids[part], "status": status}), columns)
 
 
 @dataclass(frozen=True)
@@ -216,8 +211,9 @@ def join_files(
     columns: Sequence[str] | None,
     prefix: str,
     progress: bool | None,
+    with_ids: bool = True,
 ) -> Path:
-    """Join results to a table as ``join_results`` does, and write a Parquet file."""
+    """Join results as ``join_results`` does; ``custom_id`` is among all columns only if wanted."""
     target = Path(out)
     if target.suffix != ".parquet":
         raise BatchFramesError(f"'{target}' does not end in .parquet", hint="name a Parquet file")
@@ -225,20 +221,21 @@ def join_files(
     refuse_duplicates(left.ids)
     names = list(right.schema.names)
     find_columns(names, ["custom_id", "status"], RESULTS)
-    if columns is None:
-        columns = [n for n in names if n != "custom_id" or prefix + n not in left.names]
-    columns = [columns] if isinstance(columns, str) else list(columns)
-    find_columns(names, columns, RESULTS)
-    refuse_names_in_both(left.names, columns, prefix)
-    best = _matched(left.ids, right, columns, progress)
+    chosen = [columns] if isinstance(columns, str) else list(names if columns is None else columns)
+    if columns is None and (not with_ids or prefix + "custom_id" in left.names):
+        chosen.remove("custom_id")
+    find_columns(names, chosen, RESULTS)
+    rare = set(names_of("sometimes") if columns is None else ())
+    refuse_names_in_both(left.names, [name for name in chosen if name not in rare], prefix)
+    best = _matched(left.ids, right, chosen, progress)
+    chosen = [name for name in chosen if name not in rare or name in best.filled]
+    refuse_names_in_both(left.names, chosen, prefix)
     unanswered = "skipped" if (right.schema.metadata or {}).get(OF_ALL) else "missing"
-    joined = _joined(left, best, columns, prefix, unanswered)
+    joined = _joined(left, best, chosen, prefix, unanswered)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with closing(open_store(target, left.paths, hashed=True)) as store:
-        with (
-            store.create(1) as file,
-            progress_bar("writing", len(left.ids), progress, unit=" rows") as bar,
-        ):
+    bar = progress_bar("writing", len(left.ids), progress, unit=" rows")
+    with bar, closing(open_store(target, left.paths, hashed=True)) as store:
+        with store.create(1) as file:
             _write(file, joined, bar.update)
         store.commit([len(left.ids)])
     return target
@@ -276,8 +273,7 @@ def _results(results: Any) -> pa.RecordBatchReader:
 
 def _without_views(schema: pa.Schema) -> pa.Schema:
     """Return a schema without views of text, of which Arrow takes and writes no rows."""
-    kinds = [field.with_type(without_views(field.type)) for field in schema]
-    return pa.schema(kinds, schema.metadata)
+    return pa.schema([f.with_type(without_views(f.type)) for f in schema], schema.metadata)
 
 
 def _matched(
@@ -336,6 +332,8 @@ def _statuses(column: pa.ChunkedArray, unanswered: str) -> pa.DictionaryArray:
 
 def _write(file: IO[bytes], tables: Iterator[pa.Table], count: Callable[[int], Any]) -> None:
     """Write tables into row groups of a bounded size."""
+    import pyarrow.parquet as pq
+
     first = next(tables)
     schema = parquet_schema(first.schema)
     waiting: list[pa.Table] = []
