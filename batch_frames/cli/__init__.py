@@ -5,7 +5,8 @@ from typing import Any
 import click
 
 from batch_frames.cli.batches import COMMANDS
-from batch_frames.cli.read import check, estimate, read, retry
+from batch_frames.cli.check import check, estimate
+from batch_frames.cli.read import read, retry
 from batch_frames.cli.write import plan, run, write
 
 __all__ = ["main"]

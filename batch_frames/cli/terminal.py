@@ -24,6 +24,8 @@ from batch_frames.errors import BatchFramesError, BatchFramesWarning
 from batch_frames.progress import TO_CONTINUE
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from batch_frames.files import Shard
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "print_table",
     "read_schema",
     "read_text",
+    "renamed",
     "schema_option",
     "schema_source",
     "shard_facts",
@@ -323,3 +326,8 @@ def check_output(output: Path | None, source: Path | None = None) -> None:
 
         # It is refused now, and not once everything is paid for, unless it is an earlier table.
         open_store(output, hashed=True).close()
+
+
+def renamed(frame: pd.DataFrame, stdin: str) -> pd.DataFrame:
+    """Name standard input, and not its copy, as the file of its lines."""
+    return frame.assign(file=frame["file"].replace(stdin, "-")) if stdin else frame
