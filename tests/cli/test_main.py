@@ -61,7 +61,7 @@ def test_examples_of_the_help_work() -> None:
             done = run(*arguments)
             assert (done.code, done.err) == (0, ""), line
             ran += 1
-    assert ran == 9
+    assert ran == 10
     assert pq.read_table("requests.parquet").num_rows == 2
     assert pq.read_table("rated.parquet")["status"].to_pylist() == ["expired", "ok"]
     assert Path("rated.csv").exists()
@@ -85,7 +85,7 @@ OPTIONS = {
         *("--requests", "--json-schema", "--join", "--id-column", "--prefix", "--output"),
         "--json",
     },
-    "retry": {"--requests", "--output", "--status", "--permanent", "--json"},
+    "retry": {"--requests", "--output", "--status", "--permanent", "--body", "--json"},
 }
 
 
