@@ -16,13 +16,16 @@ from batch_frames.errors import BatchFramesWarning
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["TO_CONTINUE", "interrupt_hint", "notice", "progress_bar", "show_progress", "warn"]
+__all__ = ["TO_CONTINUE", "interrupt_hint", "pause", "progress_bar", "show_progress", "warn"]
 
 
 PACKAGE = str(Path(__file__).parent) + os.sep
 
 DELAY = 2
 """Seconds after which a bar appears unless it was asked for."""
+
+LONG_PAUSE = 2.0
+"""Seconds from which a pause is spoken of."""
 
 TO_CONTINUE = "; to continue, "
 """What stands in the hint of an interrupt between what was done and how to go on."""
@@ -67,14 +70,21 @@ def show_progress(bar: tqdm[Any], done: int, text: str) -> None:
         bar.refresh()
 
 
-def notice(text: str, progress: bool | None) -> None:
-    """Print a line, unless progress is not to be shown."""
+def pause(seconds: float, reason: str, progress: bool | None) -> None:
+    """Sleep before the next try, and print the reason if it takes long.
+
+    Args:
+        seconds: How long.
+        reason: The reason.
+        progress: Whether to print it; None does.
+    """
     from tqdm import tqdm
 
-    if progress is not False:
+    if seconds >= LONG_PAUSE and progress is not False:
         # On a terminal, above the bars.
         write = tqdm.write if sys.stderr.isatty() else print
-        write(text, file=sys.stderr)
+        write(f"{reason}; trying again in {seconds:,.0f} s", file=sys.stderr)
+    time.sleep(seconds)
 
 
 @contextmanager

@@ -6,14 +6,15 @@ import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Never
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from batch_frames.batches import download, refuse_errors, submit, wait
+from batch_frames.batches import FIRST_POLL, download, refuse_errors, submit, wait
+from batch_frames.display import counted
 from batch_frames.errors import BatchFramesError
 from batch_frames.files import (
     RECORD,
@@ -32,7 +33,7 @@ from batch_frames.files import (
 from batch_frames.frames import find_columns, to_dataframe
 from batch_frames.plans import Plan, Selection, Table, is_wanted, open_table, planned, select
 from batch_frames.prices import check_cost
-from batch_frames.progress import interrupt_hint, warn
+from batch_frames.progress import interrupt_hint, pause
 from batch_frames.requests import (
     CHAT,
     EFFORT,
@@ -45,19 +46,17 @@ from batch_frames.requests import (
     Value,
 )
 from batch_frames.results import (
+    RANKS,
     RESULTS,
-    UNANSWERED,
     Outcomes,
     is_frame,
-    is_lasting,
     join_results,
     names_in,
     read_answers,
     read_results,
     refuse_names_in_both,
     result_columns,
-    result_ranks,
-    summary_line,
+    warn_of_unanswered,
     with_cost,
 )
 
@@ -74,6 +73,9 @@ OF_FILES = (
     "poll", "progress", "json_schema", "usage", "dtype_backend",
 )  # fmt: skip
 """The parameters that matter for request files, too."""
+
+PAUSE = 10
+"""How many polls the pause before the first retry takes; each later one takes as many more."""
 
 PATIENCE = 600.0
 """Seconds to wait for another process that is sending requests from the same folder."""
@@ -137,9 +139,10 @@ def run(
         body: Further keys of the request body.
         dedupe: Whether rows that ask the same get one request, whose answer all of them have.
         retries: How often to send again what fails for a passing reason: HTTP status 408, 409,
-            425, 429 or 5xx, an expired batch, a lost or damaged result. Each time, all batches must
-            have ended. What fails for good, with another HTTP status from 400 to 499 or a refusal,
-            is not sent again, also not by later calls; ``retry_requests`` can do that.
+            425, 429 or 5xx, an expired batch, a lost or damaged result; always after all batches
+            have ended and, for HTTP statuses, a pause of ten times ``poll`` (30 s), then twenty
+            times, …. What fails for good, with another HTTP status from 400 to 499 or a refusal, is
+            not sent again, also not by later calls; ``retry_requests`` can do that.
         max_requests: Most requests to send, not counting retries; None sets no limit.
         max_cost: The most dollars that these requests may cost, by the high end of ``estimate``;
             for that, the body must limit the answers. None sets no limit.
@@ -188,7 +191,8 @@ def _run_files(shards: list[Path], given: Mapping[str, Any]) -> Any:
     """Answer request files, and return what came back."""
     _follow(_submit(shards, given), given)
     how = {name: given[name] for name in ("json_schema", "usage", "dtype_backend")}
-    results = _warned(read_results(requests=shards, **how))
+    results = read_results(requests=shards, **how)
+    warn_of_unanswered(results)
     return with_cost(results, results)
 
 
@@ -211,7 +215,8 @@ def _run_table(table: Table, path: Path, given: Mapping[str, Any]) -> Any:
     columns = _checked_names(frame, table.schema, given["columns"], prefix)
     asked = _answer_all(table, path, given)
     how = {name: given[name] for name in ("usage", "dtype_backend")}
-    results = _warned(read_answers(asked, None, [path], json_schema=table.schema, **how))
+    results = read_answers(asked, None, [path], json_schema=table.schema, **how)
+    warn_of_unanswered(results)
     same = table.requests if table.requests.dedupe else None
     names = {"id_column": table.requests.source.id_column, "columns": columns, "prefix": prefix}
     return with_cost(join_results(frame, results, requests=same, **names), results)
@@ -265,19 +270,16 @@ def _checked_names(
 def _answer_all(table: Table, path: Path, given: Mapping[str, Any]) -> Asked:
     """Send what has no answer, round after round, and return what is asked now."""
     selection: Selection | None = None
-    for round_number in range(given["retries"] + 1):
+    for again in range(given["retries"] + 1):
+        if selection is not None and not _is_retried(selection, path, again, given):
+            break
         with _alone(path.parent) as record:
             outcomes = Outcomes(record, keep=True)
-            if selection is not None:
-                found = outcomes.find(selection.ids, selection.lines)
-                if not is_wanted(found, once_more=True).any():
-                    break
-            again = round_number > 0
             shards: list[Shard] = []
             with _writer(table, path, outcomes, given["limits"]) as writer:
                 selection = select(
                     table.requests, outcomes, path, writer,
-                    once_more=again, progress=given["progress"],
+                    once_more=again > 0, progress=given["progress"],
                 )  # fmt: skip
                 if selection.asked.any():
                     changes = writer.changes()
@@ -296,6 +298,18 @@ def _answer_all(table: Table, path: Path, given: Mapping[str, Any]) -> Asked:
     return Asked.of_table(selection.custom_ids.combine_chunks(), selection.lines)
 
 
+def _is_retried(selection: Selection, path: Path, again: int, given: Mapping[str, Any]) -> bool:
+    """Return whether some requests are to be sent again, after a pause if the service failed."""
+    found = Outcomes(Record(path.parent)).find(selection.ids, selection.lines)
+    wanted = is_wanted(found, once_more=True)
+    if failed := int((found.ranks[wanted] == RANKS["http_error"]).sum()):
+        most = inf if given["timeout"] is None else given["timeout"]
+        seconds = min(again * PAUSE * (given["poll"] or FIRST_POLL), most)
+        reason = f"run: {counted(failed, 'request')} failed for a passing reason"
+        pause(seconds, reason, given["progress"])
+    return bool(wanted.any())
+
+
 def _writer(table: Table, path: Path, outcomes: Outcomes, limits: Limits) -> ShardWriter:
     target = next_round(path, outcomes.names())
     return ShardWriter(open_store(target, table.requests.paths, again=True), limits)
@@ -304,8 +318,7 @@ def _writer(table: Table, path: Path, outcomes: Outcomes, limits: Limits) -> Sha
 @contextmanager
 def _alone(folder: Path) -> Iterator[Record]:
     """Keep other processes from deciding at the same time what is to be sent from a folder."""
-    # Refuses a file in the place of the folder.
-    Record(folder)
+    Record(folder)  # refuses a file in the place of the folder
     (folder / RECORD).mkdir(parents=True, exist_ok=True)
     with locked(folder / RECORD / "run", f"'{folder}' is in use by {{owner}}", patience=PATIENCE):
         yield Record(folder)
@@ -335,16 +348,3 @@ def _ask(plan: Plan) -> bool:
         return input(f"{plan!r}\nSend? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
         return False
-
-
-def _warned(results: pd.DataFrame) -> pd.DataFrame:
-    """Warn of requests without an answer."""
-    failed = results[results["status"].isin(UNANSWERED)]
-    if len(failed):
-        counts = f"{len(failed):,} of {len(results):,}"
-        codes = failed["status_code"].to_numpy(np.float64, na_value=np.nan)
-        lasts = is_lasting(result_ranks(failed), codes).all()
-        option = " with permanent=True" if lasts else ""
-        hint = f"retry_requests{option} writes them again"
-        warn(f"{counts} requests have no answer ({summary_line(results)})", hint=hint)
-    return results

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,43 @@ def test_what_fails_for_a_passing_reason_is_asked_again(
         check(rated[~failed], frame[~failed])
         assert set(rated["error_code"][failed]) == {"invalid_image"}
         assert model.asked == {text: 1 + (text in once) for text in frame["text"]}
+    assert len(server.batches) == 2
+
+
+def test_a_retry_gives_the_service_time(
+    server: BatchServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Before each retry of what failed by HTTP errors there is a pause, longer and longer."""
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    server.settings.polls, server.settings.fail_every = 0, 1
+    options = {**ASK, "client": server.client(), "retries": 3}
+    with pytest.warns(UserWarning, match="2 of 2 requests have no answer"):
+        bf.run(table(2), tmp_path / "r.jsonl", **options)
+    assert [seconds for seconds in slept if seconds >= 2] == [30, 60, 90]
+    said = [line for line in capfd.readouterr().err.splitlines() if "trying" in line]
+    failed = "run: 2 requests failed for a passing reason; trying again in"
+    assert said == [f"{failed} {seconds} s" for seconds in (30, 60, 90)]
+    slept.clear()
+    with pytest.warns(UserWarning, match="1 of 1 requests have no answer"):
+        bf.run(table(1), tmp_path / "s.jsonl", **options, timeout=40, progress=False)
+    assert [seconds for seconds in slept if seconds >= 2] == [30, 40, 40]
+    assert "trying" not in capfd.readouterr().err
+
+
+def test_what_a_service_has_lost_is_asked_again_at_once(
+    server: BatchServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that expired has waited for long already."""
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    server.settings.polls, server.settings.done = 0, 0.5
+    server.settings.endings["r.jsonl"] = "expired"
+    check(bf.run(table(2), tmp_path / "r.jsonl", client=server.client(), **ASK), table(2))
+    assert [seconds for seconds in slept if seconds >= 2] == []
     assert len(server.batches) == 2
 
 

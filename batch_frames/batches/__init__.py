@@ -6,9 +6,10 @@ from batch_frames.batches.failures import refuse_errors
 from batch_frames.batches.local import run_local
 from batch_frames.batches.status import cancel, job_rows, load_jobs, refreshed, status
 from batch_frames.batches.submit import submit
-from batch_frames.batches.wait import wait
+from batch_frames.batches.wait import FIRST_POLL, wait
 
 __all__ = [
+    "FIRST_POLL",
     "NO_KEY",
     "cancel",
     "download",

@@ -15,7 +15,7 @@ from batch_frames.batches.replies import ReplyError, not_text
 from batch_frames.display import printable
 from batch_frames.errors import BatchFramesError, MissingExtra
 from batch_frames.files import Job
-from batch_frames.progress import notice
+from batch_frames.progress import pause
 
 __all__ = [
     "NO_KEY",
@@ -33,8 +33,6 @@ TRIES = 6
 FIRST_PAUSE = 1.0
 
 LONGEST_PAUSE = 60.0
-
-LONG_PAUSE = 2.0
 
 LONGEST_ASKED_PAUSE = 120.0
 
@@ -207,13 +205,8 @@ class Service:
 
     def _pause(self, seconds: float, error: Exception) -> None:
         """Sleep, saying why if it takes long."""
-        seconds = min(seconds, self.seconds_left)
-        if seconds >= LONG_PAUSE:
-            notice(
-                f"{self._verb}: {printable(str(error))}; trying again in {seconds:,.0f} s",
-                self._progress,
-            )
-        time.sleep(seconds)
+        reason = f"{self._verb}: {printable(str(error))}"
+        pause(min(seconds, self.seconds_left), reason, self._progress)
 
     def retry_pause(self, error: Exception) -> float | None:
         """Return the least seconds to wait after an error; None if it would only come again."""

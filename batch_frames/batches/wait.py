@@ -26,7 +26,7 @@ from batch_frames.progress import interrupt_hint, progress_bar, show_progress
 if TYPE_CHECKING:
     from openai import OpenAI
 
-__all__ = ["wait"]
+__all__ = ["FIRST_POLL", "wait"]
 
 
 FIRST_POLL, LONGEST_POLL, POLL_GROWTH = 3.0, 60.0, 1.3

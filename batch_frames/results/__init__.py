@@ -19,7 +19,13 @@ from batch_frames.results.read import (
     result_columns,
 )
 from batch_frames.results.scan import join_files, scan_results
-from batch_frames.results.summary import plot_results, summarize, summary_line, with_cost
+from batch_frames.results.summary import (
+    plot_results,
+    summarize,
+    summary_line,
+    warn_of_unanswered,
+    with_cost,
+)
 
 __all__ = [
     "RANKS",
@@ -49,5 +55,6 @@ __all__ = [
     "scan_results",
     "summarize",
     "summary_line",
+    "warn_of_unanswered",
     "with_cost",
 ]

@@ -13,15 +13,24 @@ from batch_frames.errors import MissingExtra
 from batch_frames.files import LIVE_ENDINGS
 from batch_frames.frames import find_columns
 from batch_frames.prices import TIERS, NoPrice, find_rates
-from batch_frames.results.fields import FIELDS, STATUSES
+from batch_frames.progress import warn
+from batch_frames.results.fields import FIELDS, STATUSES, UNANSWERED
 from batch_frames.results.frames import RESULTS, own_results
 from batch_frames.results.match import result_ranks
+from batch_frames.results.outcomes import is_lasting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_results", "result_costs", "summarize", "summary_line", "with_cost"]
+__all__ = [
+    "plot_results",
+    "result_costs",
+    "summarize",
+    "summary_line",
+    "warn_of_unanswered",
+    "with_cost",
+]
 
 
 Numbers = npt.NDArray[np.float64]
@@ -160,6 +169,18 @@ def summary_line(results: pd.DataFrame) -> str:
         shown = f" ({named})" if named and status == "http_error" else ""
         parts.append(f"{rows['requests'].sum():,} {status}{shown}")
     return ", ".join(parts) if parts else "no results"
+
+
+def warn_of_unanswered(results: pd.DataFrame) -> None:
+    """Warn of requests without an answer, and say what writes them again."""
+    failed = results[results["status"].isin(UNANSWERED)]
+    if len(failed):
+        counts = f"{len(failed):,} of {len(results):,}"
+        codes = failed["status_code"].to_numpy(np.float64, na_value=np.nan)
+        lasts = is_lasting(result_ranks(failed), codes).all()
+        option = " with permanent=True" if lasts else ""
+        hint = f"retry_requests{option} writes them again"
+        warn(f"{counts} requests have no answer ({summary_line(results)})", hint=hint)
 
 
 def plot_results(results: Any, column: str | None = None) -> Figure:

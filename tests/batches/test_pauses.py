@@ -9,6 +9,7 @@ import openai
 import pytest
 
 import batch_frames as bf
+from batch_frames import progress
 from batch_frames.batches import client as service
 from batch_frames.batches import send as finding
 from batch_frames.progress import progress_bar, show_progress
@@ -37,7 +38,7 @@ def test_a_service_that_is_away_is_spoken_of(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Long pauses have a line each, and after six tries of a call it is given up."""
-    monkeypatch.setattr(service, "LONG_PAUSE", 0.0)
+    monkeypatch.setattr(progress, "LONG_PAUSE", 0.0)
     shards = save(count=1)
     with (
         openai.OpenAI(base_url="http://127.0.0.1:9/v1", api_key="k") as client,
