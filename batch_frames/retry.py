@@ -38,7 +38,7 @@ from batch_frames.files import (
     set_of,
 )
 from batch_frames.progress import warn
-from batch_frames.requests import Asked, body_texts, read_asked, with_body
+from batch_frames.requests import Asked, answers_of, body_texts, read_asked, with_body
 from batch_frames.results import (
     RANKS,
     STATUSES,
@@ -195,7 +195,7 @@ def _returned(
 def _answers(asked: Asked, wanted: Sequence[int]) -> Answers | None:
     """Return how to read the answers, if it matters whether they follow their schema."""
     judged = {RANKS["ok"], RANKS["invalid_json"]}
-    return Answers(asked.schema) if asked.schema and not judged.isdisjoint(wanted) else None
+    return None if judged.isdisjoint(wanted) else answers_of(asked)
 
 
 def _brief(piece: pa.Table) -> pa.Table:

@@ -189,6 +189,7 @@ def run(
 
 def _run_files(shards: list[Path], given: Mapping[str, Any]) -> Any:
     """Answer request files, and return what came back."""
+    result_columns(given["json_schema"])  # refuses a wrong schema before anything is sent
     _follow(_submit(shards, given), given)
     how = {name: given[name] for name in ("json_schema", "usage", "dtype_backend")}
     results = read_results(requests=shards, **how)
@@ -336,8 +337,7 @@ def _confirm(plan: Plan, given: Mapping[str, Any]) -> None:
     if given["max_cost"] is not None:
         total = plan.estimate.iloc[-1]
         check_cost(total["cost_low"], total["cost_high"], given["max_cost"])
-    if confirm is True:
-        confirm = _ask
+    confirm = _ask if confirm is True else confirm
     if confirm and not confirm(plan):
         raise BatchFramesError("nothing was sent, as it was not confirmed")
 

@@ -363,3 +363,13 @@ def test_request_files_are_checked(server: BatchServer) -> None:
     assert server.requests_log == []
     with pytest.raises(bf.JobError):
         bf.run(path, client=server.client(), poll=0.005, check=False)
+
+
+def test_a_wrong_schema_is_refused_before_request_files_are_sent(server: BatchServer) -> None:
+    """What would fail only when the answers are read costs nothing."""
+    bf.from_dataframe(FRAME, id_column="id", prompt_column="text", model="m").save_to_file(
+        "r.jsonl"
+    )
+    with pytest.raises(bf.TemplateError):
+        bf.run(["r.jsonl"], client=server.client(), json_schema={"type": "array"})
+    assert server.batches == []

@@ -19,7 +19,7 @@ from batch_frames.requests.from_tables import (
     from_parquet,
     table_requests,
 )
-from batch_frames.requests.read import Asked, read_asked, read_requests
+from batch_frames.requests.read import Asked, answers_of, read_asked, read_requests
 from batch_frames.requests.rendering import (
     LIMITS,
     TableRequests,
@@ -40,6 +40,7 @@ __all__ = [
     "Endpoint",
     "TableRequests",
     "Value",
+    "answers_of",
     "body_texts",
     "check_files",
     "check_requests",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,14 +23,16 @@ from batch_frames.files import (
     Paths,
     Replaced,
     line_hashes,
+    load_text,
     read_lines,
     request_files,
     whole_files,
 )
 from batch_frames.frames import to_dataframe
 from batch_frames.progress import warn
+from batch_frames.schemas import Answers, answer_schema
 
-__all__ = ["Asked", "read_asked", "read_requests"]
+__all__ = ["Asked", "answers_of", "read_asked", "read_requests"]
 
 
 SYSTEM_ROLES = ("system", "developer")
@@ -211,14 +212,14 @@ class Asked:
     Attributes:
         ids: The ``custom_id``s, each once, in the order of their first lines.
         places: For each request, in the order of the files, where its id is among these.
-        schema: The JSON schema of all answers, or None where requests have none or several.
+        schema: The JSON schema of all answers as JSON, or None where requests have none or several.
         files: The request files.
         stamps: Size and time of change of each file.
     """
 
     ids: pa.Array
     places: npt.NDArray[np.int64]
-    schema: dict[str, Any] | None
+    schema: str | None
     files: list[Path]
     stamps: list[tuple[int, int]]
 
@@ -276,6 +277,26 @@ class Asked:
                 start += len(lines.numbers)
 
 
+def answers_of(asked: Asked | None, json_schema: Any = None) -> Answers | None:
+    """Return how to read answers, by a schema or by that of the requests.
+
+    A schema of requests that is not understood triggers a warning, and answers stay text.
+
+    Raises:
+        TemplateError: If ``json_schema`` is not a schema.
+    """
+    if json_schema is not None:
+        return Answers(answer_schema(json_schema), json_schema)
+    if asked is None or asked.schema is None:
+        return None
+    try:
+        return Answers(answer_schema({"name": "answer", "schema": load_text(asked.schema)}))
+    except ValueError as error:
+        problem = f"the schema of the requests is not understood: {error}"
+        warn(problem, hint="answers stay text; pass json_schema= for typed answers")
+        return None
+
+
 def read_asked(paths: Paths) -> Asked:
     """Read the ids and the schema of request files.
 
@@ -294,8 +315,7 @@ def read_asked(paths: Paths) -> Asked:
     if len(schemas) > 1:
         problem = "the requests do not all ask for the same schema"
         warn(problem, hint="pass json_schema= for typed answers")
-    text = schemas.pop() if len(schemas) == 1 else None
-    schema = None if text is None else json.loads(text)
+    schema = schemas.pop() if len(schemas) == 1 else None
     every = pa.chunked_array([pa.array([], TEXT), *ids]).combine_chunks().dictionary_encode()
     places = np.asarray(every.indices).astype(np.int64)
     return Asked(every.dictionary, places, schema, files, stamps)

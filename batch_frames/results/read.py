@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from batch_frames.arrow import NULL, TEXT, constant, in_threads
 from batch_frames.files import Lines, Paths, read_lines, result_files
 from batch_frames.progress import warn
-from batch_frames.requests import Asked, read_asked
+from batch_frames.requests import Asked, answers_of, read_asked
 from batch_frames.results.fields import (
     CHOICE,
     FIELDS,
@@ -30,7 +30,7 @@ from batch_frames.results.frames import note, to_frame
 from batch_frames.results.known import KnownResults
 from batch_frames.results.match import match
 from batch_frames.results.parse import read_outcomes
-from batch_frames.schemas import Answers, answer_schema
+from batch_frames.schemas import Answers
 
 __all__ = [
     "empty_piece",
@@ -173,7 +173,8 @@ def read_results(
         requests: The request files that were sent, given likewise; results that a glob matches as
             well are ignored.
         json_schema: The schema that answers follow, as given when writing: a pydantic model class
-            or a dict. None takes that of ``requests``, where all of them have the same.
+            or a dict. None takes that of ``requests``, where all of them have the same; if it is
+            not understood, answers stay text, with a warning.
         usage: Whether to return the columns with numbers of tokens.
         raw: Whether to return the ``body`` of every row, as compact JSON.
         dtype_backend: ``"numpy_nullable"`` or ``"pyarrow"``, as in ``pandas.read_csv``; None
@@ -243,10 +244,7 @@ def read_answers(
         dtype_backend: As in ``pandas.read_csv``.
         like: A frame of the kind to return.
     """
-    schema = None if json_schema is None else answer_schema(json_schema)
-    if asked and schema is None:
-        schema = asked.schema
-    answers = None if schema is None else Answers(schema, json_schema)
+    answers = answers_of(asked, json_schema)
     known = None if asked is None else KnownResults(asked, [*(given or []), *near])
     found = known.files() if known and given is None else given
     pieces = read_pieces(found, answers, raw=raw) if found else ()
@@ -273,7 +271,8 @@ def result_columns(json_schema: Any = None, *, sometimes: bool = False) -> list[
         json_schema: The schema.
         sometimes: Whether to list those too that only some results have.
     """
-    names = () if json_schema is None else Answers(answer_schema(json_schema)).names
+    answers = answers_of(None, json_schema)
+    names = () if answers is None else answers.names
     every = [*names_of("first"), *answer_names(names).values(), *names_of("then", "usage")]
     return [*every, *names_of("sometimes")] if sometimes else every
 

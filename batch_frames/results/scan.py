@@ -29,7 +29,7 @@ from batch_frames.frames import (
     without_views,
 )
 from batch_frames.progress import progress_bar
-from batch_frames.requests import Asked, read_asked
+from batch_frames.requests import Asked, answers_of, read_asked
 from batch_frames.results.fields import (
     RANKS,
     STATUSES,
@@ -49,7 +49,7 @@ from batch_frames.results.match import (
     warn_of_left,
 )
 from batch_frames.results.read import empty_piece, read_pieces
-from batch_frames.schemas import Answers, answer_schema
+from batch_frames.schemas import Answers
 
 __all__ = ["join_files", "scan_results"]
 
@@ -110,10 +110,7 @@ def scan_results(
         raise TypeError("scan_results takes paths, or requests= whose results are known")
     asked = None if requests is None else read_asked(requests)
     given = None if paths is None else result_files(paths)
-    schema = None if json_schema is None else answer_schema(json_schema)
-    if asked and schema is None:
-        schema = asked.schema
-    answers = None if schema is None else Answers(schema, json_schema)
+    answers = answers_of(asked, json_schema)
     columns = _columns(answers, usage=usage)
     stream = _shown(empty_piece(answers), columns).schema
     tables: Iterator[pa.Table]

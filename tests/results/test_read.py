@@ -2,9 +2,11 @@
 
 import base64
 import gzip
+import json
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -13,10 +15,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel, Field, field_validator
 
 import batch_frames as bf
+from batch_frames.arrow import TEXT
 from batch_frames.files import jsonl
+from batch_frames.requests import Asked, answers_of
 from tests.support.marks import slow
 from tests.support.oracle import (
     COLUMNS,
@@ -642,6 +648,86 @@ def test_requests_of_several_schemas_give_no_columns(tmp_path: Path) -> None:
     frame = read_warned(path, message, requests=requests)
     assert list(frame.columns) == list(COLUMNS)
     assert frame["status"].tolist() == ["ok", "ok"]
+
+
+def with_schema(folder: Path, schema: Any) -> Path:
+    """Write two requests with a schema."""
+    how = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    return write(folder / "requests.jsonl", *(request(n, response_format=how) for n in "ab"))
+
+
+WRONG_ROOT = (
+    "the schema of the requests is not understood: json_schema: the root is not an object; make it "
+    "a property of an object; answers stay text; pass json_schema= for typed answers"
+)
+
+
+def test_a_schema_of_requests_that_is_not_understood_leaves_text(tmp_path: Path) -> None:
+    """What reads answers warns once, and returns them as text; given by name, it is an error."""
+    path = write(tmp_path / "a.jsonl", rated("[]"), rated("{}", "b"))
+    requests = with_schema(tmp_path, {"type": "array"})
+    frame = read_warned(path, WRONG_ROOT, requests=requests)
+    assert list(frame.columns) == list(COLUMNS)
+    assert frame["content"].tolist() == ["[]", "{}"]
+    with pytest.warns(UserWarning, match=f"^{re.escape(WRONG_ROOT)}$"):
+        stream = bf.scan_results(path, requests=requests)
+    assert stream.read_all()["content"].to_pylist() == ["[]", "{}"]
+    with pytest.warns(UserWarning, match=f"^{re.escape(WRONG_ROOT)}$"):
+        assert bf.retry_requests(requests, path, statuses=["invalid_json"]) == []
+    with pytest.raises(bf.TemplateError):
+        bf.read_results(path, requests=requests, json_schema={"type": "array"})
+
+
+def test_requests_with_a_schema_of_10_000_levels_are_read(tmp_path: Path) -> None:
+    """Even what Python cannot parse is a warning."""
+    path = write(tmp_path / "a.jsonl", rated("[]"))
+    requests = with_schema(tmp_path, 0)
+    deep = b"[" * 10_000 + b"]" * 10_000
+    requests.write_bytes(requests.read_bytes().replace(b'"schema":0', b'"schema":' + deep))
+    with pytest.warns(UserWarning, match="^the schema of the requests is not understood: "):
+        frame = bf.read_results(path, requests=requests)
+    assert [row["content"] for row in rows_of(frame)] == ["[]", None]
+
+
+KEYWORDS = st.sampled_from(
+    [
+        "type",
+        "properties",
+        "items",
+        "enum",
+        "const",
+        "required",
+        "$ref",
+        "anyOf",
+        "allOf",
+        "minimum",
+        "pattern",
+        "format",
+        "a",
+    ]
+)
+WORDS = st.sampled_from(
+    ["object", "array", "string", "number", "date", "#", "#/properties/a", "a", "(", "5"]
+)
+ODD = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYWORDS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(ODD, ODD)
+def test_no_schema_of_requests_is_an_error(odd: Any, answer: Any) -> None:
+    """Whatever the schema of requests is, answers are read by it or, with a warning, as text."""
+    for schema in (odd, {"type": "object", "properties": {"a": odd}}):
+        asked = Asked(pa.array(["a"], TEXT), np.zeros(1, np.int64), json.dumps(schema), [], [])
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            answers = answers_of(asked)
+        assert len(caught) == (answers is None)
+        if answers is not None:
+            table, reasons = answers.read(pa.array([json.dumps({"a": answer}), None], TEXT))
+            assert (len(reasons), table.schema.names) == (2, list(answers.names))
 
 
 def test_properties_with_names_of_columns_are_renamed(tmp_path: Path) -> None:
