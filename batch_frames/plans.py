@@ -111,7 +111,8 @@ class Plan:
         return estimate_table(self._table.requests, self._selection.asked, self.shards)
 
     @property
-    def _cost(self) -> str:
+    def cost(self) -> str:
+        """Tokens and cost in words; empty if they are not known, or not without delay."""
         return shown_cost(self.sample, self.nbytes, lambda: self.estimate)
 
     def to_frame(self) -> pd.DataFrame:
@@ -138,7 +139,7 @@ class Plan:
     def __repr__(self) -> str:
         files = f", {size_text(self.nbytes)} in {counted(len(self.shards), 'file')}"
         sent = counted(self.requests, "request") + " to send" + files * bool(self.requests)
-        sent += f", {self._cost}" * bool(self._cost)
+        sent += f", {self.cost}" * bool(self.cost)
         counts = self._counts | {"asked again": self.asked_again}
         facts = "".join(f"; {count:,} {name}" for name, count in counts.items() if count)
         return f"Plan({sent}{facts})"
@@ -146,7 +147,7 @@ class Plan:
     def _repr_html_(self) -> str:
         facts = {"to send": counted(self.requests, "request"), "size": size_text(self.nbytes)}
         facts |= {"asked again": f"{self.asked_again:,}"} | (
-            {"cost": c} if (c := self._cost) else {}
+            {"cost": c} if (c := self.cost) else {}
         )
         sample = (request_html(one, is_open=not n) for n, one in enumerate(self.sample))
         return card_html("Plan", facts, bar_html(self._counts), self.shards.table(), *sample)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -400,6 +401,12 @@ def test_the_command_line_plans_and_asks(server: BatchServer, tmp_path: Path) ->
     done = CliRunner().invoke(main, ["run", *asked, "--max-requests", "4"])
     assert done.exit_code == 1
     assert "max_requests=4 is less than the Plan(5 requests to send" in done.output
+    priced = [*asked[:-1], "gpt-4o-mini", "--body", "max_completion_tokens=1000"]
+    done = CliRunner().invoke(main, ["plan", *priced], catch_exceptions=False)
+    assert re.search(r"\ncost +[0-9]+ input tokens, \$0\.0000 to \$0\.0015\n", done.output)
+    done = CliRunner().invoke(main, ["run", *priced, "--max-cost", "0.001"])
+    assert done.exit_code == 1
+    assert "max_cost=0.001 is less than the cost, $0.0000 to $0.0015" in done.output
     assert server.requests_log == []
 
 

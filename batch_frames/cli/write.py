@@ -167,6 +167,8 @@ def plan(source: str, target: str, as_json: bool, **options: Any) -> None:
     for name, count in counts.items():
         click.echo(f"{name:11} {count:12,}")
     print_shards(planned.shards, as_json)
+    if planned.cost:
+        click.echo(f"{'cost':11} {planned.cost:>12}")
 
 
 @click.command()
@@ -174,6 +176,7 @@ def plan(source: str, target: str, as_json: bool, **options: Any) -> None:
 @click.option("--id-column", multiple=True, help="Column with the custom_ids; repeatable.")
 @_with(TEMPLATE)
 @click.option("--max-requests", type=click.IntRange(0), help="Refuse to send more than that.")
+@click.option("--max-cost", type=click.FloatRange(0), help="Refuse to pay more dollars than that.")
 @click.option(
     "--retries", type=click.IntRange(0), default=2, show_default=True,
     help="How often to send again what failed for a passing reason.",
@@ -219,7 +222,8 @@ def run(
         schema = read_schema(options["json_schema"])
         results = frame = run(list(paths), json_schema=schema, **how)
     else:
-        table = {name: options.pop(name) for name in ("max_requests", "retries", "prefix")}
+        names = ("max_requests", "max_cost", "retries", "prefix")
+        table = {name: options.pop(name) for name in names}
         table["confirm"] = _ask if sys.stdin.isatty() and not options["yes"] else False
         del options["yes"]
         with file_of(paths[0]) as path:
