@@ -234,7 +234,7 @@ def problems_html(found: Any) -> str:
     severities = found["severity"].value_counts().to_dict()
     counts = found.groupby(["severity", "code"], observed=True, sort=False).size()
     codes = table_html(("severity", "code", "problems"), [(*key, n) for key, n in counts.items()])
-    names = ["severity", "file", "line", "custom_id", "param", "message"]
+    names = ["severity", "message", "file", "line", "custom_id", "param"]
     first = (
         _short_names(found)[names].head(SHOWN_ROWS).dropna(axis="columns", how="all").astype(object)
     )

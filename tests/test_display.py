@@ -209,13 +209,13 @@ def test_problems_are_counted_by_code(tmp_path: Path) -> None:
     assert shown(bf.check_requests(batch)) == (
         "2 problems in 2 requestserror 1warning 1"
         "severitycodeproblemserrorduplicate_custom_id1warningempty_prompt1"
-        "severitylinecustom_idparammessage"
-        "error2acustom_idthe id is that of line 1, too"
-        "warning2athe prompt is empty"
+        "severitymessagelinecustom_idparam"
+        "errorthe id is that of line 1, too2acustom_id"
+        "warningthe prompt is empty2a"
     )
     many = shown(problems(tmp_path))
     assert many.startswith("30 problems in 26 requestserror 28warning 2severitycode")
-    assert many.endswith("errorhostile.jsonl18the line is a number, not an object… and 10 more")
+    assert many.endswith("errorthe line is a number, not an objecthostile.jsonl18… and 10 more")
 
 
 def test_estimates_have_a_total_and_a_row_for_each_file(tmp_path: Path) -> None:
