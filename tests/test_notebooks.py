@@ -2,25 +2,32 @@
 
 import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import nbclient
 import nbformat
+import pyarrow as pa
 import pytest
 
 import batch_frames as bf
+from batch_frames.requests import count_tokens
 from tests.service.server import BatchServer
+from tests.support.creators import CHAT
 from tests.support.marks import slow
 
 ROOT = Path(__file__).parents[1]
 SUBMIT = ROOT / "notebooks" / "03_submit.ipynb"
+PAY = ROOT / "notebooks" / "04_before_you_pay.ipynb"
 QUICKSTART = ROOT / "notebooks" / "01_quickstart.ipynb"
-OFFLINE = sorted(set((ROOT / "notebooks").glob("*.ipynb")) - {SUBMIT})
+OFFLINE = sorted(set((ROOT / "notebooks").glob("*.ipynb")) - {SUBMIT, PAY})
 
 
 @contextmanager
@@ -32,6 +39,28 @@ def service() -> Iterator[BatchServer]:
 
     with BatchServer(fail_every=11) as server:
         server.when("GET /batches/{id}", "done", hurry, after=1)
+        yield server
+
+
+@contextmanager
+def stand_in() -> Iterator[BatchServer]:
+    """Serve what 04_before_you_pay asks for: answers by keywords, a few of them refused or cut."""
+    answered = runpy.run_path(str(ROOT / "notebooks" / "answer_like_the_service.py"))["answered"]
+
+    def answer(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        line = json.dumps({"custom_id": "a", "method": "POST", "url": CHAT, "body": body})
+        read = count_tokens(pa.array([line], pa.large_string()))["input_tokens"][0].as_py()
+        random = Random(f"5 {body['messages'][-1]['content']}")
+        trouble = random.choices([None, "refused", "cut"], [30, 1, 1])[0]
+        made = answered(body, "chatcmpl-1", trouble)
+        said = made["choices"][0]["message"]
+        thought = round(random.gammavariate(4, 20))
+        written = thought + len((said["content"] or said["refusal"]).encode()) // 4
+        made["usage"] |= {"prompt_tokens": read, "completion_tokens": written}
+        made["usage"]["completion_tokens_details"]["reasoning_tokens"] = thought
+        return 200, made
+
+    with BatchServer(polls=0, answer=answer) as server:
         yield server
 
 
@@ -107,7 +136,23 @@ def test_the_round_trip_prints_what_is_stored_and_is_paid_once(
     ]
 
 
-@pytest.mark.parametrize("path", [*OFFLINE, SUBMIT], ids=lambda path: path.stem)
+@pytest.mark.slow
+def test_before_you_pay_prints_what_is_stored_and_is_paid_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch has the rows that the pilot left, and a second run sends nothing."""
+    with stand_in() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        monkeypatch.setenv("OPENAI_API_KEY", "test-key")
+        assert shown(execute(PAY, folder)) == stored(PAY)
+        assert (folder / "before_you_pay.png").stat().st_size < 60_000
+        sent = len(server.requests_log)
+        assert shown(execute(PAY, folder)) == stored(PAY)
+        assert server.requests_log[sent:] == []
+    assert (len(server.bodies), [batch.requests for batch in server.batches]) == (10, [49])
+
+
+@pytest.mark.parametrize("path", [*OFFLINE, SUBMIT, PAY], ids=lambda path: path.stem)
 def test_notebooks_tell_nothing_of_the_machine(path: Path) -> None:
     """What is stored has no address, key or folder of the machine that ran it, and no times."""
     text = path.read_text("utf-8")
