@@ -44,6 +44,7 @@ from batch_frames.results import (
     STATUSES,
     UNANSWERED,
     KnownResults,
+    Status,
     best_rows,
     empty_piece,
     is_frame,
@@ -71,7 +72,7 @@ def retry_requests(
     results: pd.DataFrame | Paths | None = None,
     path: str | Path | None = None,
     *,
-    statuses: Sequence[str] | None = None,
+    statuses: Status | Sequence[Status] | None = None,
     permanent: bool = False,
     body: Mapping[str, Any] | None = None,
     limits: Limits = LIMITS,
@@ -142,7 +143,7 @@ def retry_requests(
     return shards if is_over else _reused(shards, before)
 
 
-def _ranks(statuses: Sequence[str] | None) -> list[int]:
+def _ranks(statuses: Status | Sequence[Status] | None) -> list[int]:
     if statuses is None:
         statuses = UNANSWERED
     listed = [statuses] if isinstance(statuses, str) else list(statuses)

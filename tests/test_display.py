@@ -78,7 +78,7 @@ document.body.dataset.found = JSON.stringify(found);
 
 def jobs() -> Jobs:
     """Return jobs in four states, more than a card shows, with names of all kinds."""
-    states = ["completed", "in_progress", "failed", "waiting"]
+    states: list[Any] = ["completed", "in_progress", "failed", "waiting"]
     return Jobs(
         Job(
             path=Path(

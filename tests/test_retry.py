@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import subprocess
 import sys
@@ -159,7 +160,7 @@ SOME_RESULTS = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(R
 )
 @pytest.mark.filterwarnings("ignore:none of the", "ignore:.* several requests")
 def test_what_lacks_an_answer_is_sent_again(
-    rounds: list[list[tuple[str, str]]], back: list[list[tuple[str, str]]], statuses: list[str]
+    rounds: list[list[tuple[str, str]]], back: list[list[tuple[str, str]]], statuses: Any
 ) -> None:
     """Of all rounds together: the last line of each id whose best status is among the wanted."""
     requests = [[request(*entry) for entry in one] for one in rounds]
@@ -176,7 +177,7 @@ def test_what_lacks_an_answer_is_sent_again(
 
 
 @pytest.mark.parametrize("status", [s for s in READ if s != "malformed"])
-def test_statuses_choose_what_is_sent_again(status: str, tmp_path: Path, given_as: Any) -> None:
+def test_statuses_choose_what_is_sent_again(status: Any, tmp_path: Path, given_as: Any) -> None:
     """Each status can be asked for alone; by default, answers of any kind are not sent again."""
     ids = [s for s in READ if s != "malformed"]
     requests = write(tmp_path / "all.jsonl", [request(key) for key in [*ids, "missing"]])
@@ -444,7 +445,7 @@ def test_other_statuses_are_an_error(tmp_path: Path) -> None:
     """A misspelt status is answered with all that there are."""
     requests, results = three(tmp_path)
     with pytest.raises(ValueError) as caught:
-        bf.retry_requests(requests, results, statuses=["expired", "failed"])
+        bf.retry_requests(requests, results, statuses=["expired", "failed"])  # type: ignore[list-item]
     assert str(caught.value) == (
         "statuses: there is no 'failed'; there are ok, truncated, refused, filtered, "
         "invalid_json, http_error, expired, cancelled, missing, malformed, skipped"
@@ -615,3 +616,29 @@ def test_nothing_is_retried_silently_left_out(tmp_path: Path) -> None:
         with pytest.warns(UserWarning, match="; wait for the batches and download them$"):
             assert bf.retry_requests(shards, first) == []
     assert not list(tmp_path.glob("*.retry-*"))
+
+
+TYPED = """
+import batch_frames as bf
+
+[job] = bf.load_jobs("r.jsonl")
+bf.retry_requests("r.jsonl", statuses="truncated")
+bf.retry_requests("r.jsonl", statuses=["truncated", "expired"])
+print(job.status == "completed", job.state == "waiting")
+bf.retry_requests("r.jsonl", statuses="truncate")
+bf.retry_requests("r.jsonl", statuses=["expired", "errors"])
+print(job.status == "complete")
+"""
+
+
+@pytest.mark.slow
+def test_type_checkers_know_the_statuses(tmp_path: Path) -> None:
+    """What is misspelt is found before anything is run, both of results and of batches."""
+    (tmp_path / "typed.py").write_text(TYPED)
+    # Without the types of other packages it takes a third of the time.
+    alone = ["--no-site-packages", "--ignore-missing-imports"]
+    command = [sys.executable, "-m", "mypy", "--strict", *alone, "typed.py"]
+    environment = {**os.environ, "MYPYPATH": str(Path(bf.__file__).parents[1])}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    found = re.findall(r"^typed.py:(\d+): error: .*\[(.*)\]$", done.stdout, re.MULTILINE)
+    assert found == [("8", "arg-type"), ("9", "list-item"), ("10", "comparison-overlap")]

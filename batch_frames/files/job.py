@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 from batch_frames.display import bar_html, card_html, counted, printable, table_html
 from batch_frames.files.documents import file_hash
@@ -18,7 +18,19 @@ __all__ = ["ENDED", "NO_BATCH", "Job", "Jobs", "Settings", "clean_facts", "disti
 
 ENDED = ("completed", "failed", "expired", "cancelled")
 
-WAITING = "waiting"
+JobStatus = Literal[
+    "waiting",
+    "validating",
+    "in_progress",
+    "finalizing",
+    "completed",
+    "failed",
+    "expired",
+    "cancelling",
+    "cancelled",
+]
+
+WAITING: Final = "waiting"
 
 TOKEN_LIMIT = "token_limit_exceeded"
 
@@ -115,7 +127,7 @@ class Job:
     requests: int
     nbytes: int
     endpoint: str
-    status: str = WAITING
+    status: JobStatus = WAITING
     batch_id: str | None = None
     total: int | None = None
     completed: int | None = None
@@ -176,7 +188,7 @@ class Job:
         return self.batch_id is None and self.status == "cancelled"
 
     @property
-    def state(self) -> str:
+    def state(self) -> JobStatus:
         """The status, but ``"waiting"`` for a refused batch, which is to be created again."""
         return WAITING if self.is_refused else self.status
 
@@ -254,7 +266,7 @@ class Jobs(list[Job]):
     """A list of jobs that a notebook shows as a card."""
 
     def _repr_html_(self) -> str:
-        states = Counter(job.state for job in self)
+        states = Counter[str](job.state for job in self)
         requests = Counter(dict.fromkeys(states, 0))
         for job in self:
             requests[job.state] += job.requests

@@ -1,6 +1,6 @@
 """Output and error files into one row per request, joined to their frame."""
 
-from batch_frames.results.fields import RANKS, STATUSES, UNANSWERED
+from batch_frames.results.fields import RANKS, STATUSES, UNANSWERED, Status
 from batch_frames.results.frames import RESULTS, is_frame, lasting, names_in, own_results
 from batch_frames.results.join import join_results
 from batch_frames.results.known import KnownResults
@@ -35,6 +35,7 @@ __all__ = [
     "Found",
     "KnownResults",
     "Outcomes",
+    "Status",
     "best_rows",
     "empty_piece",
     "is_frame",

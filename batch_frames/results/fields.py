@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ __all__ = [
     "STATUSES",
     "STOPPED",
     "UNANSWERED",
+    "Status",
     "answer_field",
     "answer_names",
     "choices_type",
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 
-STATUSES = (
+Status = Literal[
     "ok",
     "truncated",
     "refused",
@@ -38,11 +39,13 @@ STATUSES = (
     "missing",
     "malformed",
     "skipped",
-)
+]
 
-RANKS = {status: rank for rank, status in enumerate(STATUSES)}
+STATUSES: tuple[Status, ...] = get_args(Status)
 
-UNANSWERED = ("http_error", "expired", "cancelled", "missing", "malformed")
+RANKS: Mapping[str, int] = {status: rank for rank, status in enumerate(STATUSES)}
+
+UNANSWERED: tuple[Status, ...] = ("http_error", "expired", "cancelled", "missing", "malformed")
 
 STOPPED = ("expired", "cancelled")
 """Statuses of batches that may end before all requests have a result."""
