@@ -68,6 +68,13 @@ def test_console_blocks_print_what_they_show(checkout: Path) -> None:
             assert done.returncode == 0
 
 
+def test_links_lead_to_files() -> None:
+    """The notebooks and the picture that the README shows are there."""
+    links = [link for link in re.findall(r"\]\(([^)#][^)]*)\)", README) if "://" not in link]
+    assert len(links) >= 5
+    assert [link for link in links if not (ROOT / link).is_file()] == []
+
+
 def test_ci_runs_the_two_commands() -> None:
     """The commands that the README promises are those that are checked from a clean checkout."""
     commands = [line for block in blocks("sh") for line in block.splitlines()]
