@@ -174,7 +174,8 @@ def read_results(
             well are ignored.
         json_schema: The schema that answers follow, as given when writing: a pydantic model class
             or a dict. None takes that of ``requests``, where all of them have the same; if it is
-            not understood, answers stay text, with a warning.
+            not understood, answers stay text, with a warning. Unions of several types, in ``anyOf``
+            and the like, and schemas in ``additionalProperties`` are not checked.
         usage: Whether to return the columns with numbers of tokens.
         raw: Whether to return the ``body`` of every row, as compact JSON.
         dtype_backend: ``"numpy_nullable"`` or ``"pyarrow"``, as in ``pandas.read_csv``; None

@@ -74,6 +74,7 @@ class Kind:
         items: Kind of the elements of an array.
         fields: Kinds of the properties of an object, in their order.
         required: Names of the properties that are required.
+        is_closed: Whether an object may have no other properties.
         limits: Keywords of the schema that limit the values, such as ``minimum``.
     """
 
@@ -83,6 +84,7 @@ class Kind:
     items: Kind | None = None
     fields: Mapping[str, Kind] = field(default_factory=dict)
     required: frozenset[str] = frozenset()
+    is_closed: bool = False
     limits: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -197,7 +199,8 @@ class _Kinds:
         seen = (*seen, properties)
         fields = {name: self.kind(child, seen, formats) for name, child in properties.items()}
         required = frozenset(node.get("required", ()))
-        return Kind("object", nullable, fields=fields, required=required)
+        is_closed = node.get("additionalProperties") is False
+        return Kind("object", nullable, fields=fields, required=required, is_closed=is_closed)
 
     def settle(
         self, node: Any, seen: tuple[Any, ...]

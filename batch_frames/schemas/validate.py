@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from batch_frames.arrow import dumps
+from batch_frames.display import some_of
 from batch_frames.files import without_lone_surrogates
 from batch_frames.schemas.types import INTEGERS, PATTERNS, Kind
 
@@ -226,6 +227,9 @@ def _array(value: Any, kind: Kind) -> list[Any]:
 def _object(value: Any, kind: Kind) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _wrong(value, kind)
+    if others := [name for name in value if kind.is_closed and name not in kind.fields]:
+        named = some_of([_show(name) for name in others])
+        raise AnswerError(f"has {named}, which the schema does not allow")
     values: dict[str, Any] = {}
     for name, child in kind.fields.items():
         try:

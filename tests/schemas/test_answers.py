@@ -667,3 +667,20 @@ class TestTexts:
         assert table["x"].to_pylist() == [None, None, "c", None]
         assert [reason is None for reason in reasons.to_pylist()] == [True, False, True, False]
         assert sliced["x"].to_pylist() == ["c", None]
+
+
+def test_properties_that_a_closed_object_does_not_have() -> None:
+    """Where ``additionalProperties`` is false, at any depth, what is too much is named."""
+    item = {**an_object(n={"type": "integer"}), "additionalProperties": False}
+    schema = {**an_object(x={"type": "array", "items": item}), "additionalProperties": False}
+    texts = ['{"x":[{"n":1}]}', '{"x":[{"n":1,"m":2}]}', '{"x":[],"b":1,"c":null}']
+    assert read(schema, texts) == (
+        [{"x": [{"n": 1}]}, {"x": None}, {"x": None}],
+        [
+            None,
+            "'x[0]' has 'm', which the schema does not allow",
+            "the answer has 'b', 'c', which the schema does not allow",
+        ],
+    )
+    opened = an_object(x={"type": "array", "items": an_object(n={"type": "integer"})})
+    assert read(opened, texts)[1] == [None] * 3
