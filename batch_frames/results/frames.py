@@ -17,6 +17,7 @@ from batch_frames.frames import find_columns, to_dataframe
 from batch_frames.results.fields import RANKS, names_of
 
 __all__ = [
+    "OF_ALL",
     "RESULTS",
     "is_frame",
     "lasting",
@@ -31,6 +32,9 @@ __all__ = [
 
 ATTRS = "batch_frames"
 """The key of what a frame notes about its results in ``DataFrame.attrs``."""
+
+OF_ALL = b"batch_frames.requests"
+"""The key, in Arrow's metadata, of how many results there are if these are of all requests."""
 
 RESULTS = "the table of results"
 
@@ -92,6 +96,8 @@ def own_results(frame: Any) -> pd.DataFrame:
         # Of what polars hands over by itself, its views of text, Arrow takes no rows.
         table = frame.to_arrow() if _polars(frame) else pa.table(frame)
         frame = to_dataframe(table, "pyarrow")
+        if count := (table.schema.metadata or {}).get(OF_ALL):
+            note(frame, requests=int(count))
     have = [str(name) for name in frame.columns]
     columns: Mapping[str, str] | None = noted(frame, "columns")
     if columns is None or ("status" in columns and columns["status"] not in have):

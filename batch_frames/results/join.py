@@ -94,7 +94,8 @@ def join_results(
     Ids are compared as they are written, so that the whole number 7 or a date finds its text. Of
     several results of an id the better status is taken, then the later row. A row without a
     result gets the status ``missing``, or ``skipped`` if the results are those of all requests (of
-    ``read_results`` with ``requests=``), and none of these was its own.
+    ``read_results`` with ``requests=``), and none of these was its own. Frames of polars cannot say
+    that they are; pass the results as pandas or pyarrow to tell the two apart.
 
     Args:
         frame: What the requests were made of: a pandas DataFrame, or anything with

@@ -26,7 +26,7 @@ from batch_frames.results.fields import (
     names_of,
     status_array,
 )
-from batch_frames.results.frames import note, to_frame
+from batch_frames.results.frames import OF_ALL, note, to_frame
 from batch_frames.results.known import KnownResults
 from batch_frames.results.match import match
 from batch_frames.results.parse import read_outcomes
@@ -259,6 +259,8 @@ def read_answers(
     shown = answer_names(names).items()
     json_columns = [free for name, free in shown if answers and answers.is_json(name)]
     arranged = _arranged(table, names, usage=usage, raw=raw)
+    if asked:
+        arranged = arranged.replace_schema_metadata({OF_ALL: str(len(arranged))})
     frame = to_frame(arranged, dtype_backend, like, json_columns)
     if asked and isinstance(frame, pd.DataFrame):
         note(frame, requests=len(frame))

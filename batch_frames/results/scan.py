@@ -38,7 +38,7 @@ from batch_frames.results.fields import (
     names_of,
     status_array,
 )
-from batch_frames.results.frames import RESULTS, is_frame, lasting, own_results
+from batch_frames.results.frames import OF_ALL, RESULTS, is_frame, lasting, noted, own_results
 from batch_frames.results.known import KnownResults
 from batch_frames.results.match import (
     SUPERSEDED,
@@ -58,9 +58,6 @@ OUT_ROWS = 16_384
 
 ROW_GROUP = 64 << 20
 """Bytes in memory of a row group."""
-
-OF_ALL = b"batch_frames.requests"
-"""The key in the metadata of a stream of the results of all requests."""
 
 
 def scan_results(
@@ -123,7 +120,7 @@ def scan_results(
         best = BestRows(len(asked.ids), empty_piece(answers).select(list(columns.values())).schema)
         _read_all(asked, known, pieces, best, is_given=given is not None, progress=progress)
         tables = _in_order(asked, known, best, columns)
-        stream = stream.with_metadata({OF_ALL: b"true"})
+        stream = stream.with_metadata({OF_ALL: str(len(asked.ids))})
     batches = (batch for table in tables for batch in table.cast(stream).to_batches(OUT_ROWS))
     return pa.RecordBatchReader.from_batches(stream, batches)
 
@@ -224,10 +221,11 @@ def join_files(
     find_columns(names, chosen, RESULTS)
     rare = set(names_of("sometimes") if columns is None else ())
     refuse_names_in_both(left.names, [name for name in chosen if name not in rare], prefix)
-    best = _matched(left.ids, right, chosen, progress)
+    best, count = _matched(left.ids, right, chosen, progress)
     chosen = [name for name in chosen if name not in rare or name in best.filled]
     refuse_names_in_both(left.names, chosen, prefix)
-    unanswered = "skipped" if (right.schema.metadata or {}).get(OF_ALL) else "missing"
+    of_all = (right.schema.metadata or {}).get(OF_ALL) == b"%d" % count
+    unanswered = "skipped" if of_all else "missing"
     joined = _joined(left, best, chosen, prefix, unanswered)
     target.parent.mkdir(parents=True, exist_ok=True)
     bar = progress_bar("writing", len(left.ids), progress, unit=" rows")
@@ -260,8 +258,9 @@ def _table(table: Any, id_column: str | Sequence[str] | None) -> _Table:
 def _results(results: Any) -> pa.RecordBatchReader:
     """Open results: a frame, a stream, or output and error files."""
     if isinstance(results, pd.DataFrame):
-        table = pa.Table.from_pandas(own_results(results), preserve_index=False)
-        return table.replace_schema_metadata().to_reader()
+        own = own_results(results)
+        table = pa.Table.from_pandas(own, preserve_index=False)
+        return table.replace_schema_metadata({OF_ALL: str(noted(own, "requests"))}).to_reader()
     if not is_frame(results):
         return scan_results(results)
     reader = pa.RecordBatchReader.from_stream(results)
@@ -275,11 +274,11 @@ def _without_views(schema: pa.Schema) -> pa.Schema:
 
 def _matched(
     ids: pa.Array, results: pa.RecordBatchReader, columns: Sequence[str], progress: bool | None
-) -> BestRows:
-    """Read results, and keep the best of each row."""
+) -> tuple[BestRows, int]:
+    """Read results, keep the best of each row, and count them."""
     lookup = Lookup(ids)
     best = BestRows(len(ids), results.schema.empty_table().select(list(columns)).schema)
-    left, first = 0, pa.array([], TEXT)
+    left, count, first = 0, 0, pa.array([], TEXT)
     with progress_bar("reading", len(ids), progress, unit=" results") as bar:
         for batch in results:
             rows = pa.Table.from_batches([batch])
@@ -289,9 +288,10 @@ def _matched(
             left, first = left + len(strange), pa.concat_arrays([first, strange[:NAMED]])[:NAMED]
             best.add(rows.select(columns), places, _ranks(rows["status"]))
             bar.update(len(rows))
+            count += len(rows)
     if left:
         warn_of_left(first, left, ids, is_all=not best.found)
-    return best
+    return best, count
 
 
 def _ranks(status: pa.ChunkedArray) -> npt.NDArray[np.int8]:

@@ -352,9 +352,18 @@ def test_rows_without_a_request_are_skipped(tmp_path: Path) -> None:
     joined = bf.join_results(frame, results, id_column="id")
     assert joined["status"].tolist() == ["ok", "skipped", "missing"]
     assert bf.summarize(joined)["status"].tolist() == ["ok", "missing", "skipped"]
-    for left in (results[results["status"] == "ok"], bf.read_results(output)):
+    table = bf.read_results(output, requests=path, like=pa.table({}))
+    out = tmp_path / "out.parquet"
+    for whole in (results, table, bf.scan_results(output, requests=path).read_all()):
+        joined = bf.join_results(frame, whole, id_column="id")
+        assert joined["status"].tolist() == ["ok", "skipped", "missing"]
+        bf.join_results(frame, whole, id_column="id", out=out)
+        assert pd.read_parquet(out)["status"].tolist() == ["ok", "skipped", "missing"]
+    for left in (results[:1], table[:1], bf.read_results(output), pl.from_arrow(table)):
         joined = bf.join_results(frame, left, id_column="id")
         assert joined["status"].tolist() == ["ok", "missing", "missing"]
+        bf.join_results(frame, left, id_column="id", out=out)
+        assert pd.read_parquet(out)["status"].tolist() == ["ok", "missing", "missing"]
 
 
 def test_malformed_results_belong_to_no_row() -> None:
