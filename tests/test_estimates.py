@@ -202,7 +202,7 @@ def test_a_pilot_gives_mean_and_interval(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(
         frame, bf.estimate(path, pilot=pilot, prices={"m": (0, 1_000_000)})
     )
-    found = total(bf.estimate(path, pilot=results([200, 200]), prices=PRICES))
+    found = total(bf.estimate(path, pilot=results([200, 200, 200]), prices=PRICES))
     assert [found[name] for name in NUMBERS[2:]] == [20_000] * 3
     limited = chats(tmp_path / "b.jsonl", *[{"max_completion_tokens": 220}] * 100)
     assert total(bf.estimate(limited, pilot=pilot, prices=PRICES))["output_high"] == 22_000
@@ -225,8 +225,8 @@ def test_a_pilot_gives_mean_and_interval(tmp_path: Path) -> None:
         ),
         ({"output_tokens": 5, "pilot": results([5])}, "pass output_tokens= or pilot=, not both"),
         (
-            {"pilot": results([5, None])},
-            "pilot must have 2 results with output_tokens or more, not 1",
+            {"pilot": results([5, None, 6])},
+            "pilot must have 3 results with output_tokens or more, not 2",
         ),
         ({"max_enqueued_tokens": 0}, "max_enqueued_tokens must be a whole number from 1, not 0"),
     ],

@@ -58,7 +58,7 @@ def test_estimate_writes_json_and_files() -> None:
 def test_estimate_takes_a_pilot() -> None:
     """The mean of the results of a pilot is that of the answers."""
     chats("a.jsonl", 100, 100)
-    Path("pilot.output.jsonl").write_text(answer("a", "Yes.") + answer("b", "No."))
+    Path("pilot.output.jsonl").write_text("".join(answer(name, "Yes.") for name in "abc"))
     pilot = ("--pilot", "pilot.output.jsonl")
     [first, _] = run("estimate", "a.jsonl", *PRICE, *pilot, "--json").out.splitlines()
     assert json.loads(first)["output_tokens"] == 6
