@@ -122,9 +122,21 @@ class ArrowSource:
         """Read the rows from the first one on."""
         reader = self._reader or pa.RecordBatchReader.from_stream(self.frame)
         try:
-            yield from cut(reader, self._ids, self._columns)
+            yield from cut(_read(reader), self._ids, self._columns)
         finally:
             reader.close()
+
+
+def _read(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    """Read all batches of a frame; whatever it raises half-way has its rows named."""
+    rows = 0
+    try:
+        for batch in reader:
+            rows += len(batch)
+            yield batch
+    except (pa.ArrowException, OSError) as error:
+        problem = str(error).partition(". Detail: ")[0]
+        raise BatchFramesError(f"the frame failed after {rows:,} rows: {problem}") from error
 
 
 def find_columns(have: Sequence[str], need: Iterable[str], where: str = "the frame") -> None:
@@ -164,22 +176,37 @@ def cut(
         start = 0
         while start < len(table):
             part = table.slice(start, size)
-            arrays = {n: one_array(part.column(n)) for n in needed}
+            arrays = {n: _named_array(n, part.column(n)) for n in needed}
             parts, others = ({name: arrays[name] for name in names} for names in (ids, columns))
             yield Chunk(parts, others, Position(first, origin))
             start, first = start + len(part), first + len(part)
             size = next_size(arrays.values())
 
 
+def _named_array(name: str, column: pa.ChunkedArray) -> pa.Array:
+    try:
+        return one_array(column)
+    except ColumnError as error:
+        raise ColumnError(f"column {name!r} {error}") from None
+
+
 def one_array(column: pa.ChunkedArray) -> pa.Array:
-    """Return a column as one array in plain layout."""
+    """Return a column as one array in plain layout.
+
+    Raises:
+        ColumnError: If Arrow cannot make one array of its chunks.
+    """
     if column.num_chunks == 1 and column.type == TEXT:
         return column.chunk(0)  # Arrow would copy even what is one
     try:
         array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     except pa.ArrowException:
         # Dictionaries without room for each other's values, or runs of what Arrow cannot build.
-        array = pa.concat_arrays([_decoded(chunk) for chunk in column.chunks])
+        try:
+            array = pa.concat_arrays([_decoded(chunk) for chunk in column.chunks])
+        except pa.ArrowException:
+            problem = f"holds {column.type} values, which JSON cannot hold"
+            raise ColumnError(problem, hint="make them text first") from None
     with contextlib.suppress(pa.ArrowNotImplementedError):
         return normalize(array)
     return array  # It is refused for its type, by code that knows its name.
@@ -263,8 +290,12 @@ class ParquetSource(FileSource):
             try:
                 with ParquetFile(path) as file:
                     names, rows = file.schema_arrow.names, file.metadata.num_rows
+            except PermissionError:
+                raise
             except pa.ArrowInvalid as error:
                 raise BatchFramesError(f"'{path}' is not a Parquet file: {error}") from None
+            except OSError as error:  # its footer is encrypted, or damaged
+                raise BatchFramesError(f"'{path}' cannot be read: {error}") from None
             find_columns(names, self._needed, f"'{path}'")
             self.names = names
             self._rows += rows
@@ -276,12 +307,16 @@ class ParquetSource(FileSource):
     def _batches(self, path: Path) -> Iterator[pa.RecordBatch]:
         from pyarrow.parquet import ParquetFile
 
+        group = 0
         try:
             # Without pre-buffering, and with a small buffer, a row group is never whole in memory.
             with ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
-                yield from file.iter_batches(_batch_rows(file), columns=self._needed)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise BatchFramesError(f"'{path}' is damaged: {error}") from None
+                rows = _batch_rows(file)
+                for group in range(file.num_row_groups):
+                    yield from file.iter_batches(rows, [group], self._needed)
+        except (pa.ArrowException, OSError) as error:
+            problem = " ".join(str(error).split())
+            raise BatchFramesError(f"'{path}', row group {group}: {problem}") from None
 
 
 def _batch_rows(file: ParquetFile) -> int:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -205,3 +208,43 @@ def test_columns_of_other_types_are_refused(values: Any, problem: str) -> None:
     error = error_of(with_text(values))
     assert isinstance(error, bf.ColumnError)
     assert str(error) == f"column 'text' holds {problem}"
+
+
+@pytest.mark.parametrize("kind", [ValueError, RuntimeError, OSError, KeyError, pa.ArrowInvalid])
+def test_a_reader_that_fails_half_way_has_its_rows_named(
+    tmp_path: Path, kind: type[Exception]
+) -> None:
+    """Whatever a stream of rows raises, the error says how far it came, and no file is written."""
+    table = pa.table({"id": ["a", "b"], "text": ["x", "y"]})
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield from table.to_batches()
+        raise kind("lost")
+
+    reader = pa.RecordBatchReader.from_batches(table.schema, batches())
+    batch = bf.from_dataframe(reader, id_column="id", prompt_column="text", model="m")
+    with pytest.raises(bf.BatchFramesError) as caught:
+        batch.save_to_file(tmp_path / "r.jsonl")
+    assert re.fullmatch("the frame failed after 2 rows: .*lost'?", str(caught.value))
+    assert not (tmp_path / "r.jsonl").exists()
+
+
+@pytest.mark.skipif(not hasattr(pa, "json_"), reason="this pyarrow has no such type")
+@pytest.mark.parametrize("chunks", [1, 2])
+@pytest.mark.parametrize("is_list", [True, False])
+def test_nested_runs_of_json_are_refused_by_their_column(is_list: bool, chunks: int) -> None:
+    """Arrow cannot put chunks of them together, which is the same error as for one chunk."""
+    json_text = pa.ExtensionArray.from_storage(pa.json_(pa.string()), pa.array(["1", "2"]))
+    runs = pa.RunEndEncodedArray.from_arrays(pa.array([1, 2], pa.int32()), json_text)
+    array: Any = pa.StructArray.from_arrays([runs], ["f"])
+    if is_list:
+        array = pa.ListArray.from_arrays(pa.array([0, 1, 2], pa.int32()), runs)
+    column = pa.chunked_array([array] * chunks)
+    table = pa.table({"id": list(map(str, range(len(column)))), "w": column})
+    with pytest.raises(bf.ColumnError) as caught:
+        bf.from_dataframe(
+            table, id_column="id", prompt_column="id", model="m", body={"w": bf.col("w")}
+        ).save_to_file(io.BytesIO())
+    assert str(caught.value) == (
+        f"column 'w' holds {array.type} values, which JSON cannot hold; make them text first"
+    )

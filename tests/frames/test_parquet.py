@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import json
 import re
@@ -201,9 +202,53 @@ def test_only_the_needed_columns_of_a_parquet_file_are_read(tmp_path: Path) -> N
     path = save_parquet(tmp_path / "a.parquet", columns, use_dictionary=False, compression="none")
     overwrite(path, 2)
     assert rows_of(path, bf.from_parquet) == [("a", "x"), ("b", "y")]
-    pattern = rf"'{re.escape(str(path))}' is damaged: .+"
+    pattern = rf"'{re.escape(str(path))}', row group 0: .+"
     error = error_of(path, bf.from_parquet, prompt_column="other")
-    assert re.fullmatch(pattern, str(error), re.DOTALL)
+    assert re.fullmatch(pattern, str(error))
+
+
+@pytest.mark.parametrize("compression", ["none", "snappy", "zstd"])
+def test_a_damaged_page_is_named_by_its_row_group(tmp_path: Path, compression: str) -> None:
+    """What is wrong in one of several row groups names it, with the file."""
+    columns = {"id": list(map(str, range(4_000))), "text": [f"{n}" * 9 for n in range(4_000)]}
+    path = save_parquet(
+        tmp_path / "a.parquet", columns, row_group_size=1_000, compression=compression
+    )
+    chunk = pq.read_metadata(path).row_group(2).column(1)
+    with path.open("r+b") as file:
+        file.seek(chunk.dictionary_page_offset or chunk.data_page_offset)
+        file.write(b"\xff" * chunk.total_compressed_size)
+    error = error_of(path, bf.from_parquet)
+    assert type(error) is bf.BatchFramesError
+    assert re.fullmatch(rf"'{re.escape(str(path))}', row group 2: .+", str(error))
+
+
+@pytest.mark.parametrize(
+    ("plaintext_footer", "where"), [(False, " cannot be read: "), (True, ", row group 0: ")]
+)
+def test_an_encrypted_file_is_named(tmp_path: Path, plaintext_footer: bool, where: str) -> None:
+    """Without its keys, a file is refused, at once or where the encrypted column begins."""
+    import pyarrow.parquet.encryption as pe
+
+    class Kms(pe.KmsClient):  # type: ignore[misc]
+        """Wrap keys as text."""
+
+        def __init__(self, config: Any) -> None:
+            super().__init__()
+
+        def wrap_key(self, key_bytes: bytes, master_key_identifier: str) -> bytes:
+            return base64.b64encode(key_bytes)
+
+    path = tmp_path / "a.parquet"
+    table = pa.table({"id": ["a"], "text": ["x"]})
+    how = pe.EncryptionConfiguration(
+        footer_key="f", column_keys={"k": ["text"]}, plaintext_footer=plaintext_footer
+    )
+    keys = pe.CryptoFactory(Kms).file_encryption_properties(pe.KmsConnectionConfig(), how)
+    with pq.ParquetWriter(path, table.schema, encryption_properties=keys) as writer:
+        writer.write_table(table)
+    error = error_of(path, bf.from_parquet)
+    assert re.fullmatch(rf"'{re.escape(str(path))}'{where}.+", str(error))
 
 
 @pytest.mark.parametrize("data", [b"", b"id,text\n1,x\n", b"PAR1 and nothing else PAR1"])
