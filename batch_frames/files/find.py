@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from batch_frames.errors import LineError
+from batch_frames.errors import BatchFramesError, LineError
 from batch_frames.files.documents import RECORD
 from batch_frames.files.jsonl import (
     is_request,
@@ -53,6 +53,7 @@ def find_files(paths: Paths, endings: Sequence[str]) -> list[Path]:
 
     Raises:
         FileNotFoundError: If there is none.
+        BatchFramesError: If one is a pipe or a device.
     """
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
@@ -82,6 +83,9 @@ def _expand(path: Path, endings: Sequence[str]) -> list[Path]:
         files = sorted(p for p in path.rglob("*") if p.name.endswith(tuple(endings)))
         return [p for p in files if _is_wanted(p, endings) and not _is_hidden(p.relative_to(path))]
     if path.exists():
+        if not path.is_file():
+            problem = f"'{path}' is a pipe or a device, which cannot be read twice"
+            raise BatchFramesError(f"{problem}; save what it holds as a file")
         return [path]
     matches = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
     hidden = path.name[0] == "."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +114,24 @@ def test_what_is_no_path_is_refused(read: Read, paths: Any, message: str) -> Non
     with pytest.raises(TypeError) as caught:
         batch_of(paths, read)
     assert str(caught.value) == message
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names on this system")
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda path: bf.from_csv(path, id_column="id", prompt_column="text", model="m"),
+        lambda path: bf.from_parquet(path, id_column="id", prompt_column="text", model="m"),
+        bf.read_results,
+        bf.read_requests,
+    ],
+)
+def test_a_pipe_is_refused_without_opening_it(tmp_path: Path, read: Callable[[Path], Any]) -> None:
+    """Nobody writes to it, so that opening it would never end."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(bf.BatchFramesError) as caught:
+        read(path)
+    assert str(caught.value) == (
+        f"'{path}' is a pipe or a device, which cannot be read twice; save what it holds as a file"
+    )
