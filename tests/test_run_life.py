@@ -332,16 +332,24 @@ def test_most_requests(server: BatchServer, tmp_path: Path) -> None:
 
 
 KILLED = """
-import json, sys
-import pandas as pd
+import importlib, json, sys
 from openai import OpenAI
 import batch_frames as bf
 from batch_frames.batches import client, send
 client.FIRST_PAUSE, send.SETTLE = 0.01, 0.05
-url, source, path, options = sys.argv[1:]
+frames, url, source, path, options = sys.argv[1:]
 api = OpenAI(base_url=url, api_key="test")
-limits = bf.Limits(requests=8)
-bf.run(pd.read_csv(source), path, limits=limits, client=api, **json.loads(options))
+frame = importlib.import_module(frames).read_csv(source)
+bf.run(frame, path, limits=bf.Limits(requests=8), client=api, **json.loads(options))
+"""
+
+KILLED_COMMAND = """
+import batch_frames as bf
+from batch_frames.batches import client, send
+from batch_frames.cli import main
+client.FIRST_PAUSE, send.SETTLE = 0.01, 0.05
+bf.run.__kwdefaults__["limits"] = bf.Limits(requests=8)
+main()
 """
 
 MOMENTS = [
@@ -359,9 +367,22 @@ MOMENTS = [
 ]
 
 
+def start(by: str, source: Path, path: Path, server: BatchServer) -> subprocess.Popen[bytes]:
+    """Run a CSV file in a process of its own, from the command line or as a frame."""
+    if by == "command":
+        asked = [KILLED_COMMAND, "run", source, path, "--base-url", server.url, "--poll", "0.002"]
+        asked += ["--id-column", "id", "--prompt-column", "text", "--model", "m"]
+        asked += ["-o", path.with_name("rated.parquet")]
+    else:
+        asked = [KILLED, by, server.url, source, path, json.dumps({**ASK, **QUICK})]
+    command = [sys.executable, "-W", "ignore", "-c", *map(str, asked)]
+    return subprocess.Popen(command, cwd=Path(__file__).parents[1], stdin=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("by", ["pandas", slow("polars"), slow("command")])
 @pytest.mark.parametrize(("route", "moment", "after"), MOMENTS)
 def test_killed_and_called_again_with_more_rows(
-    server: BatchServer, tmp_path: Path, route: str, moment: Any, after: int
+    server: BatchServer, tmp_path: Path, route: str, moment: Any, after: int, by: str
 ) -> None:
     """A process that is killed leaves all so that the next call asks the rest, and only that."""
     once, never = {f"say {n}" for n in range(0, 30, 8)}, {"say 1", "say 21"}
@@ -369,20 +390,23 @@ def test_killed_and_called_again_with_more_rows(
     path = tmp_path / "r.jsonl"
     processes: list[subprocess.Popen[bytes]] = []
     server.when(route, moment, lambda: os.kill(processes[0].pid, signal.SIGKILL), after=after)
-    command = [sys.executable, "-W", "ignore", "-c", KILLED, server.url]
     for count in (24, 30):
         source = tmp_path / f"{count}.csv"
         table(count).to_csv(source, index=False)
-        given = [str(source), str(path), json.dumps({**ASK, **QUICK})]
-        processes.append(subprocess.Popen([*command, *given], cwd=Path(__file__).parents[1]))
+        processes.append(start(by, source, path, server))
         processes[-1].wait(60)
-    assert [process.returncode for process in processes] == [-signal.SIGKILL, 0]
+    # The command ends with 1 where a request has no answer.
+    assert [process.returncode for process in processes] == [-signal.SIGKILL, by == "command"]
     frame = table(30)
     with pytest.warns(UserWarning, match="2 of 30 requests have no answer"):
         rated = bf.run(frame, path, **ASK)
     failed = frame["text"].isin(never)
     check(rated[~failed], frame[~failed])
     assert model.asked == {text: 1 + (text in once) for text in frame["text"]}
+    if by == "command":
+        written = pd.read_parquet(tmp_path / "rated.parquet")
+        assert written["status"].tolist() == rated["status"].tolist()
+        assert written["content"][~failed].tolist() == rated["content"][~failed].tolist()
 
 
 def test_the_command_line_plans_and_asks(server: BatchServer, tmp_path: Path) -> None:
