@@ -20,7 +20,7 @@ from batch_frames.files.jsonl import (
     load_request,
     open_lines,
 )
-from batch_frames.files.rounds import LEDGER, round_of, set_files
+from batch_frames.files.rounds import LEDGER, refuse_undecodable, round_of, set_files
 from batch_frames.files.sets import finish_commits
 
 __all__ = [
@@ -53,7 +53,7 @@ def find_files(paths: Paths, endings: Sequence[str]) -> list[Path]:
 
     Raises:
         FileNotFoundError: If there is none.
-        BatchFramesError: If one is a pipe or a device.
+        BatchFramesError: If one is a pipe or a device, or its name is not UTF-8.
     """
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
@@ -67,12 +67,15 @@ def find_files(paths: Paths, endings: Sequence[str]) -> list[Path]:
     for path in paths:
         if not isinstance(path, (str, os.PathLike)):
             raise TypeError(f"a path must be text or a Path, not {path!r}")
+        refuse_undecodable(path)
         matches = _expand(Path(path), endings)
         if not matches:
             listed = " or ".join(f"*{ending}" for ending in endings)
             what = f"no {listed} in the folder" if Path(path).is_dir() else "no file"
             raise FileNotFoundError(f"{what} '{path}'; check the path")
         found += matches
+    for path in found:
+        refuse_undecodable(path)
     if not found:
         raise FileNotFoundError("the list of paths is empty")
     return found

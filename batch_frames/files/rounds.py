@@ -12,6 +12,7 @@ from batch_frames.errors import BatchFramesError
 __all__ = [
     "LEDGER",
     "next_round",
+    "refuse_undecodable",
     "round_of",
     "rounds_of",
     "set_files",
@@ -115,12 +116,27 @@ def next_round(path: Path, names: Iterable[str]) -> Path:
     return path.with_name(f"{path.name.removesuffix('.jsonl')}.round-{last + 1}.jsonl")
 
 
+def refuse_undecodable(path: str | os.PathLike[str]) -> None:
+    """Check that a whole path is UTF-8, as Arrow and the record of what was sent need it.
+
+    Raises:
+        BatchFramesError: If not.
+    """
+    whole = str(Path(path).absolute())
+    try:
+        whole.encode()
+    except UnicodeEncodeError:
+        shown = whole.encode(errors="backslashreplace").decode()
+        raise BatchFramesError(f"the path '{shown}' is not UTF-8; rename it") from None
+
+
 def set_path(path: str | os.PathLike[str]) -> Path:
     """Return the path under which a set is saved.
 
     Raises:
-        BatchFramesError: If the service would refuse its name.
+        BatchFramesError: If the service would refuse its name, or it is not UTF-8.
     """
+    refuse_undecodable(path)
     if not os.fspath(path).endswith(".jsonl"):
         problem = f"'{os.fspath(path)}' must end in .jsonl, as the service requires"
         raise BatchFramesError(problem, hint="name a file such as 'out/reviews.jsonl'")

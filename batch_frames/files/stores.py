@@ -17,7 +17,7 @@ from typing import IO
 from batch_frames.errors import BatchFramesError
 from batch_frames.files.documents import temporary_path
 from batch_frames.files.locks import locked
-from batch_frames.files.rounds import set_name
+from batch_frames.files.rounds import refuse_undecodable, set_name
 from batch_frames.files.sets import Sets
 
 __all__ = ["DryStore", "FolderStore", "PipeStore", "open_store", "whole"]
@@ -71,6 +71,7 @@ def open_store(
         if os.fspath(target) == "-":
             return PipeStore(_standard_output(), Path("-"))
         path = Path(target)
+        refuse_undecodable(path)
         if path.is_dir():
             raise IsADirectoryError(f"'{path}' is a folder; name a file in it, as in 'out.jsonl'")
         if path.suffix == ".gz":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -135,3 +136,29 @@ def test_a_pipe_is_refused_without_opening_it(tmp_path: Path, read: Callable[[Pa
     assert str(caught.value) == (
         f"'{path}' is a pipe or a device, which cannot be read twice; save what it holds as a file"
     )
+
+
+TABLE = pd.DataFrame({"id": ["a"], "text": ["x"]})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="paths are text on other systems")
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda path: bf.run(TABLE, path, id_column="id", prompt_column="text", model="m"),
+        lambda path: bf.BatchCreator(system_prompt="s").save_to_file(path),
+        lambda path: bf.read_results(requests=path),
+        bf.read_results,
+        bf.read_requests,
+        bf.submit,
+    ],
+)
+def test_a_path_that_is_not_utf8_is_refused(tmp_path: Path, use: Callable[[Path], Any]) -> None:
+    """Every verb says so at once, in a sentence that can be printed; no file is written."""
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    with pytest.raises(bf.BatchFramesError) as caught:
+        use(folder / "r.jsonl")
+    expected = f"the path '{tmp_path}/\\udcff/r.jsonl' is not UTF-8; rename it"
+    assert str(caught.value) == expected
+    assert list(folder.iterdir()) == []
