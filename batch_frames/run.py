@@ -14,7 +14,6 @@ import pandas as pd
 import pyarrow as pa
 
 from batch_frames.batches import FIRST_POLL, download, refuse_errors, submit, wait
-from batch_frames.display import counted
 from batch_frames.errors import BatchFramesError
 from batch_frames.files import (
     RECORD,
@@ -56,6 +55,7 @@ from batch_frames.results import (
     read_results,
     refuse_names_in_both,
     result_columns,
+    row_ids,
     warn_of_unanswered,
     with_cost,
 )
@@ -64,7 +64,6 @@ if TYPE_CHECKING:
     from openai import OpenAI
 
 __all__ = ["run"]
-
 
 TABLES = (".csv", ".tsv", ".parquet")
 
@@ -214,11 +213,14 @@ def _run_table(table: Table, path: Path, given: Mapping[str, Any]) -> Any:
     frame, prefix = table.frame, given["prefix"]
     to_dataframe(pa.table({}), given["dtype_backend"])
     columns = _checked_names(frame, table.schema, given["columns"], prefix)
+    same = table.requests if table.requests.dedupe else None
+    if same is None and given["na"] == "skip":
+        # Writing compares the ids of rows with a prompt alone.
+        row_ids(frame, table.requests.source.id_column, None)
     asked = _answer_all(table, path, given)
     how = {name: given[name] for name in ("usage", "dtype_backend")}
     results = read_answers(asked, None, [path], json_schema=table.schema, **how)
     warn_of_unanswered(results)
-    same = table.requests if table.requests.dedupe else None
     names = {"id_column": table.requests.source.id_column, "columns": columns, "prefix": prefix}
     return with_cost(join_results(frame, results, requests=same, **names), results)
 
@@ -278,10 +280,8 @@ def _answer_all(table: Table, path: Path, given: Mapping[str, Any]) -> Asked:
             outcomes = Outcomes(record, keep=True)
             shards: list[Shard] = []
             with _writer(table, path, outcomes, given["limits"]) as writer:
-                selection = select(
-                    table.requests, outcomes, path, writer,
-                    once_more=again > 0, progress=given["progress"],
-                )  # fmt: skip
+                how = {"once_more": again > 0, "progress": given["progress"]}
+                selection = select(table.requests, outcomes, path, writer, **how)
                 if selection.asked.any():
                     changes = writer.changes()
                     if given["check"] and not again:
@@ -306,7 +306,7 @@ def _is_retried(selection: Selection, path: Path, again: int, given: Mapping[str
     if failed := int((found.ranks[wanted] == RANKS["http_error"]).sum()):
         most = inf if given["timeout"] is None else given["timeout"]
         seconds = min(again * PAUSE * (given["poll"] or FIRST_POLL), most)
-        reason = f"run: {counted(failed, 'request')} failed for a passing reason"
+        reason = f"run: {failed:,} of {len(wanted):,} requests failed for a passing reason"
         pause(seconds, reason, given["progress"])
     return bool(wanted.any())
 

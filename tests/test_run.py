@@ -185,6 +185,15 @@ def test_what_would_fail_later_fails_before(
     assert server.requests_log == []
 
 
+def test_an_id_of_a_skipped_row_is_found_twice_before(server: BatchServer) -> None:
+    """Rows that are not asked need ids of their own as well, for the join at the end."""
+    frame = pd.DataFrame({"id": [1, 2, 2], "text": ["one", None, "two"]})
+    with pytest.raises(bf.RequestError) as caught:
+        bf.run(frame, "r.jsonl", client=server.client(), na="skip", **ASK)
+    assert str(caught.value) == "custom_id must be unique: '2' in row 1 and row 2"
+    assert server.requests_log == []
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [

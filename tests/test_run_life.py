@@ -236,7 +236,7 @@ def test_a_retry_gives_the_service_time(
         bf.run(table(2), tmp_path / "r.jsonl", **options)
     assert [seconds for seconds in slept if seconds >= 2] == [30, 60, 90]
     said = [line for line in capfd.readouterr().err.splitlines() if "trying" in line]
-    failed = "run: 2 requests failed for a passing reason; trying again in"
+    failed = "run: 2 of 2 requests failed for a passing reason; trying again in"
     assert said == [f"{failed} {seconds} s" for seconds in (30, 60, 90)]
     slept.clear()
     with pytest.warns(UserWarning, match="1 of 1 requests have no answer"):

@@ -38,6 +38,11 @@ def main() -> None:
 
     \b
     Example:
+      batch-frames run reviews.csv out/reviews.jsonl --id-column id --prompt-column review \\
+          --model gpt-5.6-luna --system-prompt "Rate the review from 1 to 5." -o rated.parquet
+
+    \b
+    The same step by step:
       batch-frames write reviews.csv out/reviews.jsonl --id-column id --prompt-column review \\
           --model gpt-5.6-luna --system-prompt "Rate the review from 1 to 5."
       batch-frames submit out/reviews.jsonl

@@ -2,7 +2,7 @@
 
 from batch_frames.results.fields import RANKS, STATUSES, UNANSWERED, Status
 from batch_frames.results.frames import RESULTS, is_frame, lasting, names_in, own_results
-from batch_frames.results.join import join_results
+from batch_frames.results.join import join_results, row_ids
 from batch_frames.results.known import KnownResults
 from batch_frames.results.match import (
     best_rows,
@@ -53,6 +53,7 @@ __all__ = [
     "result_columns",
     "result_ids",
     "result_ranks",
+    "row_ids",
     "scan_results",
     "summarize",
     "summary_line",

@@ -40,7 +40,7 @@ from batch_frames.results.match import (
 )
 from batch_frames.results.scan import join_files
 
-__all__ = ["join_results"]
+__all__ = ["join_results", "row_ids"]
 
 
 @overload
@@ -135,7 +135,7 @@ def join_results(
             id_column=id_column, columns=columns, prefix=prefix, progress=progress,
         )  # fmt: skip
     frame = lasting(frame)
-    ids = _row_ids(frame, id_column, requests)
+    ids = row_ids(frame, id_column, requests)
     is_repeated = requests is not None
     return _joined(frame, ids, results, id_column, columns, prefix, is_repeated=is_repeated)
 
@@ -195,7 +195,7 @@ def _repeated(best: Places, ids: pa.Array) -> Places:
     return found
 
 
-def _row_ids(
+def row_ids(
     frame: Any,
     id_column: str | Sequence[str] | None,
     requests: BatchCreator | TableRequests | None,

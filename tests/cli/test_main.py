@@ -40,7 +40,7 @@ def test_help_has_an_example(name: str, option: str) -> None:
     """The help of every command shows how it is called."""
     done = run(*name.split(), option)
     assert (done.code, done.err) == (0, "")
-    assert re.search(rf"^  Example:\n    batch-frames {name or 'write'} ", done.out, re.MULTILINE)
+    assert re.search(rf"^  Example:\n    batch-frames {name or 'run'} ", done.out, re.MULTILINE)
 
 
 def test_examples_of_the_help_work() -> None:
@@ -52,7 +52,8 @@ def test_examples_of_the_help_work() -> None:
     Path("out/reviews.errors.jsonl").write_text(expired("007"), encoding="utf-8")
     ran = 0
     for name in ("read", "check", "retry", "", "write"):
-        example = run(*name.split(), "--help").out.split("Example:\n")[1].split("\n\n")[0]
+        shown = run(*name.split(), "--help").out.replace("\n\n  The same step by step:", "")
+        example = shown.split("Example:\n")[1].split("\n\n")[0]
         for line in example.replace("\\\n", " ").splitlines():
             program, *arguments = shlex.split(line)
             assert program == "batch-frames"
