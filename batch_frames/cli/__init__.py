@@ -1,5 +1,7 @@
 """The command line: each command parses arguments, calls one function and prints."""
 
+import io
+import sys
 from typing import Any
 
 import click
@@ -14,6 +16,13 @@ __all__ = ["main"]
 
 class _Commands(click.Group):
     """Commands that suggest an option for the start of its name."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run, with escapes for characters that the terminal does not have."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        return super().main(*args, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command, and name the options that a wrong one may have meant."""

@@ -1,5 +1,6 @@
 """What commands say when something is wrong, and their exit codes."""
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import batch_frames as bf
 from batch_frames.cli import main, terminal
 from batch_frames.errors import BatchFramesWarning
-from tests.support.commands import CHATS, COLUMN, OUT, WRITE, Done, make_bad_files, run
+from tests.support.commands import CHATS, COLUMN, OUT, WRITE, Done, make_bad_files, run, run_process
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -415,3 +416,24 @@ def test_hints_speak_of_options(
         shown = terminal._message(kind(problem, hint=hint))
         assert shown == problem + (f"; {text}" if text else "")
         assert terminal._message(kind(f"{problem}; {hint}")) == f"{problem}; {hint}"
+
+
+SMILE = "\U0001f600"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("write", f"{SMILE}.csv", f"{SMILE}-new.jsonl", *WRITE[3:], *COLUMN),
+        ("read", f"{SMILE}.jsonl"),
+        ("estimate", f"{SMILE}.jsonl"),
+    ],
+)
+def test_a_terminal_without_emoji_shows_escapes(command: tuple[str, ...], folder: Path) -> None:
+    """A console of Windows with its old code page makes no command fail."""
+    (folder / f"{SMILE}.jsonl").write_text(CHATS, "utf-8")
+    (folder / f"{SMILE}.csv").write_text("id,review\na,x\n", "utf-8")
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    done = run_process(*command, env=environment)
+    assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
+    assert rb"\U0001f600" in done.stdout + done.stderr
