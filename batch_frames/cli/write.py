@@ -239,7 +239,10 @@ def run(
 def _refuse_options_of_tables(path: str, options: dict[str, Any]) -> None:
     """Refuse a table without its request file or ids, and options without effect."""
     if path == "-" or path.endswith((".csv", ".csv.gz", ".tsv", ".parquet")):
-        problem = "a table needs --id-column, and after it the request file to make of it"
+        problem = (
+            "a table needs --id-column, and the request file to make of it, as in "
+            "'run reviews.csv out/reviews.jsonl --id-column id'"
+        )
         raise click.UsageError(problem)
     context = click.get_current_context()
     for name in options.keys() - {"json_schema"}:

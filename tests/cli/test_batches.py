@@ -235,7 +235,8 @@ def test_address_and_key_may_be_options(
         (
             ("run", "t.csv", "out/r.jsonl", "--prompt", "{text}", "--model", "m"),
             2,
-            "Error: a table needs --id-column, and after it the request file to make of it",
+            "Error: a table needs --id-column, and the request file to make of it, as in "
+            "'run reviews.csv out/reviews.jsonl --id-column id'",
         ),
         (
             ("run", "out", "--max-requests", "5"),
