@@ -118,8 +118,9 @@ def _of_body(body: Request, endpoint: str) -> Iterator[Problem]:
             for code, inside, problem in format_problems(answer):
                 yield Problem(code, f"{place}.{inside}", problem)
     for place, function in _functions(body):
-        if function.get("strict") is True:
-            for inside, problem in strict_problems(function.get("parameters")):
+        parameters = function.get("parameters")
+        if function.get("strict") is True and parameters is not None:
+            for inside, problem in strict_problems(parameters):
                 param = ".".join(filter(None, (place, "parameters", inside)))
                 yield Problem("invalid_function_parameters", param, f"strict schema: {problem}")
 

@@ -24,7 +24,7 @@ NAMED = ("properties", "$defs", "definitions")
 
 LISTED = ("anyOf", "prefixItems")
 
-TYPED = ("type", "$ref", "anyOf", "enum", *REFUSED)
+TYPED = ("type", "$ref", "anyOf", "enum", "const", *REFUSED)
 """Keywords of which a part has at least one."""
 
 LEVELS, PROPERTIES, VALUES, TEXT = 10, 5_000, 1_000, 120_000

@@ -31,6 +31,11 @@ SHAPES: dict[str, tuple[Any, Any, str]] = {
 }
 """For keywords the type of their value and of what it holds."""
 
+ANNOTATIONS = {"title", "description", "default"}
+
+CHOICES = {"$ref", "anyOf", "oneOf"}
+"""Keywords that all become ``anyOf``, of which a part can have only one."""
+
 NAMED = ("properties", "$defs", "definitions")
 """Keywords whose value maps the user's names to schemas."""
 
@@ -221,7 +226,8 @@ class _Strict:
             return [self.part(child, path) for child in node]
         if not isinstance(node, Mapping):
             return node
-        dropped = ("default", "discriminator")
+        node = _merged(node)
+        dropped = ("default", "discriminator", "uniqueItems")
         node = {("anyOf" if k == "oneOf" else k): v for k, v in node.items() if k not in dropped}
         if "$ref" in node:
             resolve(node["$ref"], self.root)
@@ -279,6 +285,17 @@ class _Strict:
         if reference is not None and reference not in seen:
             takes.append(self.takes_null(resolve(reference, self.root), (*seen, reference)))
         return all(takes)
+
+
+def _merged(node: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Put the one part of ``allOf`` in its place, unless the same keywords stand next to it."""
+    while len(parts := node.get("allOf", ())) == 1 and isinstance(part := parts[0], Mapping):
+        rest = {key: value for key, value in node.items() if key != "allOf"}
+        both = {key for key in part.keys() & rest.keys() if part[key] != rest[key]}
+        if both - ANNOTATIONS or len(CHOICES & (part.keys() | rest.keys())) > 1:
+            break
+        node = {**part, **rest}
+    return node
 
 
 def _types(node: Mapping[str, Any]) -> list[Any]:

@@ -234,6 +234,10 @@ GOOD: dict[str, list[Any]] = {
     "a stored prompt": [
         {**request(url=LATE), "body": {"prompt": {"id": "pmpt_1"}}},
     ],
+    "functions without parameters": [
+        request(name, LATE, tools=[{"type": "function", "name": "f", "strict": True, **more}])
+        for name, more in {"a": {}, "b": {"parameters": None}}.items()
+    ],
     "no stream": [request(stream=False)],
     "a lone surrogate": [b'{"custom_id":"a\\ud800","method":"POST","url":"/v1/responses",'
                          b'"body":{"model":"m","input":"\\udc00"}}'],

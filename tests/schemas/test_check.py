@@ -66,10 +66,12 @@ WEATHER = closed(
     emails={"type": "array", "items": {"type": "string", "format": "email"}, "minItems": 1},
 )
 
+CONSTANT = closed(kind={"const": "x"}, unit={"enum": ["F", "C"]})
+
 RECURSIVE = closed(children={"type": "array", "items": {"$ref": "#"}})
 
 
-@pytest.mark.parametrize("schema", [MATH, LIST, WEATHER, RECURSIVE, closed(), nested(10)])
+@pytest.mark.parametrize("schema", [MATH, LIST, WEATHER, CONSTANT, RECURSIVE, closed(), nested(10)])
 def test_documented_schemas_are_taken(schema: Schema) -> None:
     """What the guide shows has no problem."""
     assert strict_problems(schema) == []
@@ -120,8 +122,8 @@ RULES: dict[str, tuple[Schema, Schema, tuple[str, str]]] = {
         ("properties.a", "'#/$defs/none' leads nowhere"),
     ),
     "parts have a type": (
-        closed(a={"type": "string", "const": "x"}),
-        closed(a={"const": "x"}),
+        closed(a={"type": "string", "pattern": "x"}),
+        closed(a={"pattern": "x"}),
         ("properties.a", "there is no 'type'"),
     ),
     "arrays have items": (
@@ -219,3 +221,40 @@ def test_schemas_made_strict_are_taken() -> None:
     bare = json.loads(json.dumps(Rating.model_json_schema()))
     assert strict_problems(bare) != []
     assert strict_problems(to_schema(bare)["schema"]) == []
+
+
+class Tags(BaseModel):
+    """Sets, which JSON schemas have as arrays of unique items."""
+
+    tags: set[str]
+    numbers: frozenset[int]
+
+
+def test_sets_made_strict_are_arrays() -> None:
+    """That the items of an array are unique, which strict mode refuses, is dropped."""
+    schema = to_schema(Tags)["schema"]
+    assert strict_problems(schema) == []
+    assert schema["properties"]["tags"] == {"items": TEXT, "title": "Tags", "type": "array"}
+
+
+def test_the_only_part_of_all_of_takes_its_place() -> None:
+    """One part means the same without ``allOf``; several, or those that clash, stay as they are."""
+    short = {**TEXT, "maxLength": 5}
+    count = {"$ref": "#/$defs/count"}
+    cases: list[tuple[Schema, Schema]] = [
+        ({"allOf": [{"allOf": [short]}], "title": "T"}, {**short, "title": "T"}),
+        ({"allOf": [{**TEXT, "title": "X"}], **TEXT, "title": "T"}, {**TEXT, "title": "T"}),
+        ({"allOf": [count]}, count),
+        ({"allOf": [count], "description": "D"}, {"anyOf": [count], "description": "D"}),
+        ({"allOf": [{"properties": {"x": TEXT}, "required": ["x"]}]}, closed(x=TEXT)),
+    ]
+    kept = [
+        {"allOf": [short], **TEXT, "maxLength": 3},
+        {"allOf": [count], "anyOf": [TEXT]},
+        {"allOf": [TEXT, {"maxLength": 5}]},
+    ]
+    for part, made in cases + [(part, part) for part in kept]:
+        given = {**closed(a=part), "$defs": {"count": {"type": "integer"}}}
+        schema = to_schema(given)["schema"]
+        assert schema["properties"] == {"a": made}
+        assert bool(strict_problems(schema)) == (part in kept)
