@@ -219,15 +219,16 @@ def find_shards(shards: Paths) -> list[Path]:
 def files_to_check(paths: Paths) -> list[Path]:
     """List files that are meant to be request files, right or wrong, each once.
 
-    The path of a set stands for the files of all its rounds. Ledgers and results next to request
-    files are skipped, as are results that a glob or a folder matches.
+    A file stands for itself, the path of a set of several for the files of all its rounds. Ledgers
+    and results next to request files are skipped, as are results that a glob or a folder matches.
 
     Raises:
         FileNotFoundError: If there are none.
     """
     found: dict[Path, Path] = {}
     for given in [paths] if isinstance(paths, (str, os.PathLike)) else _iterable(paths):
-        for path in whole_files(_rounds(given), ENDINGS):
+        is_file = isinstance(given, (str, os.PathLike)) and Path(given).is_file()
+        for path in whole_files([given] if is_file else _rounds(given), ENDINGS):
             is_other = path.name.endswith((LEDGER, *RESULT_ENDINGS)) or path != Path(given)
             if not is_other or not is_result(_first_object(path) or {}):
                 found.setdefault(path.resolve(), path)

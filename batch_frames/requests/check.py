@@ -44,8 +44,9 @@ def check_requests(source: Paths | BatchCreator) -> pd.DataFrame:
     Services other than OpenAI's may take more.
 
     Args:
-        source: Request files as for ``read_requests``, or what ``from_dataframe`` returns. The
-            limits of a file do not count for the latter, as ``save_to_file`` keeps them.
+        source: Request files as for ``read_requests``, the path of a set of several files, or what
+            ``from_dataframe`` returns. The limits of a file do not count for the latter, as
+            ``save_to_file`` keeps them.
 
     Returns:
         A DataFrame with a row for each problem, errors first, then in the order of files and lines:

@@ -104,9 +104,10 @@ def _kind(value: Any) -> str:
 def _of_body(body: Request, endpoint: str) -> Iterator[Problem]:
     wanted = dict(BODIES.get(endpoint, {}))
     if endpoint == "/responses":
-        if not body.keys().isdisjoint(INSTEAD_OF_INPUT) and "input" not in body:
+        given = {key for key, value in body.items() if value is not None}
+        if given.intersection(INSTEAD_OF_INPUT) and "input" not in given:
             del wanted["input"]
-        if "prompt" in body and "model" not in body:
+        if "prompt" in given and "model" not in given:
             del wanted["model"]
     yield from _of_keys(body, wanted, "body.")
     if body.get("stream") is True:

@@ -121,6 +121,10 @@ ERRORS: dict[str, tuple[list[Any], tuple[Any, ...]]] = {
         [without(request(url=LATE), "body", "input")],
         ("missing_required_parameter", 1, "a", INPUT, "there is no 'body.input'"),
     ),
+    "null as prompt": (
+        [without(request(url=LATE, prompt=None, conversation=None), "body", "input")],
+        ("missing_required_parameter", 1, "a", INPUT, "there is no 'body.input'"),
+    ),
     "number as id": (
         [request(5)],
         ("invalid_type", 1, "5", "custom_id", "'custom_id' is a number, not text"),
@@ -237,6 +241,9 @@ GOOD: dict[str, list[Any]] = {
     "functions without parameters": [
         request(name, LATE, tools=[{"type": "function", "name": "f", "strict": True, **more}])
         for name, more in {"a": {}, "b": {"parameters": None}}.items()
+    ],
+    "a stored prompt and nulls": [
+        request(url=LATE, model=None, input=None, prompt={"id": "pmpt_1"}, tools=None, text=None),
     ],
     "no stream": [request(stream=False)],
     "a lone surrogate": [b'{"custom_id":"a\\ud800","method":"POST","url":"/v1/responses",'
@@ -455,6 +462,11 @@ def test_files_are_found_as_they_are_read(tmp_path: Path, monkeypatch: pytest.Mo
     for source in (names, shards, "*.jsonl", "set.jsonl", every, Path()):
         assert [Path(file).name for file in bf.check_requests(source)["file"]] == names
     assert set(bf.check_requests("other.jsonl")["file"]) == {"other.jsonl"}
+    for name in ("one.jsonl", "one.round-2.jsonl"):
+        Path(name).write_bytes(content(request()))
+    for source in ("one.jsonl", ["one.jsonl"]):
+        assert bf.check_requests(source).attrs == {"requests": len(bf.read_requests(source))}
+    assert bf.check_requests("one*.jsonl").attrs == {"requests": 2}
     with pytest.raises(FileNotFoundError, match=r"^no request files in 'other\*'; check the path$"):
         bf.check_requests("other*")
     with pytest.raises(FileNotFoundError, match=r"^no file 'none\.jsonl'; check the path$"):
