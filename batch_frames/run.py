@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import inf
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Never
 
@@ -228,11 +229,10 @@ def _run_table(table: Table, path: Path, given: Mapping[str, Any]) -> Any:
 def _check_limits(given: Mapping[str, Any]) -> None:
     for name in ("retries", "max_requests"):
         value = given[name]
-        is_open = value is None and name == "max_requests"
-        if not is_open and (type(value) is not int or value < 0):
+        if (value is not None or name == "retries") and (type(value) is not int or value < 0):
             raise ValueError(f"{name} must be a whole number from 0, not {value!r}")
-    most = given["max_cost"]
-    if most is not None and not (type(most) in (int, float) and most >= 0):
+    is_number = isinstance(most := given["max_cost"], Real) and not isinstance(most, bool)
+    if most is not None and not (is_number and most >= 0):
         raise ValueError(f"max_cost must be a number from 0, not {most!r}")
 
 

@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -334,9 +335,9 @@ def test_no_more_is_paid_than_allowed(server: BatchServer) -> None:
             assert str(caught.value) == message
         assert not server.batches
         options = {**ASK, "model": "luna", "client": server.client(), **limited}
-        assert len(bf.run(FRAME, "r.jsonl", max_cost=0.8, **options)) == 3
+        assert len(bf.run(FRAME, "r.jsonl", max_cost=np.float64(0.8), **options)) == 3
     wrong: Any
-    for wrong in (-1, True, "5"):
+    for wrong in (-1, True, "5", float("nan")):
         with pytest.raises(ValueError, match=f"^max_cost must be a number from 0, not {wrong!r}$"):
             bf.run(FRAME, "r.jsonl", max_cost=wrong, **ASK)
 

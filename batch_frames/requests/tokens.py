@@ -235,8 +235,10 @@ class _Counter:
             if key in ("role", "name") and isinstance(value, str):
                 self.tokens += NAME * (key == "name")
                 self.add(value)
-            elif key == "content":
+            elif key in ("content", "output"):
                 self.content(value)
+            elif key == "audio" and value is not None:
+                raise Uncounted
             elif key not in ("tool_call_id", "type", "id", "status") and value is not None:
                 self.is_exact = False
                 for text in _texts(value):
@@ -322,11 +324,11 @@ def _output_limit(path: str, body: Body) -> int | None:
     """Return the most tokens that the answer may have; None for any number."""
     if path in ("/embeddings", "/moderations"):
         return 0
-    answers = body.n if type(body.n) is int else 1
+    answers = body.n if type(body.n) is int and body.n > 0 else 1
     if path == "/completions":
         answers *= len(body.prompt) if isinstance(body.prompt, list) else 1
     limits = (body.max_completion_tokens, body.max_output_tokens, body.max_tokens)
-    limit = next((limit for limit in limits if type(limit) is int), None)
+    limit = next((limit for limit in limits if type(limit) is int and limit >= 0), None)
     if limit is None and path == "/completions":
         limit = COMPLETION_LIMIT
     return None if limit is None else limit * answers

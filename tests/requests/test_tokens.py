@@ -213,6 +213,8 @@ def test_endpoints_count_their_own_prompts(url: str, body: Any, expected: int) -
 
 
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
+OUTPUT = {"type": "function_call_output", "call_id": "call_1"}
+TEXT = {"type": "input_text", "text": "Hello!"}
 AUDIO = {"type": "input_audio", "input_audio": {"data": "UklG", "format": "wav"}}
 
 
@@ -221,11 +223,14 @@ AUDIO = {"type": "input_audio", "input_audio": {"data": "UklG", "format": "wav"}
     [
         ("/v1/chat/completions", {"messages": [{"role": "user", "content": [IMAGE]}]}),
         ("/v1/chat/completions", {"messages": [{"role": "user", "content": [AUDIO]}]}),
+        ("/v1/chat/completions", {"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]}),
         ("/v1/chat/completions", {"messages": "Hello!"}),
         ("/v1/chat/completions", {"messages": WEATHER, "tools": [{"type": "custom"}]}),
         ("/v1/responses", {"input": "Hello!", "tools": [{"type": "web_search"}]}),
         ("/v1/responses", {"input": "Hello!", "previous_response_id": "resp_1"}),
         ("/v1/responses", {"input": [{"type": "item_reference", "id": "msg_1"}]}),
+        ("/v1/responses", {"input": [{**OUTPUT, "output": [{"type": "input_image"}]}]}),
+        ("/v1/responses", {"input": [{**OUTPUT, "output": [TEXT, {"type": "input_file"}]}]}),
         ("/v1/images/generations", {"prompt": "A kettle."}),
         ("/v1/embeddings", {"input": None}),
     ],
@@ -242,6 +247,9 @@ def test_what_is_no_text_has_no_count(url: str, body: Any) -> None:
         ("/v1/chat/completions", {}, None),
         ("/v1/chat/completions", {"max_completion_tokens": 500}, 500),
         ("/v1/chat/completions", {"max_tokens": 500, "n": 3}, 1_500),
+        ("/v1/chat/completions", {"max_tokens": 500, "n": -1}, 500),
+        ("/v1/chat/completions", {"max_completion_tokens": -5}, None),
+        ("/v1/completions", {"prompt": "a", "max_tokens": -5}, 16),
         ("/v1/responses", {"max_output_tokens": 500}, 500),
         ("/v1/completions", {"prompt": ["a", "b"]}, 32),
         ("/v1/embeddings", {}, 0),
@@ -250,6 +258,15 @@ def test_what_is_no_text_has_no_count(url: str, body: Any) -> None:
 def test_the_body_limits_the_answer(url: str, body: Any, expected: int | None) -> None:
     """The longest answer is what the body allows, for each of several answers."""
     assert counts({"model": "gpt-4o", **body}, url=url)[0]["max_output_tokens"] == expected
+
+
+def test_outputs_of_functions_count_as_text_or_parts() -> None:
+    """The output of a function counts alike as a text and as a part with this text."""
+    plain, parts = (
+        total({"model": "gpt-4o", "input": [{**OUTPUT, "output": output}]}, url="/v1/responses")
+        for output in ("Hello!", [TEXT])
+    )
+    assert plain == parts is not None
 
 
 def test_what_earlier_lines_began_with_is_repeated() -> None:
