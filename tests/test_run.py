@@ -356,8 +356,8 @@ def test_what_the_service_would_refuse_is_not_sent(server: BatchServer) -> None:
         bf.run(frame, "out/r.jsonl", confirm=confirm, **options)
     assert str(caught.value) == (
         "the service would refuse r.jsonl, line 2 (custom_id '3'): 'body.model' is 'n', but 'm' "
-        "in line 1 [mismatched_model]; correct the requests, or pass check=False to send them as "
-        "they are"
+        "in line 1 [mismatched_model]; a batch is for one model; split the table by model, with a "
+        "path for each"
     )
     assert (asked, server.requests_log) == ([], [])
     assert [path.name for path in Path("out").rglob("*.json*")] == []

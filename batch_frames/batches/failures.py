@@ -77,6 +77,8 @@ def refuse_errors(files: Mapping[Path, Path]) -> None:
     named = [{**one, "shard": Path(one["file"]).name, "row": None} for one in problems]
     if named:
         hint = "correct the requests, or pass check=False to send them as they are"
+        if any(one["code"] == "mismatched_model" for one in named):
+            hint = "a batch is for one model; split the table by model, with a path for each"
         raise BatchFramesError(f"the service would refuse {failures_text(named)}", hint=hint)
 
 
