@@ -182,6 +182,8 @@ def plan(
     given = locals()
     if others := sorted(OF_RUN & unknown.keys()):
         raise TypeError(f"{others[0]!r} is an option of run alone; leave it out")
+    if path is None:
+        raise TypeError("plan needs the path that run saves the requests to")
     opened, target = open_table(table, given), set_path(path)
     outcomes = Outcomes(Record(target.parent))
     with ShardWriter(DryStore(next_round(target, outcomes.names())), limits) as writer:

@@ -301,7 +301,7 @@ def _answer_all(table: Table, path: Path, given: Mapping[str, Any]) -> Asked:
 
 def _is_retried(selection: Selection, path: Path, again: int, given: Mapping[str, Any]) -> bool:
     """Return whether some requests are to be sent again, after a pause if the service failed."""
-    found = Outcomes(Record(path.parent)).find(selection.ids, selection.lines)
+    found = Outcomes(Record(path.parent), keep=True).find(selection.ids, selection.lines)
     wanted = is_wanted(found, once_more=True)
     if failed := int((found.ranks[wanted] == RANKS["http_error"]).sum()):
         most = inf if given["timeout"] is None else given["timeout"]

@@ -255,3 +255,18 @@ def test_what_is_no_table_is_refused(
             verb(given, tmp_path / "out" / "r.jsonl", **options)
         assert str(caught.value) == text
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_that_cannot_be_is_refused(tmp_path: Path, frame: pd.DataFrame) -> None:
+    """Neither ``plan`` nor ``run`` begins with a set that has no folder."""
+    wrong: Any = None
+    with pytest.raises(TypeError) as caught:
+        bf.plan(frame, wrong, **ASK)
+    assert str(caught.value) == "plan needs the path that run saves the requests to"
+    file = tmp_path / "t.csv"
+    file.write_text("id\n")
+    call: Any
+    for call in (bf.plan, bf.run):
+        with pytest.raises(bf.BatchFramesError) as error:
+            call(frame, file / "r.jsonl", **ASK)
+        assert str(error.value) == f"'{file}' is not a folder; save to another path"

@@ -182,18 +182,19 @@ class Service:
                 sleeps until ``timeout`` at most.
         """
         seconds = self.first_pause if first is None else first
-        self.tried = 0
+        tried = 0
         while True:
-            self.tried += 1
+            tried += 1
             try:
                 return ask()
             except Exception as error:
+                self.tried = tried
                 asked = self.retry_pause(error)
                 if getattr(error, "status_code", None) in also_retried:
                     asked = 0.0
                 is_odd = self._is_odd and isinstance(error, (ReplyError, *TORN))
                 is_late = pause is None and not self.seconds_left
-                if asked is None or self.tried == tries or is_odd or is_late:
+                if asked is None or tried == tries or is_odd or is_late:
                     raise
                 (pause or self._pause)(max(asked, seconds), error)
             seconds = min(2 * seconds, max(LONGEST_PAUSE, seconds))

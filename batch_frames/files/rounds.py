@@ -134,12 +134,16 @@ def set_path(path: str | os.PathLike[str]) -> Path:
     """Return the path under which a set is saved.
 
     Raises:
-        BatchFramesError: If the service would refuse its name, or it is not UTF-8.
+        BatchFramesError: If the service would refuse its name, it is not UTF-8, or its folder is a
+            file.
     """
     refuse_undecodable(path)
     if not os.fspath(path).endswith(".jsonl"):
         problem = f"'{os.fspath(path)}' must end in .jsonl, as the service requires"
         raise BatchFramesError(problem, hint="name a file such as 'out/reviews.jsonl'")
+    folder = Path(path).parent
+    if folder.exists() and not folder.is_dir():
+        raise BatchFramesError(f"'{folder}' is not a folder", hint="save to another path")
     return Path(path)
 
 

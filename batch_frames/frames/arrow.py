@@ -46,7 +46,7 @@ def normalize(array: pa.Array) -> pa.Array:
         array = _decoded(array)
     if isinstance(array.type, pa.BaseExtensionType) and array.type.extension_name == "arrow.json":
         return _json_with_nulls(array)
-    kind = without_views(array.type)
+    kind = _without_views(array.type)
     return array if kind == array.type else array.cast(kind)
 
 
@@ -66,21 +66,26 @@ def _json_with_nulls(array: pa.Array) -> pa.Array:
     return pa.ExtensionArray.from_storage(array.type, text.cast(array.storage.type))
 
 
-def without_views(kind: pa.DataType) -> pa.DataType:
+def without_views(schema: pa.Schema) -> pa.Schema:
+    """Return a schema without views of text, of which older versions of Arrow take no rows."""
+    return pa.schema([f.with_type(_without_views(f.type)) for f in schema], schema.metadata)
+
+
+def _without_views(kind: pa.DataType) -> pa.DataType:
     """Return the type of text for views of text, at any depth."""
     if pa.types.is_string_view(kind):
         return TEXT
     if pa.types.is_struct(kind):
         fields = [kind.field(position) for position in range(kind.num_fields)]
-        return pa.struct([field.with_type(without_views(field.type)) for field in fields])
+        return pa.struct([field.with_type(_without_views(field.type)) for field in fields])
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         make = pa.list_ if pa.types.is_list(kind) else pa.large_list
-        return make(kind.value_field.with_type(without_views(kind.value_type)))
+        return make(kind.value_field.with_type(_without_views(kind.value_type)))
     if pa.types.is_fixed_size_list(kind):
-        field = kind.value_field.with_type(without_views(kind.value_type))
+        field = kind.value_field.with_type(_without_views(kind.value_type))
         return pa.list_(field, kind.list_size)
     if pa.types.is_dictionary(kind):
-        return pa.dictionary(kind.index_type, without_views(kind.value_type), kind.ordered)
+        return pa.dictionary(kind.index_type, _without_views(kind.value_type), kind.ordered)
     return kind
 
 

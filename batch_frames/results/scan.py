@@ -26,9 +26,10 @@ from batch_frames.frames import (
     find_columns,
     is_parquet,
     parquet_schema,
+    read_table,
     without_views,
 )
-from batch_frames.progress import progress_bar
+from batch_frames.progress import progress_bar, warn
 from batch_frames.requests import Asked, answers_of, read_asked
 from batch_frames.results.fields import (
     RANKS,
@@ -181,14 +182,7 @@ def _in_order(
 
 @dataclass(frozen=True)
 class _Table:
-    """A table that is read twice: for its ids, and with all its columns.
-
-    Attributes:
-        ids: The ids of its rows.
-        names: Its columns.
-        tables: Reads it, piece by piece.
-        paths: Its files.
-    """
+    """A table that is read twice: for the ids of its rows, and with all its columns."""
 
     ids: pa.Array
     names: list[str]
@@ -213,19 +207,17 @@ def join_files(
         raise BatchFramesError(f"'{target}' does not end in .parquet", hint="name a Parquet file")
     left, right = _table(table, id_column), _results(results)
     refuse_duplicates(left.ids)
-    names = list(right.schema.names)
-    find_columns(names, ["custom_id", "status"], RESULTS)
+    find_columns(names := list(right.schema.names), ["custom_id", "status"], RESULTS)
     chosen = [columns] if isinstance(columns, str) else list(names if columns is None else columns)
     if columns is None and (not with_ids or prefix + "custom_id" in left.names):
         chosen.remove("custom_id")
     find_columns(names, chosen, RESULTS)
     rare = set(names_of("sometimes") if columns is None else ())
     refuse_names_in_both(left.names, [name for name in chosen if name not in rare], prefix)
-    best, count = _matched(left.ids, right, chosen, progress)
+    best, count = _matched(left.ids, right, chosen or ["status"], progress)
     chosen = [name for name in chosen if name not in rare or name in best.filled]
     refuse_names_in_both(left.names, chosen, prefix)
-    of_all = (right.schema.metadata or {}).get(OF_ALL) == b"%d" % count
-    unanswered = "skipped" if of_all else "missing"
+    unanswered = _unanswered(results, right.schema, count, len(left.ids))
     joined = _joined(left, best, chosen, prefix, unanswered)
     target.parent.mkdir(parents=True, exist_ok=True)
     bar = progress_bar("writing", len(left.ids), progress, unit=" rows")
@@ -238,19 +230,23 @@ def join_files(
 
 def _table(table: Any, id_column: str | Sequence[str] | None) -> _Table:
     """Open files or a frame; a stream is collected, as it can be read only once."""
-    if is_frame(table):
-        frame = lasting(table)
+    if is_frame(frame := lasting(table)):
         ids = frame_ids(frame, id_column)
         whole = pa.Table.from_pandas(frame) if isinstance(frame, pd.DataFrame) else pa.table(frame)
-        whole = whole.cast(_without_views(whole.schema)).replace_schema_metadata()
+        whole = whole.cast(without_views(whole.schema)).replace_schema_metadata()
         return _Table(ids, whole.column_names, lambda: iter([whole]), [])
-    kind = ParquetSource if is_parquet(table) else CsvSource
+    one = table if isinstance(table, (str, os.PathLike)) else next(iter(table), "")
+    kind = ParquetSource if is_parquet(one) else CsvSource
     first = kind(table, id_column, [])
     ids = pa.concat_arrays([pa.array([], TEXT), *(one.id_text() for one in first.chunks())])
     names = list(first.names)
 
     def tables() -> Iterator[pa.Table]:
-        return (pa.table(dict(chunk.columns)) for chunk in kind(table, id_column, names).chunks())
+        if not len(ids):
+            yield read_table(first.paths[0], id_column or ())
+        yield from (
+            pa.table(dict(chunk.columns)) for chunk in kind(table, id_column, names).chunks()
+        )
 
     return _Table(ids, names, tables, first.paths)
 
@@ -258,18 +254,12 @@ def _table(table: Any, id_column: str | Sequence[str] | None) -> _Table:
 def _results(results: Any) -> pa.RecordBatchReader:
     """Open results: a frame, a stream, or output and error files."""
     if isinstance(results, pd.DataFrame):
-        own = own_results(results)
-        table = pa.Table.from_pandas(own, preserve_index=False)
+        table = pa.Table.from_pandas(own := own_results(results), preserve_index=False)
         return table.replace_schema_metadata({OF_ALL: str(noted(own, "requests"))}).to_reader()
     if not is_frame(results):
         return scan_results(results)
     reader = pa.RecordBatchReader.from_stream(results)
-    return reader.cast(_without_views(reader.schema))
-
-
-def _without_views(schema: pa.Schema) -> pa.Schema:
-    """Return a schema without views of text, of which Arrow takes and writes no rows."""
-    return pa.schema([f.with_type(without_views(f.type)) for f in schema], schema.metadata)
+    return reader.cast(without_views(reader.schema))
 
 
 def _matched(
@@ -289,7 +279,7 @@ def _matched(
             best.add(rows.select(columns), places, _ranks(rows["status"]))
             bar.update(len(rows))
             count += len(rows)
-    if left:
+    if left and len(ids):
         warn_of_left(first, left, ids, is_all=not best.found)
     return best, count
 
@@ -303,13 +293,25 @@ def _ranks(status: pa.ChunkedArray) -> npt.NDArray[np.int8]:
     return np.asarray(ranks).astype(np.int8)
 
 
+def _unanswered(results: Any, schema: pa.Schema, count: int, rows: int) -> str:
+    """Return the status of rows without a result, and notice a stream that was read before."""
+    total = (schema.metadata or {}).get(OF_ALL)
+    if isinstance(results, pa.RecordBatchReader) and total not in (None, b"%d" % count):
+        hint = "scan the results again"
+        raise BatchFramesError("the stream was read before, at least in part", hint=hint)
+    if rows and not count:
+        warn("there are no results", hint="pass a stream that was not read before")
+    return "skipped" if total == b"%d" % count else "missing"
+
+
 def _joined(
     left: _Table, best: BestRows, columns: Sequence[str], prefix: str, unanswered: str
 ) -> Iterator[pa.Table]:
     """Yield the pieces of a table with the columns of results beside their own."""
     more, found = best.tables(), best.schema.empty_table()
     start = 0
-    for piece in (t[n : n + OUT_ROWS] for t in left.tables() for n in range(0, len(t), OUT_ROWS)):
+    starts = ((t, n) for t in left.tables() for n in range(0, len(t) or 1, OUT_ROWS))
+    for piece in (table[first : first + OUT_ROWS] for table, first in starts):
         while len(found) < len(piece):
             found = pa.concat_tables([found, next(more)])
         rows, found = found[: len(piece)], found[len(piece) :]

@@ -27,6 +27,8 @@ LISTED = ("anyOf", "prefixItems")
 TYPED = ("type", "$ref", "anyOf", "enum", "const", *REFUSED)
 """Keywords of which a part has at least one."""
 
+TYPES = ("string", "number", "integer", "boolean", "object", "array", "null")
+
 LEVELS, PROPERTIES, VALUES, TEXT = 10, 5_000, 1_000, 120_000
 
 MANY_VALUES, VALUES_TEXT = 250, 15_000
@@ -137,6 +139,11 @@ def _of(part: Any) -> Iterator[str]:
     yield from (f"{key!r} is not permitted" for key in REFUSED if key in part)
     if part.keys().isdisjoint(TYPED):
         yield "there is no 'type'"
+    types = part.get("type", [])
+    if unknown := [
+        repr(t) for t in (types if isinstance(types, list) else [types]) if t not in TYPES
+    ]:
+        yield f"there is no type {some_of(unknown)}; there are {', '.join(TYPES)}"
     if _is_object(part):
         yield from _of_object(part)
     if _has_type(part, "array") and part.keys().isdisjoint(("items", "prefixItems")):

@@ -100,8 +100,9 @@ def test_a_refusal_is_told_at_once_as_the_sdk_says_it(server: BatchServer, route
 def test_the_key_appears_nowhere(server: BatchServer, capfd: pytest.CaptureFixture[str]) -> None:
     """Neither files nor representations, cards, errors and outputs show the key."""
     key = server.settings.key = "sk-secret-334"
+    jobs = bf.submit(bad_shards(), client=server.client(), check=False)
     with pytest.raises(bf.JobError) as failed:
-        wait(bf.submit(bad_shards(), client=server.client()), server, progress=True)
+        wait(jobs, server, progress=True)
     jobs = bf.load_jobs("reviews.jsonl")
     bf.download(jobs, client=server.client(), progress=True)
     wrong = openai.OpenAI(base_url=server.url, api_key="sk-wrong-335")

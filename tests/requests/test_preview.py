@@ -94,7 +94,7 @@ def test_a_card_of_no_entries_says_so() -> None:
     assert "size 0 bytes" in text
 
 
-@given(words=st.text(alphabet="<>&'\"/= scriptb;#é", max_size=30), model=text)
+@given(words=st.text(alphabet="<>&'\"/= scriptb;#é", max_size=30), model=text.filter(bool))
 @example(words="<script>alert('&amp;')</script></pre>", model='<b onclick="x">\'')
 def test_a_card_escapes_all_text(words: str, model: str) -> None:
     """Whatever model and prompt hold, it is text, not HTML."""

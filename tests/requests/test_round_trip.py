@@ -40,7 +40,7 @@ SCHEMAS = st.tuples(WORDS, st.dictionaries(WORDS, JSON, max_size=3)).map(
 )
 OPTIONS = st.fixed_dictionaries(
     {
-        "model": WORDS,
+        "model": WORDS.filter(bool),
         "reasoning_effort": st.none() | WORDS,
         "system_prompt": st.none() | WORDS,
         "json_schema": st.none() | SCHEMAS,

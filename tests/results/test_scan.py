@@ -238,6 +238,40 @@ def test_skipped_rows_are_told_from_missing_ones(tmp_path: Path) -> None:
     ]
 
 
+def test_a_stream_that_was_read_is_noticed(tmp_path: Path) -> None:
+    """A second join of the same stream finds no results; of all requests, it is an error."""
+    path = results(tmp_path)
+    stream, out = bf.scan_results(path), tmp_path / "o.parquet"
+    bf.join_results(TABLE, stream, id_column="id", out=out)
+    with pytest.warns(bf.errors.BatchFramesWarning) as caught:
+        bf.join_results(TABLE, stream, id_column="id", out=out)
+    message = "there are no results; pass a stream that was not read before"
+    assert [str(one.message) for one in caught] == [message]
+    asked = requests(tmp_path, ["000", "003"])
+    with pytest.warns(bf.errors.BatchFramesWarning):
+        stream = bf.scan_results(path, requests=asked)
+    stream.read_next_batch()
+    written = out.read_bytes()
+    with pytest.raises(bf.BatchFramesError) as error:
+        bf.join_results(TABLE, stream, id_column="id", out=out)
+    message = "the stream was read before, at least in part; scan the results again"
+    assert str(error.value) == message
+    assert out.read_bytes() == written
+
+
+def test_tables_without_rows_and_joins_without_columns(tmp_path: Path) -> None:
+    """Both write what there is; lists of files and lazy frames are tables, too."""
+    path, out = results(tmp_path), tmp_path / "o.parquet"
+    bf.join_results(TABLE[:0], path, id_column="id", out=out)
+    assert pd.read_parquet(out)["status"].tolist() == []
+    bf.join_results(TABLE, path, id_column="id", columns=[], out=out)
+    assert list(pd.read_parquet(out).columns) == list(TABLE.columns)
+    TABLE.to_csv(tmp_path / "t.csv", index=False)
+    for table in ([tmp_path / "t.csv"], pl.from_pandas(TABLE).lazy()):
+        bf.join_results(table, path, id_column="id", out=out)
+        assert pd.read_parquet(out)["id"].tolist() == TABLE["id"].tolist()
+
+
 def test_results_of_no_row_are_warned_of(tmp_path: Path) -> None:
     """They are counted, and where none matches, both kinds of ids are shown."""
     out = tmp_path / "o.parquet"

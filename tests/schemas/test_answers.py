@@ -121,15 +121,17 @@ def string(value: Any, node: Node, top: bool) -> Any:
     if not isinstance(value, str):
         raise WrongError
     try:
-        if top and node.get("format") == "date":
+        if node.get("format") == "date":
             day = datetime.strptime(value, "%Y-%m-%d").date()
-            return day if day.isoformat() == value else string(None, node, top)
-        if top and node.get("format") == "date-time":
+            if day.isoformat() != value:
+                raise WrongError
+            return day if top else value
+        if node.get("format") == "date-time":
             moment = datetime.fromisoformat(value)
             if "T" not in value:
                 raise WrongError
             moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-            return moment.astimezone(UTC)
+            return moment.astimezone(UTC) if top else value
     except ValueError:
         raise WrongError from None
     return value
