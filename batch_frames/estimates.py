@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,14 +45,11 @@ CACHED_FROM, CACHED_BY = 1_024, 128
 
 SEED, DRAWS, FEWEST = 334, 2_000, 3  # draws of two that differ all have one mean
 
-IN_MEMORY = 1_000_000
-"""How many numbers are drawn at once."""
+IN_MEMORY = 1_000_000  # how many numbers are drawn at once
 
-LOW, HIGH = 2.5, 97.5
-"""The percentiles between which 95 % of the draws are."""
+LOW, HIGH = 2.5, 97.5  # the percentiles between which 95 % of the draws are
 
 COUNTED = ("exact", "estimated", "unknown")
-
 TOTAL = "total"
 
 AT_ONCE = 10_000_000
@@ -229,8 +226,10 @@ def count_blocks(blocks: Iterable[pa.Array], shards: Sequence[Shard]) -> Iterato
             lines = lines.slice(len(taken))
 
 
-def estimate_table(requests: TableRequests, asked: Any, shards: Sequence[Shard]) -> pd.DataFrame:
-    """Estimate those requests of a table that are asked, as the files they would be saved to."""
+def estimate_table(
+    requests: TableRequests, asked: Any, shards: Sequence[Shard], saved: int
+) -> pd.DataFrame:
+    """Estimate so many saved files, and requests of a table by the others, not written yet."""
 
     def chosen() -> Iterator[pa.Array]:
         start = 0
@@ -238,7 +237,8 @@ def estimate_table(requests: TableRequests, asked: Any, shards: Sequence[Shard])
             yield block.lines.filter(pa.array(asked[start : start + len(block.ids)]))
             start += len(block.ids)
 
-    return estimate_rows(count_blocks(chosen(), shards), Output())
+    of_saved = _of_files(shards[:saved]) if saved else ()
+    return estimate_rows(chain(of_saved, count_blocks(chosen(), shards[saved:])), Output())
 
 
 def shown_cost(

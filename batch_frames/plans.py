@@ -22,8 +22,10 @@ from batch_frames.display import bar_html, card_html, counted, request_html, siz
 from batch_frames.estimates import estimate_table, shown_cost
 from batch_frames.files import (
     DryStore,
+    Job,
     Limits,
     Record,
+    Shard,
     Shards,
     ShardWriter,
     line_hashes,
@@ -49,16 +51,11 @@ from batch_frames.results import RANKS, Found, Outcomes, lasting
 __all__ = ["Plan", "Selection", "Table", "is_wanted", "open_table", "plan", "planned", "select"]
 
 Hashes = npt.NDArray[np.uint64]
-
 Mask = npt.NDArray[np.bool_]
 
-
 STATES = ("answered", "under_way", "new", "changed", "failed", "skipped")
-
 ANSWERED, UNDER_WAY, NEW, CHANGED, FAILED, SKIPPED = range(len(STATES))
-
 SAMPLES = 3
-
 OF_RUN = {
     "retries", "max_requests", "max_cost", "client", "metadata", "max_enqueued_tokens",
     "timeout", "poll", "confirm", "check", "columns", "prefix", "usage", "dtype_backend",
@@ -72,13 +69,13 @@ class Plan:
 
     Attributes:
         answered: Number of rows whose request has an answer.
-        under_way: Number of rows whose answer is still to come.
+        under_way: Number of rows whose request was sent, and whose answer is still to come.
         new: Number of rows that were never asked.
         changed: Number of rows whose ``custom_id`` was asked something else.
         failed: Number of rows whose request has failed.
         asked_again: Number of these that would be asked again.
         skipped: Number of rows without a prompt.
-        shards: The request files that would be written and sent.
+        shards: The request files that would be sent, first those that wait in the folder for it.
         sample: The first three requests that would be sent.
     """
 
@@ -108,7 +105,8 @@ class Plan:
     @cached_property
     def estimate(self) -> pd.DataFrame:
         """Tokens and cost of what would be sent, as from ``estimate``, when first asked for."""
-        return estimate_table(self._table.requests, self._selection.asked, self.shards)
+        of = self._selection
+        return estimate_table(self._table.requests, of.asked, self.shards, len(of.waiting))
 
     @property
     def cost(self) -> str:
@@ -127,7 +125,7 @@ class Plan:
         columns = {
             "custom_id": of.custom_ids.take(pa.array(of.places, mask=of.places < 0)),
             "plan": pa.DictionaryArray.from_arrays(pa.array(of.row_states), pa.array(STATES)),
-            "asked": pa.array(np.append(of.asked, False)[of.places]),
+            "asked": pa.array(np.append(of.asked | of.saved, False)[of.places]),
         }
         frame = to_dataframe(pa.table(columns), None)
         return frame if self._index is None else frame.set_axis(self._index)
@@ -146,9 +144,8 @@ class Plan:
 
     def _repr_html_(self) -> str:
         facts = {"to send": counted(self.requests, "request"), "size": size_text(self.nbytes)}
-        facts |= {"asked again": f"{self.asked_again:,}"} | (
-            {"cost": c} if (c := self.cost) else {}
-        )
+        facts |= {"asked again": f"{self.asked_again:,}"}
+        facts |= {"cost": self.cost} if self.cost else {}
         sample = (request_html(one, is_open=not n) for n, one in enumerate(self.sample))
         return card_html("Plan", facts, bar_html(self._counts), self.shards.table(), *sample)
 
@@ -193,12 +190,7 @@ def plan(
 
 @dataclass(frozen=True)
 class Table:
-    """A table, and the requests that are made of its rows.
-
-    Attributes:
-        requests: The requests.
-        schema: The schema of their answers.
-    """
+    """A table: the requests that are made of its rows, and the schema of their answers."""
 
     requests: TableRequests
     schema: Any
@@ -230,14 +222,18 @@ class Selection:
         lines: The hashes of the lines of the requests.
         states: The states of the requests, by their places in ``STATES``.
         asked: Which requests are selected.
+        saved: Which requests were selected by an earlier call, and not sent yet.
+        awaited: The jobs with the saved ones and with those whose answers are still to come.
         places: For each row of the table its request, -1 for none.
-        sample: The first selected requests.
+        sample: The first selected or saved requests.
     """
 
     custom_ids: pa.ChunkedArray
     lines: Hashes
     states: npt.NDArray[np.int8]
     asked: Mask
+    saved: Mask
+    awaited: list[Job]
     places: npt.NDArray[np.int32]
     sample: list[dict[str, Any]]
 
@@ -252,9 +248,9 @@ class Selection:
         return np.append(self.states, np.int8(SKIPPED))[self.places]
 
     @property
-    def under_way(self) -> Hashes:
-        """The lines of the requests whose answers are still to come."""
-        return np.asarray(self.lines[self.states == UNDER_WAY], np.uint64)
+    def waiting(self) -> list[Shard]:
+        """The files that are still to be sent."""
+        return [job.shard for job in self.awaited if not job.may_be_paid]
 
 
 def select(
@@ -280,7 +276,7 @@ def select(
     """
     texts: list[pa.Array] = []
     lines, ids = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
-    states, asked, has = [np.zeros(0, np.int8)], [np.zeros(0, bool)], [np.zeros(0, bool)]
+    states, (asked, saved, has) = [np.zeros(0, np.int8)], ([np.zeros(0, bool)] for _ in range(3))
     sample: list[dict[str, Any]] = []
 
     def rendered() -> Iterator[IO[bytes]]:
@@ -293,18 +289,22 @@ def select(
         found = outcomes.find(hashes := hash_text(block.ids), lines[-1])
         asked.append(is_wanted(found, once_more=once_more))
         states.append(_states(found))
+        saved.append(found.waits & (states[-1] != ANSWERED))
         ids.append(hashes[states[-1] == NEW])
         chosen = block if asked[-1].all() else block.take(np.flatnonzero(asked[-1]))
         writer.write(chosen.lines, chosen.chunk.error)
-        sample += map(json.loads, chosen.lines[: SAMPLES - len(sample)].to_pylist())
+        shown = np.flatnonzero(asked[-1] | saved[-1])[: SAMPLES - len(sample)]
+        sample += map(json.loads, block.lines.take(pa.array(shown)).to_pylist())
         has.append(block.spread(np.ones(len(block.ids), bool), False))
     custom_ids = pa.chunked_array(texts, TEXT)
     of_all = np.concatenate(states)
     # An id that was asked something else tells changed requests from new ones.
     new = np.flatnonzero(of_all == NEW)
     of_all[new[outcomes.has_asked(np.concatenate(ids), path)]] = CHANGED
-    every = (np.concatenate(lines), of_all, np.concatenate(asked))
-    return Selection(custom_ids, *every, _places(requests, custom_ids, has), sample)
+    every, waits = np.concatenate(lines), np.concatenate(saved)
+    awaited = outcomes.waited_for(every[waits | (of_all == UNDER_WAY)])
+    results = (every, of_all, np.concatenate(asked), waits, awaited)
+    return Selection(custom_ids, *results, _places(requests, custom_ids, has), sample)
 
 
 def _places(
@@ -320,7 +320,7 @@ def _places(
 
 def is_wanted(found: Found, *, once_more: bool) -> Mask:
     """Return which requests are to be sent."""
-    wanted = found.passes & ~found.pending
+    wanted = found.passes & ~found.pending & ~found.waits
     if once_more:
         wanted &= found.sent & (found.ranks != RANKS["cancelled"])
     return wanted
@@ -336,13 +336,13 @@ def _states(found: Found) -> npt.NDArray[np.int8]:
 def planned(selection: Selection, writer: ShardWriter, table: Table) -> Plan:
     """Return the plan of what was selected and written."""
     states = selection.row_states
-    counts = np.bincount(states, minlength=len(STATES)).tolist()
-    again = np.append(selection.asked, False)[selection.places] & (states == FAILED)
+    counts = zip(STATES, np.bincount(states, minlength=len(STATES)).tolist(), strict=True)
+    sent = np.append(selection.asked | selection.saved, False)[selection.places]
     frame = table.requests.source.frame
     return Plan(
-        **dict(zip(STATES, counts, strict=True)),
-        asked_again=int(again.sum()),
-        shards=writer.planned(),
+        **dict(counts),
+        asked_again=int((sent & (states == FAILED)).sum()),
+        shards=Shards([*selection.waiting, *writer.planned()]),
         sample=selection.sample,
         _table=table,
         _selection=selection,

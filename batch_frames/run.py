@@ -143,7 +143,8 @@ def run(
             have ended and, for HTTP statuses, a pause of ten times ``poll`` (30 s), then twenty
             times, …. What fails for good, with another HTTP status from 400 to 499 or a refusal, is
             not sent again, also not by later calls; ``retry_requests`` can do that.
-        max_requests: Most requests to send, not counting retries; None sets no limit.
+        max_requests: Most requests to send, with what earlier calls have saved and could not send,
+            but not counting retries; None sets no limit.
         max_cost: The most dollars that these requests may cost, by the high end of ``estimate``;
             for that, the body must limit the answers. None sets no limit.
         client: As for ``submit``.
@@ -282,17 +283,16 @@ def _answer_all(table: Table, path: Path, given: Mapping[str, Any]) -> Asked:
             with _writer(table, path, outcomes, given["limits"]) as writer:
                 how = {"once_more": again > 0, "progress": given["progress"]}
                 selection = select(table.requests, outcomes, path, writer, **how)
-                if selection.asked.any():
-                    changes = writer.changes()
-                    if given["check"] and not again:
-                        refuse_errors({path: new for path, new in changes.items() if new})
-                    if not again:
-                        _confirm(planned(selection, writer, table), given)
+                changes = writer.changes() if selection.asked.any() else {}
+                if given["check"] and not again:
+                    refuse_errors({path: new for path, new in changes.items() if new})
+                if not again and (changes or selection.waiting):
+                    _confirm(planned(selection, writer, table), given)
+                if changes:
                     refuse_submitted(changes)
                     shards = writer.commit()
             jobs = _submit(shards, {**given, "check": False}) if shards else []
-        jobs = [*jobs, *outcomes.waited_for(selection.under_way)]
-        if not jobs:
+        if not (jobs := [*jobs, *selection.awaited]):
             break
         _follow(jobs, given)
     assert selection is not None

@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 import io
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import openai
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -15,7 +17,8 @@ import pytest
 
 import batch_frames as bf
 from tests.service.answers import chat, error_body
-from tests.service.server import BatchServer
+from tests.service.server import BatchServer, reply
+from tests.support.price_tables import price_tables
 
 ASK: dict[str, Any] = {"id_column": "id", "prompt_column": "text", "model": "m", "na": "skip"}
 QUICK: dict[str, Any] = {"poll": 0.002, "progress": False, "retries": 0}
@@ -270,3 +273,47 @@ def test_a_path_that_cannot_be_is_refused(tmp_path: Path, frame: pd.DataFrame) -
         with pytest.raises(bf.BatchFramesError) as error:
             call(frame, file / "r.jsonl", **ASK)
         assert str(error.value) == f"'{file}' is not a folder; save to another path"
+
+
+def _refused(server: BatchServer) -> None:
+    """Let the service refuse the upload, as with a wrong key."""
+    server.when("POST /files", "asked", reply(401))
+
+
+def _no_room(server: BatchServer) -> None:
+    """Let the batch of the first file go on, so that the second waits for room."""
+    server.settings.endings["r-00001.jsonl"] = "in_progress"
+
+
+@pytest.mark.parametrize("hindered", [_refused, _no_room])
+def test_what_waits_in_saved_files_is_still_to_be_sent(
+    server: BatchServer, tmp_path: Path, hindered: Callable[[BatchServer], None]
+) -> None:
+    """It is planned, limited and confirmed like new requests, and sent as it was saved."""
+    frame, path = FRAME[:4], tmp_path / "r.jsonl"
+    limits = bf.Limits(requests=2)
+    ask = {**ASK, "model": "luna", "body": {"max_completion_tokens": 9}}
+    options = {**ask, **QUICK, "client": server.client(), "limits": limits}
+    hindered(server)
+    with pytest.raises((bf.WaitTimeout, openai.AuthenticationError)):
+        bf.run(frame, path, max_enqueued_tokens=1, timeout=0, **options)
+    saved = sorted(path.parent.glob("r-*.jsonl"))[-(4 - 2 * len(server.batches)) // 2 :]
+    plan = bf.plan(frame, path, limits=limits, **ask)
+    assert [shard.path for shard in plan.shards] == saved
+    left = 2 * len(saved)
+    assert (plan.requests, plan.new, plan.under_way) == (left, left, 4 - left)
+    assert plan.to_frame()["asked"].tolist() == [False] * (4 - left) + [True] * left
+    assert plan.estimate["requests"].tolist() == [2] * len(saved) + [left]
+    sent = len(server.batches)
+    for limit, text in (
+        ({"max_requests": left - 1}, f"max_requests={left - 1} is less than the Plan({left} req"),
+        ({"max_cost": 0}, "max_cost"),
+        ({"confirm": plan.__ne__}, "nothing was sent, as it was not confirmed"),
+    ):
+        with price_tables(), pytest.raises(bf.BatchFramesError, match=f"^{re.escape(text)}"):
+            bf.run(frame, path, **options, **limit)
+    assert len(server.batches) == sent
+    server.settings.endings.clear()
+    rated = bf.run(frame, path, max_requests=left, **options)
+    assert rated["status"].tolist() == ["ok"] * 4
+    assert len(server.batches) == 2

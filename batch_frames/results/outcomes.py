@@ -74,12 +74,14 @@ class Found(NamedTuple):
         ranks: Their best statuses; ``missing`` where there is no result.
         passes: Which of them may be answered if they are sent again.
         pending: Which of them may still get answers, or have some that were not downloaded.
+        waits: Which of them stand in files that were saved to be sent, and were not yet.
         sent: Which of them were ever sent.
     """
 
     ranks: Codes
     passes: Mask
     pending: Mask
+    waits: Mask
     sent: Mask
 
 
@@ -126,6 +128,10 @@ class Outcomes:
         self._without = np.array([RANKS[status] + PASSES for status in without], np.int8)
         of_jobs = [_of_job(record, job, keep=keep) for job in self.jobs]
         self._pending = np.array([lacks for _, lacks in of_jobs] + [False] * len(live), bool)
+        waits = [job.is_pending and not job.may_be_paid for job in self.jobs]
+        self._waits = np.array(waits + [False] * len(live), bool)
+        was_sent = [bool(job.earlier_files) for job in self.jobs]
+        self._sent = ~self._waits | np.array(was_sent + [True] * len(live), bool)
         self._results = [results for results, _ in of_jobs]
         self._results += [_of_live(record, path, marks) for path, marks in live.items()]
 
@@ -137,16 +143,17 @@ class Outcomes:
             lines: The hashes of their lines.
         """
         best = np.full(len(lines), RANKS["missing"] + PASSES, np.int8)
-        pending, sent = np.zeros(len(lines), bool), np.zeros(len(lines), bool)
+        pending, waits, sent = np.zeros((3, len(lines)), bool)
         for rows, owners in self._senders(lines):
             order = np.argsort(owners, kind="stable")
             for own in np.split(order, np.flatnonzero(np.diff(owners[order])) + 1):
                 owner, of_owner = int(owners[own[0]]), rows[own]
                 keys = (lines if self._is_live[owner] else ids)[of_owner]
                 best[of_owner] = np.minimum(best[of_owner], self._codes(owner, keys))
-            pending[rows] |= self._pending[owners]
-            sent[rows] = True
-        return Found(best % PASSES, best >= PASSES, pending, sent)
+            pending[rows] |= (self._pending & ~self._waits)[owners]
+            waits[rows] |= self._waits[owners]
+            sent[rows] |= self._sent[owners]
+        return Found(best % PASSES, best >= PASSES, pending, waits, sent)
 
     def names(self) -> Iterator[str]:
         """Yield the names that all shards have had."""
@@ -163,8 +170,8 @@ class Outcomes:
         """Return which ids had some request in a round of the set under a path."""
         unique, rows = np.unique(ids, return_inverse=True)
         seen = np.zeros(len(unique), bool)
-        for job, results in zip(self.jobs, self._results, strict=False):
-            if len(ids) and round_of(job.path.name, path):
+        for job, results, was_sent in zip(self.jobs, self._results, self._sent, strict=False):
+            if len(ids) and was_sent and round_of(job.path.name, path):
                 known = results.keys if len(results.keys) else _ids_of(job)
                 places = np.searchsorted(unique, known) % len(unique)
                 seen[places[unique[places] == known]] = True
