@@ -252,7 +252,9 @@ def _of_live(record: Record, path: Path, marks: Mapping[int, bytes]) -> Results:
 
 def _kept(record: Record, path: Path) -> Results | None:
     """Return what was kept of a file, None unless it is as it was when it was read."""
-    stamp, data = _stamp(path), record.kept(KEPT, path.name)
+    stamp, data = _stamp(path), None
+    with suppress(OSError):  # the result file is read instead
+        data = record.kept(KEPT, path.name)
     if data is None or data[: DIGEST + len(stamp)] != _digest(data[DIGEST:]) + stamp:
         return None
     count = (len(data) - DIGEST - len(stamp)) // (KEY + 1)

@@ -77,12 +77,15 @@ def test_a_file_that_was_changed_is_read_again(path: Path, read: list[str]) -> N
     assert read == ["r.output.jsonl"]
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "of another file"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "of another file", "a folder"])
 def test_what_is_damaged_is_not_believed(path: Path, read: list[str], damage: str) -> None:
     """The result file is read instead."""
     data = kept(path).read_bytes()
     changed = {"cut": data[:-1], "empty": b"", "flipped": data[:-1] + bytes([data[-1] ^ 5])}
     kept(path).write_bytes(changed.get(damage, data))
+    if damage == "a folder":
+        kept(path).unlink()
+        kept(path).mkdir()
     if damage == "of another file":
         output = path.with_name("r.output.jsonl")
         copy = output.read_bytes()
