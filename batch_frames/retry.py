@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.arrow import NOWHERE, bytes_of, constant, join
+from batch_frames.arrow import NOWHERE, bytes_of, constant, hash_text, join
 from batch_frames.display import some_of
 from batch_frames.errors import RequestError
 from batch_frames.files import (
@@ -44,6 +44,7 @@ from batch_frames.results import (
     STATUSES,
     UNANSWERED,
     KnownResults,
+    Outcomes,
     Status,
     best_rows,
     empty_piece,
@@ -59,12 +60,10 @@ from batch_frames.schemas import Answers
 __all__ = ["retry_requests"]
 
 
+Mask = npt.NDArray[np.bool_]
 LIMITS = Limits()
-
 COLUMNS = ["custom_id", "status", "status_code", "file", "line"]
-
-SETTLED = -1
-"""The rank of what is not to be sent again."""
+SETTLED = -1  # the rank of what is not to be sent again
 
 
 def retry_requests(
@@ -124,7 +123,8 @@ def retry_requests(
     without_lasting = statuses is None and not permanent
     found, sources = _returned(asked, results, wanted)
     pending = _pending(files, records)
-    lines = _unanswered(asked, _best(found, without_lasting), wanted, pending)
+    failed = _failed(asked, records) if without_lasting and found.lasting.any() else None
+    lines = _unanswered(asked, _best(found, without_lasting), wanted, pending, failed)
     target = next_round(own, names) if path is None else Path(path)
     shards = _save(lines, target, [*files, *map(Path, sources)], limits, texts)
     before = rounds[last] if path is None and last > 1 else []
@@ -164,7 +164,7 @@ class Returned(NamedTuple):
 
     ids: pa.Array
     ranks: npt.NDArray[np.int8]
-    lasting: npt.NDArray[np.bool_]
+    lasting: Mask
 
 
 def _returned(
@@ -172,9 +172,7 @@ def _returned(
 ) -> tuple[Returned, list[str]]:
     """Read what came back for requests, and name the files that it was read from."""
     frame = own_results(results) if is_frame(results) else None
-    given: list[Path] = []
-    if frame is None and results:
-        given = result_files(results)
+    given = result_files(results) if frame is None and results else []
     known = KnownResults(asked, given)
     files = list({path.resolve(): path for path in [*given, *known.files()]}.values())
     answers = _answers(asked, wanted)
@@ -214,17 +212,37 @@ def _best(found: Returned, without_lasting: bool) -> tuple[pa.Array, npt.NDArray
     return unique, np.where(without_lasting & found.lasting[best], SETTLED, ranks).astype(np.int8)
 
 
+def _failed(asked: Asked, records: Records) -> tuple[Mask, Mask]:
+    """Return which lines failed for a passing reason, and which for good.
+
+    A lasting error of a line that was sent in the place of another is none of that other one.
+    """
+    passing, lasting = np.zeros((2, len(asked.places)), bool)
+    for record in {id(record): record for record in map(records.of, asked.files)}.values():
+        if len(record.replaced.new):
+            of_lines = Outcomes(record).find(hash_text(asked.ids)[asked.places], asked.hashes)
+            has_failed = of_lines.sent & (of_lines.ranks == RANKS["http_error"])
+            passing |= has_failed & of_lines.passes
+            lasting |= has_failed & ~of_lines.passes
+    return passing, lasting
+
+
 def _unanswered(
     asked: Asked,
     best: tuple[pa.Array, npt.NDArray[np.int8]],
     wanted: Sequence[int],
     pending: Sequence[Pending],
+    failed: tuple[Mask, Mask] | None,
 ) -> Iterator[Lines]:
     """Yield the lines whose best status is a wanted one, each id once, except pending requests."""
     known, ranks = best
     index = pc.index_in(asked.ids, value_set=known, skip_nulls=True)
     found = pa.array(ranks).take(index).fill_null(RANKS["missing"])
     lacking = np.isin(np.asarray(found), wanted)[asked.places]
+    if failed is not None:
+        passing, lasting = failed
+        lacking |= passing & (np.asarray(found) == SETTLED)[asked.places]
+        lacking &= ~lasting
     if pending:
         has_result = np.asarray(index.is_valid())[asked.places]
         lacking &= ~_held(pending, asked.originals, has_result)
@@ -298,9 +316,7 @@ class Pending:
     counts: bool = False
 
 
-def _held(
-    pending: Sequence[Pending], hashes: npt.NDArray[np.uint64], has_result: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.bool_]:
+def _held(pending: Sequence[Pending], hashes: npt.NDArray[np.uint64], has_result: Mask) -> Mask:
     """Return which lines are among those of jobs, and note the jobs that count for it."""
     held = np.zeros(len(hashes), bool)
     for has_ended in (False, True):

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import batch_frames as bf
-from tests.service.answers import Body, chat
+from tests.service.answers import Body, chat, error_body
 from tests.service.server import BatchServer
 
 FRAME = pd.DataFrame({"id": ["a", "b", "c"], "text": ["short", "long", "longer"]})
@@ -163,3 +163,34 @@ def test_a_body_is_json(tmp_path: Path, body: Any, text: str) -> None:
     with pytest.raises(bf.TemplateError) as caught:
         bf.retry_requests(tmp_path / "none.jsonl", body=body)
     assert str(caught.value) == text
+
+
+@pytest.mark.parametrize("is_live", [False, True], ids=["batch", "live"])
+def test_a_refused_retry_does_not_settle_the_request(
+    server: BatchServer, tmp_path: Path, is_live: bool
+) -> None:
+    """What the service has against another body is no reason not to ask the request again."""
+    codes = {None: 500, 5: 400}
+
+    def answer(body: Body) -> tuple[int, Body]:
+        code = codes.get(body.get("top_k"))
+        return (code, error_body("No.")) if code else (200, chat(body))
+
+    server.settings.answer = answer
+    path = tmp_path / "r.jsonl"
+    options = {**ASK, **QUICK, "client": server.client(), "retries": 0}
+    with pytest.warns(UserWarning, match="3 of 3 requests have no answer"):
+        bf.run(FRAME, path, **options)
+    shards = bf.retry_requests(path, body={"top_k": 5})
+    if is_live:
+        bf.run_local(shards, base_url=server.url, progress=False)
+    else:
+        send(shards, server)
+    plan = bf.plan(FRAME, path, **ASK)
+    assert (plan.requests, plan.failed, plan.asked_again) == (3, 3, 3)
+    assert bf.plan(FRAME, path, **ASK, body={"top_k": 5}).requests == 0
+    (again,) = bf.retry_requests(path)
+    assert again.path.read_bytes() == path.read_bytes()
+    codes.clear()
+    assert bf.run(FRAME, path, **options)["status"].tolist() == ["ok"] * 3
+    assert bf.retry_requests(path) == []

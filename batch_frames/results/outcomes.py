@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from batch_frames.files import (
     LIVE_ENDINGS,
     Job,
     Record,
+    distinct,
     live_hashes,
     live_lines,
     read_lines,
@@ -104,7 +106,8 @@ class Outcomes:
     """What became of each request that was ever sent from a folder, found by its content.
 
     Of each request the hash of its line is in memory, and of each result a hash of its id, so that
-    a million rows take some twenty bytes each.
+    a million rows take some twenty bytes each. What was sent in the place of a request may answer
+    it, but its lasting errors are not those of the request.
 
     Args:
         record: The record of the folder.
@@ -115,9 +118,13 @@ class Outcomes:
     def __init__(self, record: Record, *, keep: bool = False) -> None:
         self.jobs: list[Job] = []
         lines: list[Hashes] = []
-        for job, own in sent_lines(record):
-            self.jobs.append(job)
-            lines.append(own)
+        of_others: list[bool] = []
+        for job, every in sent_lines(record):
+            for is_other, part in enumerate((every[: job.requests], every[job.requests :])):
+                if len(part):
+                    self.jobs.append(job)
+                    lines.append(part)
+                    of_others.append(bool(is_other))
         live = {p: dict(live_hashes(p)) for p, _ in live_lines(record.folder, LIVE_ENDINGS)}
         lines += [record.replaced.with_earlier(_as_hashes(m.values())) for m in live.values()]
         self._lines, self._owners = _sorted(lines)
@@ -126,13 +133,15 @@ class Outcomes:
         without = [job.status if job.status in STOPPED else "missing" for job in self.jobs]
         without += ["missing"] * len(live)
         self._without = np.array([RANKS[status] + PASSES for status in without], np.int8)
-        of_jobs = [_of_job(record, job, keep=keep) for job in self.jobs]
+        read = cache(partial(_of_job, record, keep=keep))
+        of_jobs = [read(job) for job in self.jobs]
         self._pending = np.array([lacks for _, lacks in of_jobs] + [False] * len(live), bool)
         waits = [job.is_pending and not job.may_be_paid for job in self.jobs]
         self._waits = np.array(waits + [False] * len(live), bool)
         was_sent = [bool(job.earlier_files) for job in self.jobs]
         self._sent = ~self._waits | np.array(was_sent + [True] * len(live), bool)
-        self._results = [results for results, _ in of_jobs]
+        found = zip(of_jobs, of_others, strict=True)
+        self._results = [_passing(one) if is_other else one for (one, _), is_other in found]
         self._results += [_of_live(record, path, marks) for path, marks in live.items()]
 
     def find(self, ids: Hashes, lines: Hashes) -> Found:
@@ -164,7 +173,7 @@ class Outcomes:
         found: set[int] = set()
         for _, owners in self._senders(lines):
             found.update(np.unique(owners[self._pending[owners]]).tolist())
-        return [self.jobs[number] for number in sorted(found)]
+        return distinct(self.jobs[number] for number in sorted(found))
 
     def has_asked(self, ids: Hashes, path: Path) -> Mask:
         """Return which ids had some request in a round of the set under a path."""
@@ -235,7 +244,7 @@ def _of_job(record: Record, job: Job, *, keep: bool) -> tuple[Results, bool]:
 def _of_live(record: Record, path: Path, marks: Mapping[int, bytes]) -> Results:
     """Read live answers, which count for the lines that they have the marks of.
 
-    They count as well for those in whose place these were sent.
+    They count as well for those in whose place these were sent, but for lasting errors.
     """
     found = []
     for piece in _brief(path):
@@ -247,7 +256,13 @@ def _of_live(record: Record, path: Path, marks: Mapping[int, bytes]) -> Results:
         return own_results
     places = np.searchsorted(keys, new) % len(keys)
     is_own = keys[places] == new
-    return _best_of([own_results, Results(old[is_own], codes[places[is_own]])])
+    return _best_of([own_results, _passing(Results(old[is_own], codes[places[is_own]]))])
+
+
+def _passing(results: Results) -> Results:
+    """Return results with none of their errors as lasting."""
+    lasts = results.codes == RANKS["http_error"]
+    return Results(results.keys, results.codes + lasts.astype(np.int8) * np.int8(PASSES))
 
 
 def _kept(record: Record, path: Path) -> Results | None:
