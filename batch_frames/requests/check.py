@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.arrow import TEXT, in_threads
+from batch_frames.arrow import TEXT, bytes_of, in_threads, select
 from batch_frames.display import problems_html
-from batch_frames.files import Lines, Paths, files_to_check, has_bom, read_lines
+from batch_frames.files import (
+    Lines,
+    Paths,
+    files_to_check,
+    has_bom,
+    load_exactly,
+    read_lines,
+    without_lone_surrogates,
+)
 from batch_frames.frames import to_dataframe, with_card
 from batch_frames.requests.creator import BatchCreator, rendered_lines
-from batch_frames.requests.file_check import FileCheck, Shapes
+from batch_frames.requests.file_check import FileCheck, Scan, Shapes
 from batch_frames.requests.rendering import LIMITS
-from batch_frames.requests.rules import Problem, scan_lines
+from batch_frames.requests.rules import CONSTANTS, TYPES, Problem
 
 __all__ = ["check_files", "check_requests"]
 
@@ -27,6 +37,38 @@ __all__ = ["check_files", "check_requests"]
 SEVERITIES = ("error", "warning")
 
 COLUMNS = ("severity", "code", "file", "line", "custom_id", "param", "message")
+
+ROOT, ID_TYPE = "types[1]", "types[2]"
+
+TEXTS = ("$.custom_id", "$.body", "$.body.messages[#-1].content", "$.body.input", "$.body.prompt")
+
+ID, BODY, PROMPT = "texts[1]", "texts[2]", "coalesce(texts[3], texts[4], texts[5])"
+
+USUAL_ID = "[A-Za-z0-9_.:|/-]*"
+"""Characters that ids in completed batches are known to have had."""
+
+LONGEST_ID = 64
+
+EXTRACTED = {
+    "is_json": f"{ROOT} IS NOT NULL",
+    "shape": "hash(types, constants)",
+    "has_id": f"coalesce({ID_TYPE} = 'VARCHAR', false)",
+    "id": f"hash({ID})",
+}
+
+FOR_WARNINGS = {
+    "body": f"hash({BODY})",
+    # Only what is short is trimmed, which takes longer than all else.
+    "is_empty": f"CASE WHEN strlen({PROMPT}) < 100 THEN trim({PROMPT}, ' \t\r\n') = '' "
+    "ELSE false END",
+    "is_long": f"coalesce(length({ID}) > {LONGEST_ID}, false)",
+    "is_unusual": f"coalesce(NOT regexp_full_match({ID}, '{USUAL_ID}'), false)",
+    "has_image": "contains(line, ';base64,')",
+}
+"""What is extracted for warnings only."""
+
+SYNTAX = msgspec.json.Decoder(msgspec.Raw)
+"""It checks JSON without keeping it, but for UTF-8 and lone surrogates."""
 
 EMPTY = pa.table({name: pa.array([], pa.int64() if name == "line" else TEXT) for name in COLUMNS})
 
@@ -38,6 +80,7 @@ def check_requests(source: Paths | BatchCreator) -> pd.DataFrame:
 
     One bad line fails a whole batch, often hours later. Errors are what the service refuses:
     lines that are not JSON, missing keys and those of the wrong type, other methods and endpoints,
+    no messages, a first or last one without a known role, negative limits, unknown answer formats,
     several endpoints or models and repeated ids in a file, files over the limits or without
     ``.jsonl``, ``stream``, and schemas that strict mode does not take. Warnings are likely
     mistakes: unusual ids, empty and repeated prompts, parameters that a family of models refuses.
@@ -134,3 +177,57 @@ def _of_file(name: Path, path: Path, requests: int) -> Iterator[Problem]:
     if requests > LIMITS.requests:
         problem = f"{requests:,} requests, at most {LIMITS.requests:,}"
         yield Problem("too_many_tasks", None, problem)
+
+
+def scan_lines(lines: Lines, *, warnings: bool) -> Scan:
+    """Scan a piece of lines.
+
+    Args:
+        lines: The piece.
+        warnings: Whether to extract what only warnings need, too.
+    """
+    wanted = {**EXTRACTED, **(FOR_WARNINGS if warnings else {})}
+    columns = _extract(lines.text, wanted)
+    is_json = columns.pop("is_json")
+    suspects = np.flatnonzero(~is_json) if _is_exact(lines.text) else np.arange(len(is_json))
+    broken = {row: problem for row in suspects.tolist() if (problem := _problem(lines.raw(row)))}
+    if unread := [row for row in np.flatnonzero(~is_json).tolist() if row not in broken]:
+        # DuckDB does not read lone surrogates.
+        texts = [without_lone_surrogates(lines.raw(row).decode()) for row in unread]
+        again = _extract(pa.array(texts, TEXT), wanted)
+        for name, column in columns.items():
+            column[unread] = again[name]
+    for column in columns.values():
+        column[[*broken]] = 0
+    return Scan(lines, broken, columns)
+
+
+def _extract(text: pa.Array, wanted: Mapping[str, str]) -> dict[str, npt.NDArray[Any]]:
+    paths = TEXTS if "body" in wanted else TEXTS[:1]
+    inner = [f"TRY(json_type(line, {_list(TYPES)})) AS types"]
+    inner.append(f"TRY(json_extract_string(line, {_list((*paths, *CONSTANTS))})) AS texts")
+    constants = f"texts[{len(paths) + 1}:]"
+    found = select(text, [sql.replace("constants", constants) for sql in wanted.values()], inner)
+    return {name: np.array(column) for name, column in zip(wanted, found, strict=True)}
+
+
+def _list(paths: Sequence[str]) -> str:
+    return f"{list(paths)}::VARCHAR[]"
+
+
+def _is_exact(text: pa.Array) -> bool:
+    """Return whether all lines together are JSON, and UTF-8."""
+    try:
+        text.validate(full=True)
+        return len(SYNTAX.decode_lines(bytes_of(text).data)) == len(text)
+    except (pa.ArrowInvalid, msgspec.DecodeError, RecursionError):
+        return False
+
+
+def _problem(raw: bytes) -> str | None:
+    """Say why a line is not JSON, or return None."""
+    try:
+        load_exactly(raw)
+    except ValueError as error:
+        return str(error)
+    return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,9 +14,9 @@ from batch_frames.arrow import TEXT, extract, offsets_of, select
 from batch_frames.display import counted
 from batch_frames.files import Lines, load_exactly
 from batch_frames.requests.endpoints import without_version
-from batch_frames.requests.rules import Problem, Scan, errors_of, warnings_of
+from batch_frames.requests.rules import Problem, errors_of, warnings_of
 
-__all__ = ["FileCheck", "Shapes"]
+__all__ = ["FileCheck", "Scan", "Shapes"]
 
 
 OF_SCHEMAS = ("invalid_json_schema", "invalid_function_parameters")
@@ -55,6 +55,22 @@ Places = list[tuple[Problem, Rows]]
 
 Place = tuple[Problem, Rows, Sequence[str | None]]
 """A problem with the numbers of its lines, -1 for the whole file, and their ids."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What was found in a piece of lines.
+
+    Attributes:
+        lines: The piece.
+        broken: For the rows that are not JSON why they are not.
+        columns: By name a value for each row, 0 for those that are not JSON. Rows with the same
+            ``shape`` have the same problems.
+    """
+
+    lines: Lines
+    broken: Mapping[int, str]
+    columns: Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)

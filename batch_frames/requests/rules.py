@@ -1,23 +1,18 @@
-"""Say what is wrong with requests, and extract what decides it, column by column."""
+"""Say what is wrong with a request, by its keys, types and constant parts."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-
-from batch_frames.arrow import TEXT, bytes_of, select
-from batch_frames.files import Lines, kind_of, load_exactly, without_lone_surrogates
+from batch_frames.display import brief
+from batch_frames.files import kind_of
 from batch_frames.requests.endpoints import NEVER_REASONED, without_version
 from batch_frames.schemas import format_problems, strict_problems
 
-__all__ = ["Problem", "Scan", "errors_of", "scan_lines", "warnings_of"]
+__all__ = ["CONSTANTS", "TYPES", "Problem", "errors_of", "warnings_of"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +54,12 @@ BODIES: dict[str, dict[str, tuple[type, ...]]] = {
 
 INSTEAD_OF_INPUT = ("prompt", "conversation", "previous_response_id")
 """Keys of which one may stand for ``input`` on ``/responses``; ``prompt`` for the model, too."""
+
+COUNTS = ("max_completion_tokens", "max_output_tokens", "max_tokens", "n")
+
+ROLES = ("developer", "system", "user", "assistant", "tool", "function")
+
+ANSWERS = ("text", "json_object", "json_schema")
 
 FORMATS = ("body.response_format.json_schema", "body.text.format")
 
@@ -113,6 +114,9 @@ def _of_body(body: Request, endpoint: str) -> Iterator[Problem]:
     if body.get("stream") is True:
         problem = "a batch cannot stream"
         yield Problem("streaming_unsupported", "body.stream", problem)
+    yield from _of_counts(body)
+    if endpoint == "/chat/completions":
+        yield from _of_chat(body)
     for place in FORMATS:
         answer = _inside({"body": body}, place)
         if isinstance(answer, dict) and _is_json_schema({"body": body}, place):
@@ -124,6 +128,36 @@ def _of_body(body: Request, endpoint: str) -> Iterator[Problem]:
             for inside, problem in strict_problems(parameters):
                 param = ".".join(filter(None, (place, "parameters", inside)))
                 yield Problem("invalid_function_parameters", param, f"strict schema: {problem}")
+
+
+def _of_counts(body: Request) -> Iterator[Problem]:
+    for place, value in ((f"body.{key}", body.get(key)) for key in COUNTS):
+        if type(value) is int and value < 0:
+            yield Problem("integer_below_min_value", place, f"{place!r} is negative")
+        elif not (value is None or type(value) in (int, float)):
+            problem = f"{place!r} is {_kind(value)}, not a whole number"
+            yield Problem("invalid_type", place, problem)
+
+
+def _of_chat(body: Request) -> Iterator[Problem]:
+    messages, answer = body.get("messages"), body.get("response_format")
+    if messages == []:
+        yield Problem("empty_array", "body.messages", "there is no message")
+    elif isinstance(messages, list):
+        # Those between are not looked at: conversations of any length have few shapes.
+        for name, message in (("first", messages[0]), ("last", messages[-1])):
+            if (role := _inside(message, "role")) not in ROLES:
+                what = "no role" if role is None else f"the role {brief(role)}"
+                problem = f"the {name} message has {what}; roles are {', '.join(ROLES)}"
+                yield Problem("invalid_value", "body.messages", problem)
+                break
+    if answer is not None:
+        yield from _of_keys(body, {"response_format": (dict,)}, "body.")
+    if isinstance(answer, dict):
+        yield from _of_keys(answer, {"type": PLAIN}, "body.response_format.")
+        if isinstance(kind := answer.get("type"), str) and kind not in ANSWERS:
+            problem = f"there is no type {kind!r}; types are {', '.join(ANSWERS)}"
+            yield Problem("invalid_value", "body.response_format.type", problem)
 
 
 def _inside(value: Any, place: str) -> Any:
@@ -228,115 +262,15 @@ def _of_model(body: Request) -> Iterable[Problem]:
 TYPES = (
     *("$", "$.custom_id", "$.method", "$.url", "$.body", "$.body.model", "$.body.messages"),
     *("$.body.input", "$.body.prompt", "$.body.stream", "$.body.conversation"),
-    *("$.body.previous_response_id", "$.body.response_format", "$.body.max_tokens"),
+    *("$.body.previous_response_id", "$.body.response_format"),
+    *(f"$.body.{key}" for key in COUNTS),
+    *("$.body.messages[0].role", "$.body.messages[#-1].role", "$.body.messages[0]"),
 )
 """Paths of which types alone decide what is wrong."""
-
-ROOT, ID_TYPE = "types[1]", "types[2]"
 
 CONSTANTS = (
     *("$.method", "$.url", "$.body.model", "$.body.stream", "$.body.response_format"),
     *("$.body.text.format", "$.body.tools", "$.body.temperature", "$.body.reasoning_effort"),
-    "$.body.reasoning.effort",
+    *("$.body.reasoning.effort", "$.body.messages[0].role", "$.body.messages[#-1].role"),
 )
 """Paths of which the values decide, too."""
-
-TEXTS = ("$.custom_id", "$.body", "$.body.messages[#-1].content", "$.body.input", "$.body.prompt")
-
-ID, BODY, PROMPT = "texts[1]", "texts[2]", "coalesce(texts[3], texts[4], texts[5])"
-
-USUAL_ID = "[A-Za-z0-9_.:|/-]*"
-"""Characters that ids in completed batches are known to have had."""
-
-LONGEST_ID = 64
-
-COLUMNS = {
-    "is_json": f"{ROOT} IS NOT NULL",
-    "shape": "hash(types, constants)",
-    "has_id": f"coalesce({ID_TYPE} = 'VARCHAR', false)",
-    "id": f"hash({ID})",
-}
-
-FOR_WARNINGS = {
-    "body": f"hash({BODY})",
-    # Only what is short is trimmed, which takes longer than all else.
-    "is_empty": f"CASE WHEN strlen({PROMPT}) < 100 THEN trim({PROMPT}, ' \t\r\n') = '' "
-    "ELSE false END",
-    "is_long": f"coalesce(length({ID}) > {LONGEST_ID}, false)",
-    "is_unusual": f"coalesce(NOT regexp_full_match({ID}, '{USUAL_ID}'), false)",
-    "has_image": "contains(line, ';base64,')",
-}
-"""What is extracted for warnings only."""
-
-SYNTAX = msgspec.json.Decoder(msgspec.Raw)
-"""It checks JSON without keeping it, but for UTF-8 and lone surrogates."""
-
-
-@dataclass(frozen=True)
-class Scan:
-    """What was found in a piece of lines.
-
-    Attributes:
-        lines: The piece.
-        broken: For the rows that are not JSON why they are not.
-        columns: By name a value for each row, 0 for those that are not JSON. Rows with the same
-            ``shape`` have the same problems.
-    """
-
-    lines: Lines
-    broken: Mapping[int, str]
-    columns: Mapping[str, npt.NDArray[Any]]
-
-
-def scan_lines(lines: Lines, *, warnings: bool) -> Scan:
-    """Scan a piece of lines.
-
-    Args:
-        lines: The piece.
-        warnings: Whether to extract what only warnings need, too.
-    """
-    wanted = {**COLUMNS, **(FOR_WARNINGS if warnings else {})}
-    columns = _extract(lines.text, wanted)
-    is_json = columns.pop("is_json")
-    suspects = np.flatnonzero(~is_json) if _is_exact(lines.text) else np.arange(len(is_json))
-    broken = {row: problem for row in suspects.tolist() if (problem := _problem(lines.raw(row)))}
-    if unread := [row for row in np.flatnonzero(~is_json).tolist() if row not in broken]:
-        # DuckDB does not read lone surrogates.
-        texts = [without_lone_surrogates(lines.raw(row).decode()) for row in unread]
-        again = _extract(pa.array(texts, TEXT), wanted)
-        for name, column in columns.items():
-            column[unread] = again[name]
-    for column in columns.values():
-        column[[*broken]] = 0
-    return Scan(lines, broken, columns)
-
-
-def _extract(text: pa.Array, wanted: Mapping[str, str]) -> dict[str, npt.NDArray[Any]]:
-    paths = TEXTS if "body" in wanted else TEXTS[:1]
-    inner = [f"TRY(json_type(line, {_list(TYPES)})) AS types"]
-    inner.append(f"TRY(json_extract_string(line, {_list((*paths, *CONSTANTS))})) AS texts")
-    constants = f"texts[{len(paths) + 1}:]"
-    found = select(text, [sql.replace("constants", constants) for sql in wanted.values()], inner)
-    return {name: np.array(column) for name, column in zip(wanted, found, strict=True)}
-
-
-def _list(paths: Sequence[str]) -> str:
-    return f"{list(paths)}::VARCHAR[]"
-
-
-def _is_exact(text: pa.Array) -> bool:
-    """Return whether all lines together are JSON, and UTF-8."""
-    try:
-        text.validate(full=True)
-        return len(SYNTAX.decode_lines(bytes_of(text).data)) == len(text)
-    except (pa.ArrowInvalid, msgspec.DecodeError, RecursionError):
-        return False
-
-
-def _problem(raw: bytes) -> str | None:
-    """Say why a line is not JSON, or return None."""
-    try:
-        load_exactly(raw)
-    except ValueError as error:
-        return str(error)
-    return None

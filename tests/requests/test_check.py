@@ -79,6 +79,7 @@ def check(path: Path, data: bytes) -> Rows:
 
 LATE, INPUT = "/v1/responses", "body.input"
 FORMAT, TEXT = "body.response_format.json_schema", "body.text.format"
+ROLES = "roles are developer, system, user, assistant, tool, function"
 NO_NAME = "the schema has no 'name'"
 SYNTAX = "invalid_json_line"
 ERRORS: dict[str, tuple[list[Any], tuple[Any, ...]]] = {
@@ -177,6 +178,59 @@ ERRORS: dict[str, tuple[list[Any], tuple[Any, ...]]] = {
         [request(stream=True)],
         ("streaming_unsupported", 1, "a", "body.stream", "a batch cannot stream"),
     ),
+    "no message": (
+        [request(messages=[])], ("empty_array", 1, "a", "body.messages", "there is no message"),
+    ),
+    "first role": (
+        [request("a"), request("b", messages=[{**message("Hi"), "role": "sytem"}, message("Hi")])],
+        (
+            "invalid_value", 2, "b", "body.messages",
+            f"the first message has the role 'sytem'; {ROLES}",
+        ),
+    ),
+    "last role": (
+        [request("a"), request("b", messages=[message("Hi"), {"content": "Hi"}])],
+        ("invalid_value", 2, "b", "body.messages", f"the last message has no role; {ROLES}"),
+    ),
+    "negative limit": (
+        [request(max_completion_tokens=5), request("b", max_completion_tokens=-5)],
+        (
+            "integer_below_min_value", 2, "b", "body.max_completion_tokens",
+            "'body.max_completion_tokens' is negative",
+        ),
+    ),
+    "text as limit": (
+        [request(url=LATE, max_output_tokens="5")],
+        (
+            "invalid_type", 1, "a", "body.max_output_tokens",
+            "'body.max_output_tokens' is text, not a whole number",
+        ),
+    ),
+    "boolean as number of answers": (
+        [request(n=1), request("b", n=True)],
+        ("invalid_type", 2, "b", "body.n", "'body.n' is a boolean, not a whole number"),
+    ),
+    "text as response_format": (
+        [request(response_format="json")],
+        (
+            "invalid_type", 1, "a", "body.response_format",
+            "'body.response_format' is text, not an object",
+        ),
+    ),
+    "response_format without type": (
+        [request(response_format={})],
+        (
+            "missing_required_parameter", 1, "a", "body.response_format.type",
+            "there is no 'body.response_format.type'",
+        ),
+    ),
+    "type of response_format": (
+        [request(response_format={"type": "json"})],
+        (
+            "invalid_value", 1, "a", "body.response_format.type",
+            "there is no type 'json'; types are text, json_object, json_schema",
+        ),
+    ),
     "no name": (
         [answering(None)],
         ("missing_required_parameter", 1, "a", f"{FORMAT}.name", NO_NAME),
@@ -250,6 +304,7 @@ GOOD: dict[str, list[Any]] = {
                          b'"body":{"model":"m","input":"\\udc00"}}'],
     "tokens": [request(url="/v1/embeddings", input=[1] * 8_000)],
     "a schema that is not strict": [answering(schema={"type": "array"})],
+    "nulls": [request(response_format=None, n=None, max_tokens=None, max_completion_tokens=None)],
     "a free answer": [request(response_format={"type": "json_object"})],
     "line ends": [dumps(request()).encode() + b"\r", dumps(request("b")).encode() + b" \r"],
     "blank end": [request(), b"", b" "],
@@ -526,6 +581,18 @@ def expected_of(body: Value, url: str, first: Value) -> Iterator[tuple[str, str]
             yield "missing_required_parameter", f"body.{key}"
         elif not isinstance(body[key], kinds):
             yield "invalid_type", f"body.{key}"
+    messages = body.get("messages") if url == CHAT else None
+    if messages == []:
+        yield "empty_array", "body.messages"
+    elif isinstance(messages, list) and {messages[0].get("role"), messages[-1].get("role")} != {
+        "user"
+    }:
+        yield "invalid_value", "body.messages"
+    for key in ("n", "max_output_tokens"):
+        if body.get(key) == -1:
+            yield "integer_below_min_value", f"body.{key}"
+        elif (key in body and body[key] not in (1, 2.5, None)) or body.get(key) is True:
+            yield "invalid_type", f"body.{key}"
     if body.get("stream") is True:
         yield "streaming_unsupported", "body.stream"
     model = body.get("model")
@@ -533,11 +600,14 @@ def expected_of(body: Value, url: str, first: Value) -> Iterator[tuple[str, str]
         yield "mismatched_model", "body.model"
 
 
+MESSAGES = [message("Hi")] * 6 + [{"role": role} for role in ("usr", None)] + [{}]
 bodies = st.fixed_dictionaries(
     {},
     optional={
         "model": st.sampled_from(["m", "m", "m", "n", None, 5]),
-        "messages": st.sampled_from([[message("Hi")], [], "x", None]),
+        "messages": st.lists(st.sampled_from(MESSAGES), max_size=3) | st.sampled_from(["x", None]),
+        "n": st.sampled_from([1, 2.5, None, -1, True, "1", []]),
+        "max_output_tokens": st.sampled_from([1, -1]),
         "input": st.sampled_from(["x", ["y"], 5, {}, "é\u2028"]),
         "stream": st.sampled_from([False, True, "true", None]),
         "temperature": st.floats(0, 2),
