@@ -194,3 +194,30 @@ def test_a_refused_retry_does_not_settle_the_request(
     codes.clear()
     assert bf.run(FRAME, path, **options)["status"].tolist() == ["ok"] * 3
     assert bf.retry_requests(path) == []
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_retry_that_run_has_overtaken_is_not_paid_again(
+    server: BatchServer, tmp_path: Path, count: int
+) -> None:
+    """A retry file is not sent once its requests were sent after its save, in whatever file."""
+    server.settings.answer = lambda body: (500, error_body("No."))
+    path = tmp_path / "r.jsonl"
+    options = {**ASK, **QUICK, "client": server.client(), "retries": 0}
+    with pytest.warns(UserWarning, match="2 of 2 requests have no answer"):
+        bf.run(FRAME[:2], path, **options)
+    shards = bf.retry_requests(path)
+    server.settings.answer = None
+    bf.run(FRAME[:count], path, **options)
+    if count == 2:
+        (job,) = bf.submit(shards, client=server.client(), progress=False)
+        assert job.status == "completed"
+    else:
+        with pytest.raises(bf.BatchFramesError) as caught:
+            bf.submit(shards, client=server.client(), progress=False)
+        batch, name = server.batches[-1].id, tmp_path / "r.round-3.jsonl"
+        assert str(caught.value) == (
+            f"2 of 2 requests of '{shards[0].path}' were answered in '{name}' ({batch}); "
+            "retry_requests writes what is left; in another folder, all are asked again"
+        )
+    assert len(server.batches) == 2

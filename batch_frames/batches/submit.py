@@ -48,12 +48,8 @@ if TYPE_CHECKING:
 __all__ = ["send_waiting", "submit"]
 
 
-ERRORS = 3
-"""After how many errors in a row to pause before going on with other shards."""
-
-PATIENCE = 600.0
-"""Seconds to wait for another process that is sending the same shard."""
-
+ERRORS = 3  # after so many in a row, to pause before going on with other shards
+PATIENCE = 600.0  # seconds to wait for another process that is sending the same shard
 WEEK = {"anchor": "created_at", "seconds": 7 * 24 * 60 * 60}
 
 
@@ -173,20 +169,21 @@ def _planned(records: Records, files: Iterable[RequestFile], settings: Settings)
     for file in files:
         by_record.setdefault(records.of(file.path), {}).setdefault(file.sha256, file)
     jobs: list[Job] = []
-    set_of = cache(_set_named)
+    named = cache(_set_named)
     for record, unique in by_record.items():
         with record.planning(PATIENCE):
             known = {sha256: record.job(sha256, file.path) for sha256, file in unique.items()}
             jobs_of = [(file, known[file.sha256]) for file in unique.values()]
             new = [f for f, job in jobs_of if not job or job.is_withdrawn or job.is_rejected]
-            _check_asked(record, new, lambda file: set_of(_set_path(file.path)).again)
+            sets = {file.path: named(_set_path(file.path)) for file in unique.values()}
+            again = [f for f, job in jobs_of if job and _is_again(job, sets[f.path])]
+            _check_asked(record, [*new, *(f for f in again if f not in new)], sets)
             for file, ending in product(new, RESULT_ENDINGS):
                 result_path(record, wanted_job(file, settings), ending)
             for file in unique.values():
-                saved = set_of(_set_path(file.path))
-                wanted = replace(wanted_job(file, settings), save_id=saved.id)
+                wanted = replace(wanted_job(file, settings), save_id=sets[file.path].id)
                 job = known[file.sha256] or record.begin(wanted, file.lines)
-                jobs.append(_renewed(record, job, settings, saved))
+                jobs.append(_renewed(record, job, settings, sets[file.path]))
     return jobs
 
 
@@ -208,14 +205,22 @@ def _is_to_send_again(job: Job, saved: SavedSet) -> bool:
 
     It is sent again in any case if it was saved since to be asked again, and waits for no answer.
     """
-    line_is_wrong = any(error.get("line") for error in job.errors)
-    is_again = saved.again and saved.id != job.save_id and not job.is_pending
-    return job.is_refused or job.is_withdrawn or is_again or (job.is_rejected and not line_is_wrong)
+    is_left = job.is_rejected and not any(error.get("line") for error in job.errors)
+    return job.is_refused or job.is_withdrawn or is_left or _is_again(job, saved)
 
 
-def _check_asked(
-    record: Record, files: list[RequestFile], is_again: Callable[[RequestFile], bool]
-) -> None:
+def _is_again(job: Job, saved: SavedSet) -> bool:
+    is_new = saved.id != job.save_id and not _was_begun_since(job, saved)
+    return saved.again and is_new and not job.is_pending
+
+
+def _was_begun_since(job: Job, saved: SavedSet) -> bool:
+    """Return whether a shard was begun, or begun again, after a set was saved."""
+    begun = [at for at, step in job.steps if step in ("begun", "to be sent again")]
+    return max(begun, default="") > saved.saved_at
+
+
+def _check_asked(record: Record, files: list[RequestFile], sets: Mapping[Path, SavedSet]) -> None:
     """Refuse shards with requests that were, or may be, answered in another shard, or live.
 
     Raises:
@@ -231,11 +236,15 @@ def _check_asked(
         raise BatchFramesError(problem, hint=hint)
     for file in files:
         refuse_answering(file.path)
-    fresh = [file for file in files if not is_again(file)]
+    fresh = [file for file in files if not sets[file.path].again]
     if problem := first_asked(live_lines(record.folder), fresh):
         hint = "retry_requests writes what is left, or move that file away to ask all again"
         raise BatchFramesError(problem, hint=hint)
-    if problem := first_asked(sent, fresh):
+    problem = first_asked(sent, fresh)
+    for file in files:
+        since = [one for one in sent if _was_begun_since(one[0], sets[file.path])]
+        problem = problem or first_asked(since, [file])
+    if problem:
         hint = "retry_requests writes what is left; in another folder, all are asked again"
         raise BatchFramesError(problem, hint=hint)
 

@@ -29,6 +29,7 @@ class SavedSet:
         requests: The same names, each with the number of requests.
         again: Whether its requests are to be asked once more, if they were asked before.
         hashes: The names of those files whose SHA-256 is known, with it.
+        saved_at: When it was saved, in ISO 8601 and UTC.
     """
 
     id: str = ""
@@ -36,6 +37,7 @@ class SavedSet:
     requests: Mapping[str, int] = field(default_factory=dict)
     again: bool = False
     hashes: Mapping[str, str] = field(default_factory=dict)
+    saved_at: str = ""
 
     def owns(self, path: Path) -> bool:
         """Return whether a file is one of the set, as far as its name, size and hash tell."""
@@ -72,8 +74,8 @@ class Sets:
                 for key in ("nbytes", "requests")
             )
             hashes = {s["name"]: str(s["sha256"]) for s in document["shards"] if "sha256" in s}
-            again = bool(document.get("again"))
-            return SavedSet(str(document["id"]), sizes, requests, again, hashes)
+            again, saved_at = bool(document.get("again")), str(document.get("saved_at", ""))
+            return SavedSet(str(document["id"]), sizes, requests, again, hashes, saved_at)
         except (KeyError, TypeError, ValueError):
             raise self._sets.damaged(name) from None
 
