@@ -219,12 +219,25 @@ them numbers or text
 
 def _check(kind: pa.DataType) -> None:
     nothing = pa.nulls(0, kind)
+    if _has_coded_runs(kind):
+        raise _formless(kind)
     try:
         to_json(nothing)
         if is_nested(kind):
             nothing.filter(pa.array([], pa.bool_()))
     except pa.ArrowException:
         raise _formless(kind) from None
+
+
+def _has_coded_runs(kind: pa.DataType) -> bool:
+    """Return whether there is a dictionary of runs, of which Arrow can take no values."""
+    if pa.types.is_dictionary(kind):
+        return bool(pa.types.is_run_end_encoded(kind.value_type)) or _has_coded_runs(
+            kind.value_type
+        )
+    if pa.types.is_run_end_encoded(kind):
+        return _has_coded_runs(kind.value_type)
+    return any(_has_coded_runs(kind.field(n).type) for n in range(kind.num_fields))
 
 
 _check_once = lru_cache(_check)
