@@ -229,15 +229,14 @@ def _check(kind: pa.DataType) -> None:
         raise _formless(kind) from None
 
 
-def _has_coded_runs(kind: pa.DataType) -> bool:
-    """Return whether there is a dictionary of runs, of which Arrow can take no values."""
-    if pa.types.is_dictionary(kind):
-        return bool(pa.types.is_run_end_encoded(kind.value_type)) or _has_coded_runs(
-            kind.value_type
-        )
-    if pa.types.is_run_end_encoded(kind):
-        return _has_coded_runs(kind.value_type)
-    return any(_has_coded_runs(kind.field(n).type) for n in range(kind.num_fields))
+def _has_coded_runs(kind: pa.DataType, *, is_coded: bool = False) -> bool:
+    """Return whether there are runs inside a dictionary, of which Arrow can take no values."""
+    is_runs = pa.types.is_run_end_encoded(kind)
+    if pa.types.is_dictionary(kind) or is_runs:
+        inside = is_coded or not is_runs
+        return (is_runs and is_coded) or _has_coded_runs(kind.value_type, is_coded=inside)
+    fields = (kind.field(number) for number in range(kind.num_fields))
+    return any(_has_coded_runs(field.type, is_coded=is_coded) for field in fields)
 
 
 _check_once = lru_cache(_check)
