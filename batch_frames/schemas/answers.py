@@ -203,8 +203,7 @@ def read_fast(lines: pa.Array, kind: Kind) -> tuple[pa.Array, Marks]:
     structure = dumps(_structure(kind)).replace("'", "''")
     inner = [f"TRY(from_json(line, '{structure}')) AS found"]
     read, written = "json(line)::VARCHAR", "to_json(found)::VARCHAR"
-    alike = f"replace({read}, '.0', '') = replace({written}, '.0', '')"
-    is_proven = f"CASE WHEN TRY({read} = {written}) THEN true ELSE TRY({alike}) END"
+    is_proven = f"TRY(replace({read}, '.0', '') = replace({written}, '.0', ''))"
     values, proven = select(lines, ["found", is_proven], inner)
     doubts = ~np.asarray(proven.fill_null(False)) | _matches(lines, TRAILING_COMMA)
     return values, doubts | _forbidden(kind, values)
