@@ -107,6 +107,8 @@ class BestRows:
             places: Their places; -1 leaves a row out.
             ranks: Their ranks.
         """
+        if not len(rows):
+            return  # the width of buckets is chosen by the size of rows
         numbers = np.arange(self._rows, self._rows + len(places))
         self._rows += len(places)
         self._choose(places, ranks, numbers)
@@ -126,7 +128,7 @@ class BestRows:
 
     def _chosen_width(self, rows: pa.Table) -> int:
         """Return how many places a bucket has, by the size of the first rows."""
-        nbytes = rows.nbytes * len(self._best) // max(len(rows), 1)
+        nbytes = rows.nbytes * len(self._best) // len(rows)
         buckets = min(max(nbytes // BUCKET, 1), MOST_BUCKETS)
         return int(min(max(-(-len(self._best) // buckets), 1), MOST_PLACES))
 

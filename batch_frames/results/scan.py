@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_frames.arrow import NOWHERE, TEXT, BestRows, Lookup
 from batch_frames.display import NAMED
-from batch_frames.errors import BatchFramesError, ColumnError
+from batch_frames.errors import BatchFramesError
 from batch_frames.files import Paths, open_store, result_files
 from batch_frames.frames import (
     CsvSource,
@@ -47,6 +46,7 @@ from batch_frames.results.match import (
     frame_ids,
     refuse_duplicates,
     refuse_names_in_both,
+    result_ranks,
     warn_of_left,
 )
 from batch_frames.results.read import empty_piece, read_pieces
@@ -276,21 +276,13 @@ def _matched(
             places = lookup.find(own)
             strange = own.filter(pa.array(places == NOWHERE)).drop_null()
             left, first = left + len(strange), pa.concat_arrays([first, strange[:NAMED]])[:NAMED]
-            best.add(rows.select(columns), places, _ranks(rows["status"]))
+            ranks = result_ranks(rows.select(["status"]).to_pandas())
+            best.add(rows.select(columns), places, ranks)
             bar.update(len(rows))
             count += len(rows)
     if left and len(ids):
         warn_of_left(first, left, ids, is_all=not best.found)
     return best, count
-
-
-def _ranks(status: pa.ChunkedArray) -> npt.NDArray[np.int8]:
-    ranks = pc.index_in(status.cast(TEXT), value_set=pa.array(STATUSES, TEXT))
-    if ranks.null_count:
-        strange = status.filter(ranks.is_null())[0].as_py()
-        known = ", ".join(STATUSES)
-        raise ColumnError(f"results have the status {strange!r}, which is none of {known}")
-    return np.asarray(ranks).astype(np.int8)
 
 
 def _unanswered(results: Any, schema: pa.Schema, count: int, rows: int) -> str:

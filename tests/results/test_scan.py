@@ -389,6 +389,16 @@ def test_the_best_rows_are_those_of_a_loop(
     assert found == [{"number": n, "text": None if n is None else str(n) * 9} for n in best_of]
 
 
+def test_an_empty_piece_says_nothing_of_the_size_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows after it are still kept in files of about the wanted size."""
+    monkeypatch.setattr(spill, "BUCKET", 1_000)
+    table = pa.table({"text": pa.array(["x" * 100] * 50, pa.large_string())})
+    best = BestRows(50, table.schema)
+    for rows in (table[:0], table):
+        best.add(rows, np.arange(len(rows)), np.zeros(len(rows), np.int8))
+    assert [len(one) for one in best.tables()] == [10] * 5
+
+
 PEAK = """
 import json, re, sys
 import batch_frames as bf
