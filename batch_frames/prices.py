@@ -20,7 +20,6 @@ __all__ = [
     "Prices",
     "Rates",
     "check_cost",
-    "context_window",
     "find_rates",
     "price_source",
 ]
@@ -133,17 +132,6 @@ def find_rates(model: str, tier: str = "batch", prices: Prices | None = None) ->
     if tier in ("batch", "flex") and standard is not None and _is_above(rates, standard):
         raise NoPrice(f"the {tier} price of {model!r} is above its standard price")
     return rates
-
-
-def context_window(model: str) -> int | None:
-    """Return how many tokens a model takes; None if that is not known.
-
-    Raises:
-        MissingExtra: If genai-prices is not installed.
-    """
-    known = _known(model)
-    window: int | None = None if known is None else known.context_window
-    return window
 
 
 def check_cost(low: float, high: float, most: float) -> None:

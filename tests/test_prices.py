@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_frames import MissingExtra
-from batch_frames.prices import NoPrice, context_window, find_rates, price_source
+from batch_frames.prices import NoPrice, find_rates, price_source
 from tests.support.price_tables import price_tables
 
 Row = tuple[int, int, int, int, int]
@@ -82,8 +82,6 @@ def test_tokens_without_a_price_have_no_cost() -> None:
     """Output that the table has no price for makes the cost unknown, not smaller."""
     cost = find_rates("embed").cost(np.array([1e6, 1e6]), np.array([0, 5.0]))
     assert np.array_equal(cost, [0.01, np.nan], equal_nan=True)
-    assert context_window("luna") == 400_000
-    assert context_window("nova") is None
 
 
 def test_own_prices_count_first() -> None:
@@ -134,7 +132,7 @@ def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyP
     """Without genai-prices the error is the pip command; own prices need none."""
     monkeypatch.setitem(sys.modules, "genai_prices.data_snapshot", None)
     assert find_rates("m", prices={"m": (1, 2)}).input == [(-1, 1.0)]
-    for call in (price_source, lambda: find_rates("m"), lambda: context_window("m")):
+    for call in (price_source, lambda: find_rates("m")):
         with pytest.raises(MissingExtra) as caught:
             call()
         problem = 'prices need genai-prices; pip install "batch-frames[tokens]"'

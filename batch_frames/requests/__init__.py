@@ -26,7 +26,7 @@ from batch_frames.requests.rendering import (
     checked_blocks,
     save_requests,
 )
-from batch_frames.requests.tokens import TOKEN_COLUMNS, count_tokens, has_tokenizer
+from batch_frames.requests.tokens import TOKEN_COLUMNS, count_tokens
 
 __all__ = [
     "CHAT",
@@ -52,7 +52,6 @@ __all__ = [
     "from_csv",
     "from_dataframe",
     "from_parquet",
-    "has_tokenizer",
     "read_asked",
     "read_requests",
     "rendered_lines",

@@ -24,7 +24,7 @@ from batch_frames.schemas import (
     list_objects,
 )
 
-__all__ = ["TOKEN_COLUMNS", "count_tokens", "has_tokenizer"]
+__all__ = ["TOKEN_COLUMNS", "count_tokens"]
 
 
 O200K = r"(ft:)?(o[134]|chatgpt-4o|gpt-(4o|4\.1|4\.5|5))(?![\w.])"
@@ -83,15 +83,6 @@ class Request(msgspec.Struct):
 
 
 REQUESTS = msgspec.json.Decoder(Request)
-
-
-def has_tokenizer() -> bool:
-    """Return whether tokens can be counted."""
-    try:
-        _tokenizer("o200k_base")
-    except MissingExtra:
-        return False
-    return True
 
 
 @cache

@@ -299,4 +299,3 @@ def test_without_the_tokenizer_it_says_what_to_install(monkeypatch: pytest.Monke
         counts({"model": "gpt-4o", "messages": NAMED})
     problem = 'counting tokens needs bpe-openai; pip install "batch-frames[tokens]"'
     assert str(caught.value) == problem
-    assert not tokens.has_tokenizer()
