@@ -267,19 +267,32 @@ class CsvFile:
 
     def _row_at(self, position: int) -> int:
         """Count the rows before a position, where a quote opens a field."""
-        text = b""
-        with pa.input_stream(str(self._path), compression="detect") as stream:
-            file = CsvBytes(stream, self._encoding)
-            while len(text) < position and (data := file.read(BLOCK)):
-                text += data
-        lines = io.StringIO(text[:position].decode("utf-8-sig", "replace"), newline="")
-        limit = csv.field_size_limit(len(text) + 1)
+        last = ""
+
+        def lines() -> Iterator[str]:
+            nonlocal last
+            for line in self._lines(position):
+                last = line.decode("utf-8" if last else "utf-8-sig", "replace")
+                yield last
+
+        limit = csv.field_size_limit(position + 1)
         try:
-            rows = sum(1 for row in csv.reader(lines, delimiter=self._separator) if row)
+            rows = sum(1 for row in csv.reader(lines(), delimiter=self._separator) if row)
         finally:
             csv.field_size_limit(limit)
         # The header is no row; the field itself may be the first of its row.
-        return rows - (text[:position][-1:] not in (b"\n", b"\r")) - 1
+        return rows - (not last.endswith(("\n", "\r"))) - 1
+
+    def _lines(self, position: int) -> Iterator[bytes]:
+        """Yield the lines before a position, the last of which may end there."""
+        rest = b""
+        with pa.input_stream(str(self._path), compression="detect") as stream:
+            file, left = CsvBytes(stream, self._encoding), position
+            while left > 0 and (data := file.read(BLOCK)):
+                *whole, rest = (rest + data[:left]).splitlines(keepends=True)
+                left -= len(data)
+                yield from whole
+        yield rest
 
     def _conversion(self) -> pacsv.ConvertOptions:
         """Take columns as bytes: what is not UTF-8 is found by code that can name its row."""

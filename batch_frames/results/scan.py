@@ -128,14 +128,12 @@ def scan_results(
 
 def _columns(answers: Answers | None, *, usage: bool) -> dict[str, str]:
     """Map the columns of the stream to those of a piece."""
-    shown = answer_names(() if answers is None else answers.names)
+    names = answer_names(() if answers is None else answers.names)
     then = names_of("then", "usage") if usage else names_of("then")
     sometimes = [one for one in names_of("sometimes") if usage or one != "cache_write_tokens"]
-    own = [*names_of("first"), *then, *sometimes]
-    columns = {name: name for name in own} | {free: answer_field(n) for n, free in shown.items()}
-    return {
-        name: columns[name] for name in [*names_of("first"), *shown.values(), *then, *sometimes]
-    }
+    typed = {free: answer_field(name) for name, free in names.items()}
+    first, others = names_of("first"), [*then, *sometimes]
+    return {**{name: name for name in first}, **typed, **{name: name for name in others}}
 
 
 def _shown(piece: pa.Table, columns: Mapping[str, str]) -> pa.Table:

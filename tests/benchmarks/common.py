@@ -4,6 +4,7 @@ The libraries are imported only in the child processes: Linux counts the peak me
 starting process in a child's ru_maxrss, so the starting process has to stay small.
 """
 
+import argparse
 import gc
 import importlib
 import json
@@ -134,6 +135,16 @@ def versions() -> str:
     names = ("pandas", "pyarrow", "orjson", "msgspec", "polars", "duckdb")
     found = [f"{name} {version(name)}" for name in names if find_spec(name)]
     return ", ".join([f"Python {sys.version.split()[0]}", *found, f"{os.cpu_count()} CPUs"])
+
+
+def argument_parser(doc: str | None, rows: int, repeat: int) -> argparse.ArgumentParser:
+    """Take what all benchmarks take, by these defaults."""
+    parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
+    parser.add_argument("--rows", type=positive, default=rows)
+    parser.add_argument("--repeat", type=positive, default=repeat)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
+    return parser
 
 
 def positive(text: str) -> int:

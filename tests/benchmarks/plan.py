@@ -6,7 +6,6 @@ It compares `plan` with writing the requests of all rows: before any `run` has k
 say, and after it. Memory is measured for a quarter of the rows, too.
 """
 
-import argparse
 import random
 import shutil
 import tempfile
@@ -18,6 +17,7 @@ from typing import Any
 from common import (
     MARKS,
     Sample,
+    argument_parser,
     be_child,
     forget_loading,
     fragments,
@@ -165,18 +165,10 @@ def measured(folder: Path, rows: int, new: int, repeat: int, seed: int) -> dict[
     return {key: medians(samples) for key, samples in found.items()}
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rows", type=positive, default=1_000_000)
-    parser.add_argument("--new", type=positive, default=1_000)
-    parser.add_argument("--repeat", type=positive, default=3)
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
-    return parser.parse_args()
-
-
 def main() -> None:
-    given = parse_arguments()
+    parser = argument_parser(__doc__, 1_000_000, 3)
+    parser.add_argument("--new", type=positive, default=1_000)
+    given = parser.parse_args()
     if given.child:
         be_child(TASKS, *given.child)
         return

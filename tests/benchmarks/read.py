@@ -6,7 +6,6 @@ It compares ways of reading one output file of chat completions: into results, i
 typed answers, and the answers alone. All must read the same, or nothing is printed.
 """
 
-import argparse
 import itertools
 import json
 import sys
@@ -21,12 +20,12 @@ from common import (
     POOL_SIZE,
     Contestant,
     Sample,
+    argument_parser,
     be_child,
     forget_loading,
     fragments,
     measure,
     medians,
-    positive,
     run_child,
     run_sample,
     times,
@@ -361,17 +360,8 @@ def compare(folder: Path, rows: int, repeat: int, seed: int) -> None:
     print(CAVEAT)
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rows", type=positive, default=200_000)
-    parser.add_argument("--repeat", type=positive, default=5)
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
-    return parser.parse_args()
-
-
 def main() -> None:
-    arguments = parse_arguments()
+    arguments = argument_parser(__doc__, 200_000, 5).parse_args()
     if arguments.child:
         be_child(TASKS, *arguments.child)
         return

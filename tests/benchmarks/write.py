@@ -7,7 +7,6 @@ The first form compares ways of writing rows that are already in memory. The sec
 a Parquet file and from one a tenth of its size, to show how memory grows with the rows.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -22,6 +21,7 @@ from common import (
     POOL_SIZE,
     Contestant,
     Sample,
+    argument_parser,
     be_child,
     forget_loading,
     fragments,
@@ -328,18 +328,10 @@ def scale(folder: Path, rows: int, seed: int) -> None:
     print("it grows; peak MB: of the whole process, with the libraries it imported")
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rows", type=positive, default=200_000)
-    parser.add_argument("--repeat", type=positive, default=5)
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--parquet", type=positive, metavar="ROWS", help="write from a file")
-    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
-    return parser.parse_args()
-
-
 def main() -> None:
-    arguments = parse_arguments()
+    parser = argument_parser(__doc__, 200_000, 5)
+    parser.add_argument("--parquet", type=positive, metavar="ROWS", help="write from a file")
+    arguments = parser.parse_args()
     if arguments.child:
         be_child(TASKS, *arguments.child)
         return
