@@ -24,7 +24,7 @@ from batch_frames.files import open_store
 from batch_frames.frames import parquet_schema
 from batch_frames.results import summary_line
 
-__all__ = ["print_estimate", "show_frame"]
+__all__ = ["print_estimate", "show_frame", "show_written"]
 
 
 SHOWN_ROWS = 20
