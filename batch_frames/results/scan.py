@@ -26,6 +26,7 @@ from batch_frames.frames import (
     is_parquet,
     parquet_schema,
     read_table,
+    to_dataframe,
     without_views,
 )
 from batch_frames.progress import progress_bar, warn
@@ -274,7 +275,7 @@ def _matched(
             places = lookup.find(own)
             strange = own.filter(pa.array(places == NOWHERE)).drop_null()
             left, first = left + len(strange), pa.concat_arrays([first, strange[:NAMED]])[:NAMED]
-            ranks = result_ranks(rows.select(["status"]).to_pandas())
+            ranks = result_ranks(to_dataframe(rows.select(["status"]), None))
             best.add(rows.select(columns), places, ranks)
             bar.update(len(rows))
             count += len(rows)
