@@ -123,7 +123,12 @@ Piece = TypeVar("Piece")
 
 Result = TypeVar("Result")
 
-THREADS = min(os.cpu_count() or 1, 8)
+HAS_AFFINITY = hasattr(os, "sched_getaffinity")
+
+CPUS = len(os.sched_getaffinity(0)) if HAS_AFFINITY else os.cpu_count() or 1
+"""How many processors this process may use."""
+
+THREADS = min(CPUS, 8)
 
 LARGE_BLOCK = 31 << 20
 
