@@ -8,10 +8,9 @@ from batch_frames.arrow.encode import (
     to_prompt,
     to_text,
 )
-from batch_frames.arrow.json_text import JsonText, PythonText, check_json, dumps
+from batch_frames.arrow.json_text import INT64_END, JsonText, PythonText, check_json, dumps
 from batch_frames.arrow.parse import read_type, to_ids
 from batch_frames.arrow.query import extract, in_threads, select
-from batch_frames.arrow.scalars import INT64_END
 from batch_frames.arrow.spill import NOWHERE, BestRows, Lookup
 from batch_frames.arrow.text import (
     NULL,

@@ -11,8 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.arrow.json_text import JsonText, PythonText, compact, dumps
-from batch_frames.arrow.scalars import write_floats, write_moments
+from batch_frames.arrow.json_text import (
+    JsonText,
+    PythonText,
+    compact,
+    dumps,
+    write_floats,
+    write_moments,
+)
 from batch_frames.arrow.text import NULL, TEXT, check_utf8, constant, escape, first, join
 from batch_frames.errors import CellError, ColumnError
 

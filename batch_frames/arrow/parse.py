@@ -17,8 +17,7 @@ from batch_frames.arrow.encode import (
     plain,
     to_text,
 )
-from batch_frames.arrow.json_text import JsonText
-from batch_frames.arrow.scalars import write_floats
+from batch_frames.arrow.json_text import JsonText, write_floats
 from batch_frames.arrow.text import NULL, TEXT, first
 from batch_frames.errors import CellError, ColumnError
 

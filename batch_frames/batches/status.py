@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batch_frames.batches.client import Service
-from batch_frames.batches.failures import Places, failures, failures_text
-from batch_frames.batches.replies import ReplyError, batch_facts
+from batch_frames.batches.replies import Places, ReplyError, batch_facts, failures, failures_text
 from batch_frames.batches.send import Sender
 from batch_frames.errors import BatchFramesError
 from batch_frames.files import (

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch_frames.batches.client import LONGEST_PAUSE, TRIES, Service
 from batch_frames.batches.download import result_path
-from batch_frames.batches.failures import job_error, refuse_errors, unknown_error
+from batch_frames.batches.replies import job_error, refuse_errors, unknown_error
 from batch_frames.batches.send import Sender, check_settings, send_again
 from batch_frames.display import counted
 from batch_frames.errors import BatchFramesError

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batch_frames.batches.client import TORN, Service
-from batch_frames.batches.failures import job_error, refused_error, timeout_error
-from batch_frames.batches.replies import ReplyError
+from batch_frames.batches.replies import ReplyError, job_error, refused_error, timeout_error
 from batch_frames.batches.send import Sender, send_again
 from batch_frames.batches.status import job_list, retrieve
 from batch_frames.batches.submit import send_waiting

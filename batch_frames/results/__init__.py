@@ -1,7 +1,16 @@
 """Output and error files into one row per request, joined to their frame."""
 
-from batch_frames.results.fields import RANKS, STATUSES, UNANSWERED, Status
-from batch_frames.results.frames import RESULTS, is_frame, lasting, names_in, own_results
+from batch_frames.results.fields import (
+    RANKS,
+    RESULTS,
+    STATUSES,
+    UNANSWERED,
+    Status,
+    is_frame,
+    lasting,
+    names_in,
+    own_results,
+)
 from batch_frames.results.join import join_results, row_ids
 from batch_frames.results.known import KnownResults
 from batch_frames.results.match import (

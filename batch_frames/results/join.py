@@ -18,9 +18,9 @@ from batch_frames.display import counted
 from batch_frames.errors import ColumnError
 from batch_frames.frames import find_columns, only_counts
 from batch_frames.requests import BatchCreator, TableRequests
-from batch_frames.results.fields import STATUSES
-from batch_frames.results.frames import (
+from batch_frames.results.fields import (
     RESULTS,
+    STATUSES,
     lasting,
     names_in,
     note,

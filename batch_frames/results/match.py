@@ -17,8 +17,7 @@ from batch_frames.display import NAMED, counted, some_of
 from batch_frames.errors import ColumnError, RequestError
 from batch_frames.frames import find_columns, open_frame
 from batch_frames.progress import warn
-from batch_frames.results.fields import RANKS, STATUSES
-from batch_frames.results.frames import RESULTS
+from batch_frames.results.fields import RANKS, RESULTS, STATUSES
 
 __all__ = [
     "SUPERSEDED",

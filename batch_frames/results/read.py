@@ -18,15 +18,17 @@ from batch_frames.requests import Asked, answers_of, read_asked
 from batch_frames.results.fields import (
     CHOICE,
     FIELDS,
+    OF_ALL,
     RANKS,
     STATUSES,
     answer_field,
     answer_names,
     choices_type,
     names_of,
+    note,
     status_array,
+    to_frame,
 )
-from batch_frames.results.frames import OF_ALL, note, to_frame
 from batch_frames.results.known import KnownResults
 from batch_frames.results.match import match
 from batch_frames.results.parse import read_outcomes

@@ -32,14 +32,19 @@ from batch_frames.frames import (
 from batch_frames.progress import progress_bar, warn
 from batch_frames.requests import Asked, answers_of, read_asked
 from batch_frames.results.fields import (
+    OF_ALL,
     RANKS,
+    RESULTS,
     STATUSES,
     answer_field,
     answer_names,
+    is_frame,
+    lasting,
     names_of,
+    noted,
+    own_results,
     status_array,
 )
-from batch_frames.results.frames import OF_ALL, RESULTS, is_frame, lasting, noted, own_results
 from batch_frames.results.known import KnownResults
 from batch_frames.results.match import (
     SUPERSEDED,

@@ -14,8 +14,7 @@ from batch_frames.files import LIVE_ENDINGS
 from batch_frames.frames import find_columns
 from batch_frames.prices import TIERS, NoPrice, find_rates
 from batch_frames.progress import warn
-from batch_frames.results.fields import FIELDS, STATUSES, UNANSWERED
-from batch_frames.results.frames import RESULTS, own_results
+from batch_frames.results.fields import FIELDS, RESULTS, STATUSES, UNANSWERED, own_results
 from batch_frames.results.match import result_ranks
 from batch_frames.results.outcomes import is_lasting
 
