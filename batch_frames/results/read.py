@@ -34,13 +34,7 @@ from batch_frames.results.match import match
 from batch_frames.results.parse import read_outcomes
 from batch_frames.schemas import Answers
 
-__all__ = [
-    "empty_piece",
-    "read_answers",
-    "read_pieces",
-    "read_results",
-    "result_columns",
-]
+__all__ = ["empty_piece", "read_answers", "read_pieces", "read_results", "result_columns"]
 
 
 def read_pieces(
@@ -90,9 +84,8 @@ def _with_answers(table: pa.Table, answers: Answers) -> pa.Table:
     content, status = table["content"].chunk(0), table["status"].chunk(0)
     is_ok = pc.equal(status, RANKS["ok"])
     columns, reasons = answers.read(pc.if_else(is_ok, content, NULL))
-    silent = pc.and_(
-        is_ok, pc.and_(content.is_null(), table["tool_calls"].combine_chunks().is_null())
-    )
+    has_nothing = pc.and_(content.is_null(), table["tool_calls"].combine_chunks().is_null())
+    silent = pc.and_(is_ok, has_nothing)
     reasons = pc.if_else(silent, constant("there is no answer"), reasons)
     invalid = pa.scalar(RANKS["invalid_json"], pa.int8())
     changed = {
