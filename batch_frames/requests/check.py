@@ -27,9 +27,9 @@ from batch_frames.files import (
 )
 from batch_frames.frames import to_dataframe, with_card
 from batch_frames.requests.creator import BatchCreator, rendered_lines
-from batch_frames.requests.file_check import FileCheck, Scan, Shapes
+from batch_frames.requests.file_check import FileCheck, Scan
 from batch_frames.requests.rendering import LIMITS
-from batch_frames.requests.rules import CONSTANTS, TYPES, Problem
+from batch_frames.requests.rules import COUNTS, Problem, Shapes
 
 __all__ = ["check_files", "check_requests"]
 
@@ -37,6 +37,23 @@ __all__ = ["check_files", "check_requests"]
 SEVERITIES = ("error", "warning")
 
 COLUMNS = ("severity", "code", "file", "line", "custom_id", "param", "message")
+
+TYPES = (
+    *("$", "$.custom_id", "$.method", "$.url", "$.body", "$.body.model", "$.body.messages"),
+    *("$.body.input", "$.body.prompt", "$.body.stream", "$.body.conversation"),
+    *("$.body.previous_response_id", "$.body.response_format"),
+    *(f"$.body.{key}" for key in COUNTS),
+    *("$.body.messages[0].role", "$.body.messages[#-1].role", "$.body.messages[0]"),
+)
+"""Paths of which types alone decide what is wrong."""
+
+CONSTANTS = (
+    *("$.method", "$.url", "$.body.model", "$.body.stream", "$.body.response_format"),
+    *("$.body.text.format", "$.body.tools", "$.body.temperature", "$.body.reasoning_effort"),
+    *("$.body.reasoning.effort", "$.body.messages[0].role", "$.body.messages[#-1].role"),
+    "$.body.prompt_cache_options.mode",
+)
+"""Paths of which the values decide, too."""
 
 ROOT, ID_TYPE = "types[1]", "types[2]"
 
@@ -83,8 +100,10 @@ def check_requests(source: Paths | BatchCreator) -> pd.DataFrame:
     no messages, a first or last one without a known role, negative limits, unknown answer formats,
     several endpoints or models and repeated ids in a file, files over the limits or without
     ``.jsonl``, ``stream``, and schemas that strict mode does not take. Warnings are likely
-    mistakes: unusual ids, empty and repeated prompts, parameters that a family of models refuses.
-    Services other than OpenAI's may take more.
+    mistakes: unusual ids, empty and repeated prompts, parameters that a family of models refuses,
+    prompts beyond the context of a model, and those that it writes to its cache at a higher price.
+    Tokens are counted up to a megabyte of long requests in a file, if ``batch-frames[tokens]`` is
+    installed, and beyond that estimated. Services other than OpenAI's may take more.
 
     Args:
         source: Request files as for ``read_requests``, the path of a set of several files, or what

@@ -12,11 +12,13 @@ import pyarrow as pa
 
 from batch_frames.arrow import TEXT, extract, offsets_of, select
 from batch_frames.display import counted
+from batch_frames.errors import MissingExtra
 from batch_frames.files import Lines, load_exactly
 from batch_frames.requests.endpoints import without_version
-from batch_frames.requests.rules import Problem, errors_of, warnings_of
+from batch_frames.requests.rules import Problem, Shape, Shapes, text_in
+from batch_frames.requests.tokens import count_tokens
 
-__all__ = ["FileCheck", "Scan", "Shapes"]
+__all__ = ["FileCheck", "Scan"]
 
 
 OF_SCHEMAS = ("invalid_json_schema", "invalid_function_parameters")
@@ -29,6 +31,10 @@ INPUTS, INPUTS_OF_FILE, REQUESTS = 2_048, 50_000, 50_000
 
 IMAGES, IMAGES_SHARE = 20_000_000, 0.5
 """From how many bytes and from which share of a file on embedded images are worth a warning."""
+
+COUNTED, BYTES_A_TOKEN, FEWEST_BYTES = 1_000_000, 4, 2
+"""Of how many bytes of a file the tokens are counted, which takes a tenth of a second; how many
+bytes are a token if none was counted; and how many it has at least in any but random text."""
 
 INPUT_COUNT = (
     "CASE WHEN json_type(line, '$.body.input[0]') IN ('UBIGINT', 'BIGINT') THEN 1 "
@@ -73,48 +79,33 @@ class Scan:
     columns: Mapping[str, npt.NDArray[Any]]
 
 
-@dataclass(frozen=True)
-class Shape:
-    """What all requests of a shape have in common.
+class Lengths:
+    """How many tokens requests have: the first are counted, the others estimated by their sizes."""
 
-    Attributes:
-        problems: What is wrong with them.
-        url: Their ``url``, None if it is not text.
-        model: Their model, likewise.
-    """
+    def __init__(self) -> None:
+        self._room, self._nbytes, self._tokens = COUNTED, 0, 0.0
 
-    problems: tuple[Problem, ...]
-    url: str | None
-    model: str | None
+    def of(self, scan: Scan, rows: Rows) -> tuple[npt.NDArray[np.float64], bool]:
+        """Return the tokens of some rows, NaN where that is not known, and whether all are counted.
 
-
-class Shapes(dict[int, Shape]):
-    """The shapes of requests that were met, each judged once.
-
-    Args:
-        warnings: Whether to look for likely mistakes, too.
-    """
-
-    def __init__(self, *, warnings: bool) -> None:
-        super().__init__()
-        self.warnings = warnings
-
-    def of(self, number: int, raw: bytes) -> Shape:
-        """Return a shape, by its number and a line that has it."""
-        if number not in self:
-            request = load_exactly(raw)
-            problems = errors_of(request)
-            if self.warnings and not problems:
-                problems = warnings_of(request)
-            texts = (_text(request, "url"), _text(request, "body", "model"))
-            self[number] = Shape(tuple(problems), *texts)
-        return self[number]
-
-
-def _text(value: Any, *path: str) -> str | None:
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value if isinstance(value, str) else None
+        Without what counts tokens, all are estimated.
+        """
+        text = scan.lines.text.take(pa.array(rows))
+        sizes = np.diff(offsets_of(text))
+        first = int(np.searchsorted(np.cumsum(sizes), self._room, "right"))
+        try:
+            found = count_tokens(text[:first])["input_tokens"] if first else []
+        except MissingExtra:
+            first, self._room, found = 0, 0, []
+        tokens = np.array(found, np.float64)
+        known = ~np.isnan(tokens)
+        self._room -= int(sizes[:first].sum())
+        self._nbytes += int(sizes[:first][known].sum())
+        self._tokens += tokens[known].sum()
+        rate = self._tokens / self._nbytes if self._nbytes else 1 / BYTES_A_TOKEN
+        has_image = scan.columns["has_image"][rows[first:]].astype(bool)
+        others = np.where(has_image, np.nan, sizes[first:] * rate)
+        return np.concatenate((tokens, others)), first == len(rows)
 
 
 class FileCheck:
@@ -132,6 +123,7 @@ class FileCheck:
         self._first: dict[str, tuple[str, int]] = {}
         self._kept: dict[str, list[npt.NDArray[Any]]] = {}
         self._last_line = 0
+        self._lengths, self._estimated = Lengths(), set[Problem]()
 
     def add(self, scan: Scan) -> None:
         """Check a piece of lines."""
@@ -140,18 +132,19 @@ class FileCheck:
             (Problem("invalid_json_line", None, problem), np.array([row]))
             for row, problem in scan.broken.items()
         ]
+        sizes = np.diff(offsets_of(scan.lines.text))
         embeddings = [np.zeros(0, np.int64)]
         for shape, rows in self._by_shape(scan):
             first = int(scan.lines.numbers[rows[0]])
             problems = (*shape.problems, *self._strange(shape, first))
             found += [(problem, rows) for problem in problems]
+            found += self._too_long(scan, shape, rows, sizes[rows])
             if shape.url and without_version(shape.url) == "/embeddings":
                 embeddings.append(rows)
         found += self._inputs(scan, np.sort(np.concatenate(embeddings)))
         flags = BY_FLAG if self._shapes.warnings else {}
         found += [(problem, np.flatnonzero(scan.columns[name])) for name, problem in flags.items()]
         self._note(scan.lines, [(problem, rows) for problem, rows in found if len(rows)])
-        sizes = np.diff(offsets_of(scan.lines.text))
         for name, column in {**scan.columns, "size": sizes, "line": scan.lines.numbers}.items():
             if name not in BY_FLAG:
                 self._kept.setdefault(name, []).append(column)
@@ -203,6 +196,18 @@ class FileCheck:
             for row, n in zip(rows[counts > INPUTS].tolist(), counts[counts > INPUTS], strict=True)
         ]
 
+    def _too_long(self, scan: Scan, shape: Shape, rows: Rows, sizes: Rows) -> Places:
+        """Return the requests with more tokens than is good."""
+        found: Places = []
+        for most, problem in shape.limits:
+            large = rows[sizes > FEWEST_BYTES * most]
+            if len(large):
+                tokens, is_counted = self._lengths.of(scan, large)
+                found.append((problem, large[tokens > most]))
+                if not is_counted:
+                    self._estimated.add(problem)
+        return found
+
     def _note(self, lines: Lines, found: Places) -> None:
         if not found:
             return
@@ -229,7 +234,8 @@ class FileCheck:
             whole: Problems of the file as a whole.
         """
         for problem, (line, custom_id, count) in self._once.items():
-            more = f" (in {counted(count, 'request')})" if count > 1 else ""
+            about = "about " * (problem in self._estimated)
+            more = f" (in {about}{counted(count, 'request')})" if count > 1 or about else ""
             problem = replace(problem, message=problem.message + more)
             self._rows.append((problem, np.array([line]), [custom_id]))
         self._rows += self._repeated_ids()
@@ -308,7 +314,7 @@ def _ids(lines: Lines, rows: Rows) -> list[str | None]:
     for place, row in enumerate(rows.tolist()):
         if ids[place] is None:
             try:
-                ids[place] = _text(load_exactly(lines.raw(row)), "custom_id")
+                ids[place] = text_in(load_exactly(lines.raw(row)), "custom_id")
             except ValueError:
                 continue
     return ids

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from batch_frames.display import brief
-from batch_frames.files import kind_of
+from batch_frames.files import kind_of, load_exactly
 from batch_frames.requests.endpoints import NEVER_REASONED, without_version
 from batch_frames.schemas import format_problems, strict_problems
 
-__all__ = ["CONSTANTS", "TYPES", "Problem", "errors_of", "warnings_of"]
+__all__ = ["COUNTS", "Problem", "Shape", "Shapes", "text_in"]
 
 
 @dataclass(frozen=True)
@@ -214,6 +214,21 @@ requests said of reasoning models on 22 November 2026. Other models get no opini
 
 DATE = r"(-20\d\d-\d\d-\d\d)?"
 
+WINDOWS = {
+    8_192: r"text-embedding-(3-small|3-large|ada-002)",
+    128_000: r"gpt-4o(-mini)?",
+    200_000: r"o1|o3|o3-mini|o4-mini",
+    400_000: r"gpt-5(-mini|-nano|-pro)?|gpt-5\.[12]|gpt-5\.4-(mini|nano)",
+    1_050_000: r"gpt-(4\.1(-mini|-nano)?|5\.[45](-pro)?|(5\.6|6|6\.1)-(astra|sol|terra|luna))",
+}
+"""Models by how many tokens their context has, as genai-prices 0.2.3 and OpenAI's pages of models
+had it on 27 November 2026; the largest number where they differ. Others get no opinion."""
+
+WRITTEN_FROM, WRITING = 1_024, r"gpt-(5\.6|6(\.\d)?)-\w+"
+"""From how many tokens on a prompt is written to the cache, and the models that charge a quarter
+more for it: "GPT-5.6 models and later model families" (OpenAI's guide to prompt caching, 27
+November 2026)."""
+
 
 def warnings_of(request: Any) -> list[Problem]:
     """List what is likely a mistake in the constant parts of a request without errors."""
@@ -226,6 +241,31 @@ def warnings_of(request: Any) -> list[Problem]:
         problem = "'response_format' has moved to 'text.format' on this endpoint"
         found.append(_warning("unsupported_parameter", "body.response_format", problem))
     return found
+
+
+def limits_of(request: Any) -> list[tuple[int, Problem]]:
+    """List how many tokens a prompt may have, each with what is likely a mistake above."""
+    body, found = request["body"], []
+    model = body.get("model")
+    embeds = without_version(request["url"]) == "/embeddings"
+    for window, names in WINDOWS.items():
+        # Of several texts to embed, each has the whole context.
+        if _is_named(model, names) and not (embeds and isinstance(body["input"], list)):
+            problem = f"the prompt is beyond the {window:,} tokens of the context of {model!r}"
+            found.append((window, _warning("context_length_exceeded", None, problem)))
+    is_cached = _inside(body, "prompt_cache_options.mode") != "explicit" and not embeds
+    if is_cached and _is_named(model, WRITING):
+        problem = (
+            f"from {WRITTEN_FROM:,} tokens on {model!r} writes prompts to its cache, at 1.25 times "
+            "the price; 'prompt_cache_options': {'mode': 'explicit'} turns that off"
+        )
+        place = "body.prompt_cache_options"
+        found.append((WRITTEN_FROM - 1, _warning("prompt_cache_writes", place, problem)))
+    return found
+
+
+def _is_named(model: Any, names: str) -> bool:
+    return isinstance(model, str) and re.fullmatch(f"({names}){DATE}", model) is not None
 
 
 def _warning(code: str, param: str | None, message: str) -> Problem:
@@ -243,7 +283,7 @@ def _of_model(body: Request) -> Iterable[Problem]:
         if effort is not None:
             yield _warning("unsupported_parameter", place, f"{model!r} has no reasoning effort")
         return
-    family = next((one for one in FAMILIES if re.fullmatch(f"({one.name}){DATE}", model)), None)
+    family = next((one for one in FAMILIES if _is_named(model, one.name)), None)
     if family is None:
         return
     if effort is not None and effort not in family.efforts:
@@ -259,18 +299,47 @@ def _of_model(body: Request) -> Iterable[Problem]:
         yield _warning("unsupported_value", "body.temperature", problem)
 
 
-TYPES = (
-    *("$", "$.custom_id", "$.method", "$.url", "$.body", "$.body.model", "$.body.messages"),
-    *("$.body.input", "$.body.prompt", "$.body.stream", "$.body.conversation"),
-    *("$.body.previous_response_id", "$.body.response_format"),
-    *(f"$.body.{key}" for key in COUNTS),
-    *("$.body.messages[0].role", "$.body.messages[#-1].role", "$.body.messages[0]"),
-)
-"""Paths of which types alone decide what is wrong."""
+@dataclass(frozen=True)
+class Shape:
+    """What all requests of a shape have in common.
 
-CONSTANTS = (
-    *("$.method", "$.url", "$.body.model", "$.body.stream", "$.body.response_format"),
-    *("$.body.text.format", "$.body.tools", "$.body.temperature", "$.body.reasoning_effort"),
-    *("$.body.reasoning.effort", "$.body.messages[0].role", "$.body.messages[#-1].role"),
-)
-"""Paths of which the values decide, too."""
+    Attributes:
+        problems: What is wrong with them.
+        url: Their ``url``, None if it is not text.
+        model: Their model, likewise.
+        limits: How many tokens their prompts may have, each with what is wrong above.
+    """
+
+    problems: tuple[Problem, ...]
+    url: str | None
+    model: str | None
+    limits: tuple[tuple[int, Problem], ...]
+
+
+class Shapes(dict[int, Shape]):
+    """The shapes of requests that were met, each judged once.
+
+    Args:
+        warnings: Whether to look for likely mistakes, too.
+    """
+
+    def __init__(self, *, warnings: bool) -> None:
+        super().__init__()
+        self.warnings = warnings
+
+    def of(self, number: int, raw: bytes) -> Shape:
+        """Return a shape, by its number and a line that has it."""
+        if number not in self:
+            request = load_exactly(raw)
+            problems, limits = errors_of(request), []
+            if self.warnings and not problems:
+                problems, limits = warnings_of(request), limits_of(request)
+            url, model = text_in(request, "url"), text_in(request, "body.model")
+            self[number] = Shape(tuple(problems), url, model, tuple(limits))
+        return self[number]
+
+
+def text_in(request: Any, place: str) -> str | None:
+    """Return the text at a place in a request, None if there is none."""
+    found = _inside(request, place)
+    return found if isinstance(found, str) else None
