@@ -8,16 +8,19 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from itertools import chain
+from pathlib import Path
 from typing import Any
+
+import pyarrow.compute as pc
 
 from batch_frames.batches.client import Service
 from batch_frames.batches.replies import ReplyError, batch_facts, batches_of, number_of, text_of
-from batch_frames.errors import BatchFramesError
-from batch_frames.files import NO_BATCH, Job, Record, Settings, is_id, new_token, now
+from batch_frames.errors import BatchFramesError, MissingExtra
+from batch_frames.files import NO_BATCH, Job, Record, Settings, is_id, new_token, now, read_lines
 
-__all__ = ["TOKEN_KEY", "Sender", "check_settings", "delete_file", "send_again"]
+__all__ = ["TOKEN_KEY", "Sender", "check_settings", "counted_job", "delete_file", "send_again"]
 
 
 TOKEN_KEY = "batch_frames"
@@ -56,6 +59,30 @@ def check_settings(settings: Settings) -> None:
         raise ValueError(f"max_enqueued_tokens must be a whole number from 1, not {most!r}")
 
 
+def counted_job(job: Job) -> Job:
+    """Return a job with its tokens counted if there is a limit for them, and what counts them."""
+    if job.settings.max_enqueued_tokens is None or job.counted_tokens is not None:
+        return job
+    return replace(job, counted_tokens=_counted_tokens(job.path, job.sha256))
+
+
+@cache
+def _counted_tokens(path: Path, sha256: str) -> int | None:
+    """Count the tokens of a shard, at four bytes each where a request has images and the like."""
+    # The commands start without what this needs.
+    from batch_frames.requests import count_tokens
+
+    total = 0
+    try:
+        for lines in read_lines(path) if path.is_file() else ():
+            rough = pc.shift_right(pc.binary_length(lines.text), 2)
+            tokens = count_tokens(lines.text)["input_tokens"]
+            total += pc.sum(pc.coalesce(tokens, rough)).as_py() or 0
+    except MissingExtra:
+        return None
+    return total or None
+
+
 class Sender:
     """Upload shards and create their batches.
 
@@ -87,6 +114,7 @@ class Sender:
         Raises:
             openai.APIError: As the SDK says it. The job can be advanced again.
         """
+        job = counted_job(job)
         tries = self._tries[job.token] = record.tries(job)
         if job.tried_at:
             job = self.found(record, job)

@@ -6,15 +6,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import cache
-from itertools import product
+from functools import cache, partial
+from itertools import product, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batch_frames.batches.client import LONGEST_PAUSE, TRIES, Service
 from batch_frames.batches.download import result_path
 from batch_frames.batches.replies import job_error, refuse_errors, unknown_error
-from batch_frames.batches.send import Sender, check_settings, send_again
+from batch_frames.batches.send import Sender, check_settings, counted_job, send_again
 from batch_frames.display import counted
 from batch_frames.errors import BatchFramesError
 from batch_frames.files import (
@@ -87,8 +87,8 @@ def submit(
             ``{"anchor": "created_at", "seconds": 86_400}``.
         input_expires_after: When the uploaded shards are deleted, in the same terms, where the
             service lets uploads expire. None leaves it to the service, which is a month at OpenAI.
-        max_enqueued_tokens: Most tokens to have enqueued at once, at about four bytes of text each;
-            the shards beyond are sent by ``wait``. None sends all at once.
+        max_enqueued_tokens: Most tokens to have enqueued at once, as ``estimate`` counts them or,
+            without that extra, at four bytes of text each; ``wait`` sends the shards beyond.
         timeout: Seconds after which to give up a service that cannot be reached or is overloaded;
             None gives up a call after six tries, which take half a minute.
         check: Whether to refuse new shards in which ``check_requests`` finds errors.
@@ -265,27 +265,27 @@ def _send_all(
             raise error
         pauses.append(asked)
 
+    send = partial(send_waiting, sender, records, failed=failed, patience=PATIENCE)
     total = sum(job.requests for job in jobs)
     with progress_bar("submit", total, progress, initial=_sent_requests(jobs)) as bar:
         while True:
-            # First those that the service may have already: they take room in any case.
-            unsent = [job for job in results.values() if job.is_unsent]
-            unsent.sort(key=lambda job: job.tried_at is None)
-            enqueued = _enqueued_tokens(results.values())
-            for job in send_waiting(
-                sender, records, unsent, enqueued=enqueued, failed=failed, patience=PATIENCE
-            ):
+            for job in send(_unsent(results), enqueued=_enqueued_tokens(results.values())):
                 results[job.key] = job
             bar.update(_sent_requests(results.values()) - bar.n)
-            enqueued = _enqueued_tokens(results.values())
-            left = [j for j in results.values() if j.is_unsent and _is_next(j, enqueued, None)]
-            if not left:
+            is_next = partial(_is_next, enqueued=_enqueued_tokens(results.values()))
+            if not (left := [*takewhile(is_next, map(counted_job, _unsent(results)))]):
                 return list(results.values())
             waits = [seconds for job in left if (seconds := sender.seconds_left(job))]
             if not service.seconds_left:
                 raise unknown_error(left)
             time.sleep(min([max(pauses), service.seconds_left, *waits]))
             pauses = [min(2 * pauses[0], LONGEST_PAUSE)]
+
+
+def _unsent(jobs: Mapping[Any, Job]) -> list[Job]:
+    """List the jobs without a batch, first those that the service may have, which take room."""
+    unsent = [job for job in jobs.values() if job.is_unsent]
+    return sorted(unsent, key=lambda job: job.tried_at is None)
 
 
 def _sent_requests(jobs: Iterable[Job]) -> int:
@@ -296,7 +296,7 @@ def _enqueued_tokens(jobs: Iterable[Job]) -> int:
     return sum(job.estimated_tokens for job in jobs if job.in_flight)
 
 
-def _is_next(job: Job, enqueued: int, room: int | None) -> bool:
+def _is_next(job: Job, enqueued: int, room: int | None = None) -> bool:
     """Return whether a shard may be sent, or may have been, while the service has some tokens."""
     limits = [n for n in (room, job.settings.max_enqueued_tokens) if n is not None]
     over = bool(limits) and enqueued + job.estimated_tokens > min(limits)
@@ -329,7 +329,7 @@ def send_waiting(
     """
     sender.look_again()
     done, errors = list[Job](), 0
-    for job in unsent:
+    for job in map(counted_job, unsent):
         if errors >= ERRORS or not _is_next(job, enqueued, room):
             break
         record = records.of(job.path)

@@ -109,6 +109,7 @@ class Job:
         sha256: Hash of the shard's bytes when it was submitted.
         settings: What the batch is created with.
         file_id: Id of the uploaded shard.
+        counted_tokens: How many input tokens its requests have; None if they were not counted.
         uploaded_at: When it was uploaded, by the service's clock, in seconds since 1970.
         tried_at: When creating the batch was first tried, in ISO 8601 and UTC.
         retried_at: When it was last tried.
@@ -143,6 +144,7 @@ class Job:
     sha256: str = ""
     settings: Settings = field(default_factory=Settings, hash=False)
     file_id: str | None = None
+    counted_tokens: int | None = field(default=None, compare=False)
     uploaded_at: int | None = field(default=None, compare=False)
     tried_at: str | None = field(default=None, compare=False)
     retried_at: str | None = field(default=None, compare=False)
@@ -235,8 +237,9 @@ class Job:
 
     @property
     def estimated_tokens(self) -> int:
-        """Estimated number of tokens, at four bytes each."""
-        return self.nbytes // BYTES_A_TOKEN
+        """Number of tokens, estimated at four bytes each if they were not counted."""
+        rough = self.nbytes // BYTES_A_TOKEN
+        return rough if self.counted_tokens is None else self.counted_tokens
 
     @property
     def place(self) -> str:
@@ -297,7 +300,8 @@ def clean_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     Services write counts as text, times in milliseconds, and more of the like.
     """
     clean = dict(facts)
-    clean |= {name: _whole(facts[name], MOST) for name in COUNTS if name in facts}
+    counts = (*COUNTS, "counted_tokens")
+    clean |= {name: _whole(facts[name], MOST) for name in counts if name in facts}
     clean |= {name: _whole(facts[name], LATEST) for name in TIMES if name in facts}
     for name in FILE_IDS:
         if name in facts and not is_id(facts[name]):

@@ -17,9 +17,11 @@ import openai
 import pytest
 
 import batch_frames as bf
+from batch_frames.batches import send
 from batch_frames.batches.replies import batch_facts
 from batch_frames.files.job import Jobs
 from batch_frames.files.record import Record
+from batch_frames.requests import tokens
 from tests.service.server import BatchServer, reply
 from tests.support.jobs import ids, save, save_lines, steps, wait
 
@@ -53,16 +55,50 @@ def test_the_token_limit_may_be_taken_by_others(server: BatchServer) -> None:
     assert job.status == "completed"
 
 
-def test_fewer_are_sent_at_once_when_a_limit_is_given(server: BatchServer) -> None:
-    """About four bytes are a token; what is beyond the limit is sent by wait, never refused."""
+@pytest.mark.parametrize("is_counted", [True, False])
+def test_fewer_are_sent_at_once_when_a_limit_is_given(
+    server: BatchServer, monkeypatch: pytest.MonkeyPatch, is_counted: bool
+) -> None:
+    """Tokens are counted as by estimate, or four bytes are one; wait sends what is beyond."""
     shards = save(count=12)
     each = shards[0].nbytes // 4
-    jobs = bf.submit(shards, client=server.client(), max_enqueued_tokens=2 * each + 5)
+    if is_counted:
+        each = int(bf.estimate(shards, prices={"m": (1, 1)})["input_tokens"].iloc[0])
+    else:
+        monkeypatch.setitem(sys.modules, "bpe_openai", None)
+        tokens._tokenizer.cache_clear()
+        send._counted_tokens.cache_clear()
+    limit = 2 * each + 2
+    jobs = bf.submit(shards, client=server.client(), max_enqueued_tokens=limit)
     assert [job.batch_id is not None for job in jobs] == [True] * 2 + [False] * 4
-    server.settings.enqueued_tokens = 2 * each + 5
+    server.settings.enqueued_tokens = 2 * (shards[0].nbytes // 4) + 5
     jobs = wait(bf.load_jobs("reviews.jsonl"), server)
     assert [job.status for job in jobs] == ["completed"] * 6
     assert len(server.batches) == 6
+    counts = {job.counted_tokens for job in bf.load_jobs("reviews.jsonl")}
+    assert counts == {each if is_counted else None}
+
+
+def test_what_has_no_countable_tokens_counts_by_its_bytes(server: BatchServer) -> None:
+    """Of a request with an image, four bytes are a token."""
+    image = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
+    body = {"model": "m", "messages": [{"role": "user", "content": [image]}]}
+    path = save_lines("a.jsonl", {}, {"body": body})
+    [text, other] = path.read_bytes().splitlines(keepends=True)
+    [job] = bf.submit(path, client=server.client(), max_enqueued_tokens=1_000)
+    Path("b.jsonl").write_bytes(text)
+    known = bf.estimate("b.jsonl", prices={"m": (1, 1)})["input_tokens"].iloc[0]
+    assert job.counted_tokens == known + len(other) // 4
+
+
+def test_a_large_shard_does_not_keep_submit_from_returning(server: BatchServer) -> None:
+    """The first shard that does not fit waits, and those after it, though one of them would fit."""
+    body = {"model": "m", "messages": [{"role": "user", "content": "Hi " * 900}]}
+    changes: list[dict[str, object]] = [{"custom_id": "a"}, {"body": body}, {"custom_id": "c"}]
+    paths = [save_lines(f"{n}.jsonl", change) for n, change in enumerate(changes)]
+    jobs = bf.submit(paths, client=server.client(), max_enqueued_tokens=500)
+    assert [job.status for job in jobs] == ["validating", "waiting", "waiting"]
+    assert [job.status for job in wait(jobs, server)] == ["completed"] * 3
 
 
 def test_a_shard_above_the_limit_alone_is_sent_alone(server: BatchServer) -> None:
