@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.arrow import TEXT, bytes_of, hash_text
+from batch_frames.arrow import NOWHERE, TEXT, bytes_of, hash_text
 from batch_frames.display import bar_html, card_html, counted, request_html, size_text
 from batch_frames.estimates import estimate_table, shown_cost
 from batch_frames.files import (
@@ -32,7 +32,7 @@ from batch_frames.files import (
     next_round,
     set_path,
 )
-from batch_frames.frames import read_table, to_dataframe
+from batch_frames.frames import to_dataframe
 from batch_frames.requests import (
     CHAT,
     EFFORT,
@@ -122,10 +122,12 @@ class Plan:
             the request of the row would be sent.
         """
         of = self._selection
+        places = of.of_rows(np.arange(len(of.states)), NOWHERE)
+        states = pa.array(of.of_rows(of.states, SKIPPED))
         columns = {
-            "custom_id": of.custom_ids.take(pa.array(of.places, mask=of.places < 0)),
-            "plan": pa.DictionaryArray.from_arrays(pa.array(of.row_states), pa.array(STATES)),
-            "asked": pa.array(np.append(of.asked | of.saved, False)[of.places]),
+            "custom_id": of.custom_ids.take(pa.array(places, mask=~of.has)),
+            "plan": pa.DictionaryArray.from_arrays(states, pa.array(STATES)),
+            "asked": pa.array(of.of_rows(of.asked | of.saved, False)),
         }
         frame = to_dataframe(pa.table(columns), None)
         return frame if self._index is None else frame.set_axis(self._index)
@@ -195,14 +197,6 @@ class Table:
     requests: TableRequests
     schema: Any
 
-    @property
-    def frame(self) -> Any:
-        """The table with all its columns; that of files is read anew each time."""
-        source = self.requests.source
-        if source.frame is not None or source.id_column is None:
-            return source.frame
-        return pa.concat_tables([read_table(path, source.id_column) for path in source.paths])
-
 
 def open_table(table: Any, given: Mapping[str, Any]) -> Table:
     """Open what ``run`` and ``plan`` take as a table, by their other arguments.
@@ -219,33 +213,42 @@ class Selection:
 
     Attributes:
         custom_ids: The ids of the requests, as text.
-        lines: The hashes of the lines of the requests.
+        parts: The hashes of the lines of the requests, in any number of parts.
         states: The states of the requests, by their places in ``STATES``.
         asked: Which requests are selected.
         saved: Which requests were selected by an earlier call, and not sent yet.
         awaited: The jobs with the saved ones and with those whose answers are still to come.
-        places: For each row of the table its request, -1 for none.
+        has: Which rows of the table have a request, each its own in turn.
+        shared: For each row its request, -1 for none, if rows may share them; otherwise None.
         sample: The first selected or saved requests.
     """
 
     custom_ids: pa.ChunkedArray
-    lines: Hashes
+    parts: Sequence[Hashes]
     states: npt.NDArray[np.int8]
     asked: Mask
     saved: Mask
     awaited: list[Job]
-    places: npt.NDArray[np.int32]
+    has: Mask
+    shared: npt.NDArray[np.int32] | None
     sample: list[dict[str, Any]]
 
     @property
-    def ids(self) -> Hashes:
-        """The hashes of the ids."""
-        return hash_text(self.custom_ids.combine_chunks())
+    def lines(self) -> Hashes:
+        """The hashes of the lines of the requests."""
+        return np.concatenate([np.zeros(0, np.uint64), *self.parts])
 
-    @property
-    def row_states(self) -> npt.NDArray[np.int8]:
-        """The state of each row."""
-        return np.append(self.states, np.int8(SKIPPED))[self.places]
+    def of_rows(self, values: npt.NDArray[Any], without: Any) -> npt.NDArray[Any]:
+        """Return for each row the value of its request, and another for rows without one."""
+        if self.shared is not None:
+            return np.append(values, values.dtype.type(without))[self.shared]
+        found = np.full(len(self.has), without, values.dtype)
+        found[self.has] = values
+        return found
+
+    def find(self, outcomes: Outcomes) -> Found:
+        """Look the requests up."""
+        return outcomes.find(hash_text(self.custom_ids.combine_chunks()), self.lines)
 
     @property
     def waiting(self) -> list[Shard]:
@@ -274,16 +277,14 @@ def select(
         once_more: Whether to send only what was sent before, and was not cancelled.
         progress: As for ``save_requests``.
     """
-    texts: list[pa.Array] = []
-    lines, ids = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
+    texts, lines, sample = list[pa.Array](), list[Hashes](), list[dict[str, Any]]()
+    ids, awaited = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
     states, (asked, saved, has) = [np.zeros(0, np.int8)], ([np.zeros(0, bool)] for _ in range(3))
-    sample: list[dict[str, Any]] = []
 
     def rendered() -> Iterator[IO[bytes]]:
         return (io.BytesIO(bytes_of(block.lines).tobytes()) for block in requests.blocks())
 
-    blocks = requests.blocks()
-    for block in checked_blocks(blocks, path.name, requests.rows(), rendered, progress):
+    for block in checked_blocks(requests.blocks(), path.name, requests.rows(), rendered, progress):
         texts.append(block.ids)
         lines.append(line_hashes(block.lines))
         found = outcomes.find(hashes := hash_text(block.ids), lines[-1])
@@ -291,31 +292,27 @@ def select(
         states.append(_states(found))
         saved.append(found.waits & (states[-1] != ANSWERED))
         ids.append(hashes[states[-1] == NEW])
+        awaited.append(lines[-1][saved[-1] | (states[-1] == UNDER_WAY)])
         chosen = block if asked[-1].all() else block.take(np.flatnonzero(asked[-1]))
         writer.write(chosen.lines, chosen.chunk.error)
         shown = np.flatnonzero(asked[-1] | saved[-1])[: SAMPLES - len(sample)]
         sample += map(json.loads, block.lines.take(pa.array(shown)).to_pylist())
         has.append(block.spread(np.ones(len(block.ids), bool), False))
-    custom_ids = pa.chunked_array(texts, TEXT)
     of_all = np.concatenate(states)
     # An id that was asked something else tells changed requests from new ones.
     new = np.flatnonzero(of_all == NEW)
     of_all[new[outcomes.has_asked(np.concatenate(ids), path)]] = CHANGED
-    every, waits = np.concatenate(lines), np.concatenate(saved)
-    awaited = outcomes.waited_for(every[waits | (of_all == UNDER_WAY)])
-    results = (every, of_all, np.concatenate(asked), waits, awaited)
-    return Selection(custom_ids, *results, _places(requests, custom_ids, has), sample)
+    jobs = outcomes.waited_for(np.concatenate(awaited))
+    results = (lines, of_all, np.concatenate(asked), np.concatenate(saved), jobs)
+    custom_ids = pa.chunked_array(texts, TEXT)
+    shared = _shared(requests, custom_ids) if requests.dedupe else None
+    mask = np.concatenate(has) if shared is None else shared != NOWHERE
+    return Selection(custom_ids, *results, mask, shared, sample)
 
 
-def _places(
-    requests: TableRequests, custom_ids: pa.ChunkedArray, has: Sequence[Mask]
-) -> npt.NDArray[np.int32]:
-    """Return for each row the place of its request, -1 for none."""
-    if requests.dedupe:
-        index = pc.index_in(requests.row_ids(), value_set=custom_ids, skip_nulls=True)
-        return np.asarray(index.fill_null(-1))
-    mask = np.concatenate(has)
-    return np.where(mask, np.cumsum(mask, dtype=np.int32) - 1, -1)
+def _shared(requests: TableRequests, ids: pa.ChunkedArray) -> npt.NDArray[np.int32]:
+    index = pc.index_in(requests.row_ids(), value_set=ids, skip_nulls=True)
+    return np.asarray(index.fill_null(NOWHERE))
 
 
 def is_wanted(found: Found, *, once_more: bool) -> Mask:
@@ -335,12 +332,12 @@ def _states(found: Found) -> npt.NDArray[np.int8]:
 
 def planned(selection: Selection, writer: ShardWriter, table: Table) -> Plan:
     """Return the plan of what was selected and written."""
-    states = selection.row_states
-    counts = zip(STATES, np.bincount(states, minlength=len(STATES)).tolist(), strict=True)
-    sent = np.append(selection.asked | selection.saved, False)[selection.places]
+    states = selection.of_rows(selection.states, SKIPPED)
+    counts = {name: int((states == n).sum()) for n, name in enumerate(STATES)}
+    sent = selection.of_rows(selection.asked | selection.saved, False)
     frame = table.requests.source.frame
     return Plan(
-        **dict(counts),
+        **counts,
         asked_again=int((sent & (states == FAILED)).sum()),
         shards=Shards([*selection.waiting, *writer.planned()]),
         sample=selection.sample,

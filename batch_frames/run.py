@@ -30,7 +30,7 @@ from batch_frames.files import (
     refuse_submitted,
     set_path,
 )
-from batch_frames.frames import find_columns, to_dataframe
+from batch_frames.frames import find_columns, to_dataframe, whole_frame
 from batch_frames.plans import Plan, Selection, Table, is_wanted, open_table, planned, select
 from batch_frames.prices import check_cost
 from batch_frames.progress import interrupt_hint, pause
@@ -212,7 +212,7 @@ def _follow(jobs: Sequence[Job], given: Mapping[str, Any]) -> None:
 
 def _run_table(table: Table, path: Path, given: Mapping[str, Any]) -> Any:
     """Answer a table, and join what came back."""
-    frame, prefix = table.frame, given["prefix"]
+    frame, prefix = whole_frame(table.requests.source), given["prefix"]
     to_dataframe(pa.table({}), given["dtype_backend"])
     columns = _checked_names(frame, table.schema, given["columns"], prefix)
     same = table.requests if table.requests.dedupe else None
@@ -301,7 +301,7 @@ def _answer_all(table: Table, path: Path, given: Mapping[str, Any]) -> Asked:
 
 def _is_retried(selection: Selection, path: Path, again: int, given: Mapping[str, Any]) -> bool:
     """Return whether some requests are to be sent again, after a pause if the service failed."""
-    found = Outcomes(Record(path.parent), keep=True).find(selection.ids, selection.lines)
+    found = selection.find(Outcomes(Record(path.parent), keep=True))
     wanted = is_wanted(found, once_more=True)
     if failed := int((found.ranks[wanted] == RANKS["http_error"]).sum()):
         most = inf if given["timeout"] is None else given["timeout"]

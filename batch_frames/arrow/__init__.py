@@ -23,6 +23,7 @@ from batch_frames.arrow.text import (
     hash_text,
     join,
     offsets_of,
+    split_hashes,
 )
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "offsets_of",
     "read_type",
     "select",
+    "split_hashes",
     "to_ids",
     "to_json",
     "to_prompt",

@@ -7,7 +7,7 @@ the 64-bit offsets between them.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from hashlib import sha256
 from itertools import pairwise
@@ -32,6 +32,7 @@ __all__ = [
     "hash_text",
     "join",
     "offsets_of",
+    "split_hashes",
 ]
 
 
@@ -179,3 +180,22 @@ def hash_text(text: pa.Array) -> npt.NDArray[np.uint64]:
         done += 8
         rows = rows[lengths[rows] > done]
     return hashes
+
+
+PARTS, PART = 8, np.uint64(61)
+"""Into how many parts hashes are split, and by which shift their part is left."""
+
+
+def split_hashes(
+    groups: Sequence[npt.NDArray[np.uint64]],
+) -> Iterator[list[npt.NDArray[np.uint64]]]:
+    """Split hashes by their first bits, so that each part can be sorted in little memory.
+
+    Args:
+        groups: The hashes, in any number of arrays.
+
+    Yields:
+        The parts, in the order of the hashes: what each group has of it.
+    """
+    for part in range(PARTS):
+        yield [group[group >> PART == part] for group in groups]

@@ -3,7 +3,7 @@
 from batch_frames.frames.arrow import ParquetSource, find_columns, without_views
 from batch_frames.frames.chunks import Chunk, Position, Source
 from batch_frames.frames.csv import CsvSource
-from batch_frames.frames.open import is_parquet, open_frame, read_table
+from batch_frames.frames.open import is_parquet, open_frame, read_table, whole_frame
 from batch_frames.frames.pandas import only_counts, parquet_schema, to_dataframe, with_card
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "parquet_schema",
     "read_table",
     "to_dataframe",
+    "whole_frame",
     "with_card",
     "without_views",
 ]

@@ -16,7 +16,7 @@ from batch_frames.frames.chunks import Source, id_names
 from batch_frames.frames.csv import CsvFile
 from batch_frames.frames.pandas import PandasSource
 
-__all__ = ["is_parquet", "open_frame", "read_table"]
+__all__ = ["is_parquet", "open_frame", "read_table", "whole_frame"]
 
 
 PARQUET = (".parquet", ".pq")
@@ -75,3 +75,10 @@ def read_table(path: Path, id_column: str | Sequence[str]) -> pa.Table:
     names = CsvFile(path, id_names(id_column)).header
     batches = list(CsvFile(path, names).batches())
     return pa.Table.from_batches(batches, pa.schema([(name, TEXT) for name in names]))
+
+
+def whole_frame(source: Source) -> Any:
+    """Return the frame of a source with all its columns; that of files is read anew each time."""
+    if source.frame is not None or source.id_column is None:
+        return source.frame
+    return pa.concat_tables([read_table(path, source.id_column) for path in source.paths])

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from batch_frames.arrow import TEXT, hash_text
+from batch_frames.arrow import TEXT, hash_text, split_hashes
 from batch_frames.display import NAMED, counted, some_of
 from batch_frames.errors import BatchFramesError, RequestError
 from batch_frames.files import Limits, Shard, ShardWriter, open_store
@@ -250,10 +250,9 @@ class IdCheck:
         Raises:
             RequestError: If ids are repeated; it names the first three with both their rows.
         """
-        if not self._hashes:
+        if not any(map(_has_repeats, split_hashes(self._hashes))):
             return
         hashes = np.concatenate(self._hashes)
-        self._hashes = [hashes]
         again = _repeats(hashes)
         while len(again):
             suspects = np.unique(hashes[again[:SUSPECTS]])
@@ -294,12 +293,13 @@ class IdCheck:
         return position.place(number - start), position.row(number - start)
 
 
+def _has_repeats(parts: Sequence[Hashes]) -> bool:
+    in_order = np.sort(np.concatenate([np.zeros(0, np.uint64), *parts]))
+    return bool((in_order[1:] == in_order[:-1]).any())
+
+
 def _repeats(hashes: Hashes) -> npt.NDArray[np.intp]:
     """Return the second row of each repeated hash, in order."""
-    in_order = np.sort(hashes)
-    if not (in_order[1:] == in_order[:-1]).any():
-        return np.zeros(0, np.intp)
-    del in_order
     order = np.argsort(hashes, kind="stable")
     in_order = hashes[order]
     same = in_order[1:] == in_order[:-1]

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from batch_frames.arrow import hash_text, in_threads
+from batch_frames.arrow import hash_text, in_threads, split_hashes
 from batch_frames.files import (
     LIVE_ENDINGS,
     Job,
@@ -214,12 +214,16 @@ class Outcomes:
 
 def _sorted(groups: list[Hashes]) -> tuple[Hashes, npt.NDArray[Any]]:
     """Sort the hashes of all groups, which are dropped, with the number of the group of each."""
-    numbers = np.arange(len(groups), dtype=np.min_scalar_type(len(groups)))
-    owners = np.repeat(numbers, list(map(len, groups)))
-    every = np.concatenate([np.zeros(0, np.uint64), *groups])
+    numbers, end = np.arange(len(groups), dtype=np.min_scalar_type(len(groups))), 0
+    every = np.empty(sum(map(len, groups)), np.uint64)
+    owners = np.empty(len(every), numbers.dtype)
+    for parts in split_hashes(groups):
+        part = np.concatenate([np.zeros(0, np.uint64), *parts])
+        order = np.argsort(part, kind="stable")
+        start, end = end, end + len(part)
+        every[start:end] = part[order]
+        owners[start:end] = np.repeat(numbers, list(map(len, parts)))[order]
     groups.clear()
-    owners = owners[np.argsort(every, kind="stable")]
-    every.sort()  # in place, for the memory
     return every, owners
 
 

@@ -196,7 +196,8 @@ class Word(enum.StrEnum):
 
 FIVE = dt.timezone(dt.timedelta(hours=5, minutes=30))
 VALUES: list[Any] = [
-    *(None, np.nan, pd.NA, pd.NaT, np.float32("nan"), np.datetime64("NaT"), decimal.Decimal("NaN")),
+    *(None, np.nan, pd.NA, pd.NaT, np.float32("nan"), np.datetime64("NaT", "s")),
+    *(decimal.Decimal("NaN"), decimal.Decimal("1.0"), decimal.Decimal("1.00")),
     *("x", "", "1", Word.A, np.str_("s"), "\ud800", b"x", np.bytes_(b"x"), bytearray(b"x")),
     *(1, True, False, 2**53 + 1, 2**63, -(2**63), 2**70, Whole.ONE),
     *(1.5, 3.0, 0.1, 1e-5, 1e-7, 1e16, 1e22, 1e300, -0.0, np.inf),
@@ -208,7 +209,7 @@ VALUES: list[Any] = [
     *(pd.Timestamp("2024-01-01", tz="Europe/Berlin"), pd.Period("2024-01"), pd.Interval(0, 1)),
     *(np.datetime64("2024-01-01"), np.datetime64("2024-01-01T05:30"), np.timedelta64(1, "s")),
     *(np.datetime64("2024-01-01T05:30:00.000000001"), np.datetime64("2024-01", "M")),
-    *(decimal.Decimal("1.0"), decimal.Decimal("1.00"), decimal.Decimal("1E+3"), uuid.UUID(int=5)),
+    *(decimal.Decimal("1E+3"), uuid.UUID(int=5)),
     *({"a": 1}, {}, {1: "a", "1": "b"}, {True: 1, "true": 2}, {"a": [{1: 1, "1": 2}]}, {1: 1}),
     *([1], [], (1, 2), [3.0], [np.float32(0.1)], np.array([0.1], "f4"), np.array([1, 2])),
     *(np.array(5), np.array(["2024-01-01"], "M8[D]"), [dt.date(2024, 1, 1)], [pd.NA], {1, 2}),
