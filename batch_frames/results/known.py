@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch_frames.display import counted, some_of
 from batch_frames.errors import LineError
 from batch_frames.files import (
     LIVE_ENDINGS,
@@ -24,6 +25,7 @@ from batch_frames.files import (
     live_hashes,
     live_lines,
 )
+from batch_frames.progress import warn
 from batch_frames.requests import Asked
 from batch_frames.results.fields import RANKS, STOPPED
 
@@ -47,9 +49,12 @@ class KnownResults:
         self._asked, self._near = asked, list(near)
         self._stopped: dict[str, list[Hashes]] = {status: [] for status in STOPPED}
         self._jobs: dict[Path, tuple[Job, Hashes]] = {}
+        self._pending: list[tuple[Job, Hashes]] = []
         for job, lines in _recorded([*asked.files, *self._near]):
             for name in (*job.files, *job.earlier_files):
                 self._jobs[job.path.with_name(name).resolve()] = (job, lines)
+            if job.is_pending:
+                self._pending.append((job, lines))
             if job.status in STOPPED:
                 self._stopped[job.status].append(lines)
         self._shards: set[str] | None = None
@@ -101,6 +106,23 @@ class KnownResults:
             if lines:
                 ranks[np.isin(self._asked.lines, np.concatenate(lines))] = RANKS[status]
         return ranks
+
+    def warn_of_pending(self, ranks: npt.NDArray[np.int8]) -> None:
+        """Warn of requests without a result whose batches may still bring one.
+
+        Args:
+            ranks: The status of each request.
+        """
+        if not self._pending:
+            return
+        missing = self._asked.lines[ranks == RANKS["missing"]]
+        lacking = [(job, np.isin(missing, lines)) for job, lines in self._pending]
+        names = [f"'{job.path.name}'" for job, mask in lacking if mask.any()]
+        if names:
+            count = int(np.logical_or.reduce([mask for _, mask in lacking]).sum())
+            what = counted(count, "request has", "requests have") + " no result yet"
+            of = f"of batches that still run, or were not downloaded: {some_of(names)}"
+            warn(f"{what}, {of}", hint="download(wait(load_jobs(path))) fetches it")
 
     def _may_differ(self, path: Path) -> bool:
         """Return whether a file may have answers to other requests of the same ids."""

@@ -248,6 +248,7 @@ def read_answers(
     if known is not None and asked:
         others = known.others(table)
         table = match(table, asked.ids, others, known.absent(), is_given=given is not None)
+        known.warn_of_pending(table["status"].to_numpy())
     else:
         _warn_of_other_files(table)
     names = () if answers is None else answers.names

@@ -56,6 +56,24 @@ def test_no_file_where_there_are_no_lines(server: BatchServer) -> None:
 # Downloads
 
 
+def test_reading_says_which_batches_may_bring_more(server: BatchServer) -> None:
+    """Results that were not downloaded draw a warning with the files and the calls; then none."""
+    jobs = bf.submit(save(per_shard=2), client=server.client())
+    with pytest.warns(UserWarning) as caught:
+        results = bf.read_results(requests="reviews.jsonl")
+    assert results["status"].tolist() == ["missing"] * 6
+    assert [str(one.message) for one in caught] == [
+        "6 requests have no result yet, of batches that still run, or were not downloaded: "
+        "'reviews-00001.jsonl', 'reviews-00002.jsonl', 'reviews-00003.jsonl'; "
+        "download(wait(load_jobs(path))) fetches it"
+    ]
+    bf.download(wait(jobs, server)[:2], client=server.client())
+    with pytest.warns(UserWarning, match="^2 requests have .*'reviews-00003.jsonl';"):
+        bf.read_results(requests="reviews.jsonl")
+    bf.download(wait(bf.load_jobs("reviews.jsonl"), server), client=server.client())
+    assert set(bf.read_results(requests="reviews.jsonl")["status"]) == {"ok"}
+
+
 def test_a_download_goes_on_where_it_broke_off(
     server: BatchServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
