@@ -59,7 +59,7 @@ def test_no_file_where_there_are_no_lines(server: BatchServer) -> None:
 def test_reading_says_which_batches_may_bring_more(server: BatchServer) -> None:
     """Results that were not downloaded draw a warning with the files and the calls; then none."""
     jobs = bf.submit(save(per_shard=2), client=server.client())
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="^6 requests have no result yet") as caught:
         results = bf.read_results(requests="reviews.jsonl")
     assert results["status"].tolist() == ["missing"] * 6
     assert [str(one.message) for one in caught] == [
