@@ -27,6 +27,7 @@ from .requests import from_csv as from_csv
 from .requests import from_dataframe as from_dataframe
 from .requests import from_parquet as from_parquet
 from .requests import read_requests as read_requests
+from .requests import render as render
 from .results import join_results as join_results
 from .results import plot_results as plot_results
 from .results import read_results as read_results

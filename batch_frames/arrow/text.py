@@ -29,9 +29,12 @@ __all__ = [
     "digests",
     "escape",
     "first",
+    "has_repeats",
     "hash_text",
     "join",
+    "keep_freed_memory",
     "offsets_of",
+    "repeats",
     "split_hashes",
 ]
 
@@ -199,3 +202,28 @@ def split_hashes(
     """
     for part in range(PARTS):
         yield [group[group >> PART == part] for group in groups]
+
+
+def has_repeats(parts: Sequence[npt.NDArray[np.uint64]]) -> bool:
+    """Return whether a hash is in some arrays more than once."""
+    in_order = np.sort(np.concatenate([np.zeros(0, np.uint64), *parts]))
+    return bool((in_order[1:] == in_order[:-1]).any())
+
+
+def repeats(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.intp]:
+    """Return the second row of each repeated hash, in order."""
+    order = np.argsort(hashes, kind="stable")
+    in_order = hashes[order]
+    same = in_order[1:] == in_order[:-1]
+    del in_order
+    # Of each hash only the second row: one that is repeated very often must not hide the others.
+    same[1:] &= ~same[:-1].copy()
+    return np.sort(order[1:][same])
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what is freed, so that chunks reuse it: nearly half of the time.
+
+    It returns less memory to the system once it has seen one large block freed.
+    """
+    np.empty(16 << 20, np.uint8)

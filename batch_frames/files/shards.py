@@ -201,6 +201,12 @@ class ShardWriter:
                 self._next()
             start = stop
 
+    def adopt(self, path: Path, requests: int, nbytes: int) -> None:
+        """Append a whole file under the limits that another process has written."""
+        self._close()
+        self._sizes.append((requests, nbytes))
+        self._store.adopt(path, len(self._sizes))
+
     def commit(self) -> Shards:
         """Give the files their final names, and remove those of an earlier run.
 

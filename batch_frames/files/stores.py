@@ -148,6 +148,14 @@ class FolderStore:
         """Open a temporary file for reading."""
         return self._temporary(number).open("rb")
 
+    def part(self, name: str) -> Path:
+        """Return a temporary path for another process to write to; it is removed at the end."""
+        return self._path.with_name(f".{self._path.name}.{self._token}.{name}.tmp")
+
+    def adopt(self, path: Path, number: int) -> None:
+        """Take a file that another process has written as the temporary one of a number."""
+        path.replace(self._temporary(number))
+
     def changes(self, count: int) -> dict[Path, Path | None]:
         """Return what a commit would put in place of which files; None removes one."""
         coming = {path: self._temporary(n) for n, path in enumerate(self.names_of(count), 1)}
@@ -194,14 +202,14 @@ class FolderStore:
         return [self._path] if count == 1 else [self._numbered(n + 1) for n in range(count)]
 
     def _temporary(self, number: int) -> Path:
-        return self._path.with_name(f".{self._path.name}.{self._token}.{number:05}.tmp")
+        return self.part(f"{number:05}")
 
     def _numbered(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.stem}-{number:05}{self._path.suffix}")
 
     def _clear(self) -> None:
         """Remove temporary files; those of others are of dead processes, as we have the lock."""
-        own = re.compile(rf"\.{re.escape(self._path.name)}\.[0-9a-f]{{8}}\.[0-9]+\.tmp")
+        own = re.compile(rf"\.{re.escape(self._path.name)}\.[0-9a-f]{{8}}\.[0-9a-z-]+\.tmp")
         for path in self._path.parent.iterdir():
             if own.fullmatch(path.name):
                 path.unlink(missing_ok=True)

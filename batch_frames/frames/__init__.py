@@ -3,20 +3,31 @@
 from batch_frames.frames.arrow import ParquetSource, find_columns, without_views
 from batch_frames.frames.chunks import Chunk, Position, Source
 from batch_frames.frames.csv import CsvSource
-from batch_frames.frames.open import is_parquet, open_frame, read_table, whole_frame
+from batch_frames.frames.open import (
+    DaskSource,
+    is_dask,
+    is_parquet,
+    open_frame,
+    partition_chunks,
+    read_table,
+    whole_frame,
+)
 from batch_frames.frames.pandas import only_counts, parquet_schema, to_dataframe, with_card
 
 __all__ = [
     "Chunk",
     "CsvSource",
+    "DaskSource",
     "ParquetSource",
     "Position",
     "Source",
     "find_columns",
+    "is_dask",
     "is_parquet",
     "only_counts",
     "open_frame",
     "parquet_schema",
+    "partition_chunks",
     "read_table",
     "to_dataframe",
     "whole_frame",

@@ -44,6 +44,10 @@ class Position:
         """Return the position in the table of the ``index``-th row."""
         return self.first + int(index if self.kept is None else self.kept[index])
 
+    def rows(self, count: int) -> npt.NDArray[np.int64]:
+        """Return the positions in the table of all rows, of which there are so many."""
+        return self.first + (np.arange(count) if self.kept is None else self.kept)
+
     def place(self, index: int) -> str:
         """Name the place of the ``index``-th row, as in ``row 1,042``."""
         return f"{self.noun} {self.row(index):,}" + (f" of {self.origin!r}" * bool(self.origin))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,21 @@ import pandas as pd
 import pyarrow as pa
 
 from batch_frames.arrow import TEXT
-from batch_frames.frames.arrow import ArrowSource, ParquetSource
-from batch_frames.frames.chunks import Source, id_names
+from batch_frames.errors import ColumnError
+from batch_frames.frames.arrow import ArrowSource, ParquetSource, find_columns
+from batch_frames.frames.chunks import Chunk, Source, id_names
 from batch_frames.frames.csv import CsvFile
 from batch_frames.frames.pandas import PandasSource
 
-__all__ = ["is_parquet", "open_frame", "read_table", "whole_frame"]
+__all__ = [
+    "DaskSource",
+    "is_dask",
+    "is_parquet",
+    "open_frame",
+    "partition_chunks",
+    "read_table",
+    "whole_frame",
+]
 
 
 PARQUET = (".parquet", ".pq")
@@ -26,7 +36,7 @@ def open_frame(frame: Any, id_column: str | Sequence[str] | None, columns: Seque
     """Return the source that reads a frame.
 
     Args:
-        frame: A pandas DataFrame, or anything with ``__arrow_c_stream__``.
+        frame: A pandas or Dask DataFrame, or anything with ``__arrow_c_stream__``.
         id_column: The column with the ids, or several; None takes a pandas index.
         columns: The other columns that are needed.
 
@@ -38,6 +48,8 @@ def open_frame(frame: Any, id_column: str | Sequence[str] | None, columns: Seque
         return PandasSource(frame, id_column, columns)
     if hasattr(frame, "__arrow_c_stream__"):
         return ArrowSource(frame, id_column, columns)
+    if is_dask(frame):
+        return DaskSource(frame, id_column, columns)
     raise TypeError(
         "frame must be a pandas DataFrame or have __arrow_c_stream__ (pyarrow, polars, DuckDB), "
         f"not {type(frame).__name__}{_advice(frame)}"
@@ -52,6 +64,54 @@ def _advice(frame: Any) -> str:
     if isinstance(frame, (dict, list)):
         return "; make it one with pandas.DataFrame(…)"
     return ""
+
+
+def is_dask(frame: Any) -> bool:
+    """Return whether something is a Dask DataFrame; Dask is not imported for it."""
+    is_of_dask = type(frame).__module__.partition(".")[0] == "dask"
+    return is_of_dask and all(hasattr(frame, name) for name in ("columns", "partitions"))
+
+
+class DaskSource:
+    """Rows of a Dask DataFrame, which is read here one partition after the other."""
+
+    once = False
+    paths: Sequence[Path] = ()
+
+    def __init__(
+        self, frame: Any, id_column: str | Sequence[str] | None, columns: Sequence[str]
+    ) -> None:
+        if id_column is None and frame.index.name is None:
+            problem = "the index of this Dask DataFrame has no name, as if it only counted rows"
+            raise ColumnError(problem, hint="pass id_column=, or name the index")
+        self.names = [str(name) for name in frame.columns]
+        ids = [] if id_column is None else id_names(id_column)
+        needed = [name for name in (*ids, *columns) if name != frame.index.name]
+        find_columns(self.names, needed)
+        self.frame, self.id_column, self.columns = frame, id_column, columns
+        places = [self.names.index(name) for name in dict.fromkeys(needed)]
+        self.needed = frame[[frame.columns[place] for place in places]]
+
+    def rows(self) -> None:
+        """Return None, as counting the rows takes reading them."""
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Read the rows from the first one on."""
+        for number in range(self.needed.npartitions):
+            rows = self.needed.partitions[number].compute()
+            yield from partition_chunks(rows, number, self.id_column, self.columns)
+
+
+def partition_chunks(
+    rows: pd.DataFrame,
+    number: int,
+    id_column: str | Sequence[str] | None,
+    columns: Sequence[str],
+) -> Iterator[Chunk]:
+    """Read the rows of one partition, whose number their places have."""
+    for chunk in PandasSource(rows, id_column, columns).chunks():
+        position = replace(chunk.position, origin=f"partition {number}")
+        yield replace(chunk, position=position)
 
 
 def is_parquet(path: str | os.PathLike[str]) -> bool:

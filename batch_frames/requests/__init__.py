@@ -17,6 +17,7 @@ from batch_frames.requests.from_tables import (
     from_csv,
     from_dataframe,
     from_parquet,
+    render,
     table_requests,
 )
 from batch_frames.requests.read import Asked, answers_of, read_asked, read_requests
@@ -54,6 +55,7 @@ __all__ = [
     "from_parquet",
     "read_asked",
     "read_requests",
+    "render",
     "rendered_lines",
     "save_requests",
     "table_of",

@@ -24,6 +24,7 @@ from batch_frames.requests.endpoints import (
     build_template,
     find_body,
 )
+from batch_frames.requests.partitions import save_partitions
 from batch_frames.requests.rendering import LIMITS, TABLE, TableRequests, save_requests
 from batch_frames.requests.template import NEEDS_ID, Rendered
 
@@ -132,7 +133,8 @@ class BatchCreator:
                 ``reviews-00001.jsonl``, ``reviews-00002.jsonl``, …, each as full as possible.
             overwrite: Whether to replace files whose batches are still running, and files that were
                 not saved under this name before. The same requests may always be saved again.
-            progress: Whether to show a progress bar; None shows it after two seconds.
+            progress: Whether to show a progress bar; None shows it after two seconds. For a Dask
+                DataFrame there is only that of Dask.
 
         Returns:
             The files in order, with their numbers of requests and sizes in bytes.
@@ -144,6 +146,14 @@ class BatchCreator:
                 from or whose batch is running would be replaced, standard output or a file object
                 would need more than one file, or a stream has already been read.
         """
+        check = None if overwrite else refuse_in_flight
+        if self._table and self._table.in_parts:
+            if self._ids:
+                problem = "add_entry and a Dask DataFrame cannot be saved together"
+                raise BatchFramesError(problem, hint="save the entries under another name")
+            return save_partitions(
+                self._table, file_path, limits=limits, check=check, overwrite=overwrite
+            )
         return save_requests(
             self._blocks(),
             file_path,
@@ -151,7 +161,7 @@ class BatchCreator:
             sources=self._table.paths if self._table else (),
             limits=limits,
             progress=progress,
-            check=None if overwrite else refuse_in_flight,
+            check=check,
             overwrite=overwrite,
         )
 
@@ -164,7 +174,7 @@ class BatchCreator:
         self._ids, self._prompts, self._table = [], [], None
 
     def get_entry_count(self) -> int:
-        """Return the number of requests, for which a CSV file or stream is read."""
+        """Return the number of requests, for which CSV files, streams and Dask are read."""
         return len(self._ids) + (self._table.count() if self._table else 0)
 
     def preview_entry(self, index: int = 0) -> dict[str, Any]:
@@ -199,7 +209,7 @@ class BatchCreator:
 
     def _repr_html_(self) -> str:
         facts = self._facts()
-        if self._table and self._table.streams:
+        if self._table and (self._table.streams or self._table.in_parts):
             return card_html("BatchCreator", facts)
         try:
             block = next(self._blocks(), None)
@@ -261,7 +271,7 @@ def table_of(creator: BatchCreator) -> tuple[TableRequests, Any]:
 
     Raises:
         TypeError: If there is no table, or requests were added one by one.
-        BatchFramesError: If the table is a stream.
+        BatchFramesError: If the table is a stream, or a Dask DataFrame.
         TemplateError: If no model was named.
     """
     table, options = creator._table, creator._options
@@ -270,6 +280,10 @@ def table_of(creator: BatchCreator) -> tuple[TableRequests, Any]:
         raise TypeError(f"a row is needed for each request, and add_entry has none; {hint}")
     if table.streams:
         raise BatchFramesError("this frame is a stream, which can be read only once", hint=TABLE)
+    if table.in_parts:
+        problem = "run and plan take no Dask DataFrame, as they need its rows in one process"
+        hint = "use save_to_file, submit, wait and download, or pass what its compute() returns"
+        raise BatchFramesError(problem, hint=hint)
     check_model(options)
     return table, options["json_schema"]
 

@@ -9,11 +9,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Never, cast
 
+import pyarrow as pa
+
+from batch_frames.arrow import TEXT
 from batch_frames.display import brief
-from batch_frames.errors import TemplateError
+from batch_frames.errors import BatchFramesError, TemplateError
 from batch_frames.files import Paths
 from batch_frames.frames import (
     CsvSource,
+    DaskSource,
     ParquetSource,
     Source,
     is_parquet,
@@ -22,7 +26,7 @@ from batch_frames.frames import (
 )
 from batch_frames.progress import warn
 from batch_frames.requests.columns import Col, Value
-from batch_frames.requests.creator import BatchCreator, check_model, with_table
+from batch_frames.requests.creator import BatchCreator, check_model, rendered_lines, with_table
 from batch_frames.requests.endpoints import (
     CHAT,
     EFFORT,
@@ -34,7 +38,7 @@ from batch_frames.requests.endpoints import (
 )
 from batch_frames.requests.rendering import TableRequests
 
-__all__ = ["from_any", "from_csv", "from_dataframe", "from_parquet", "table_requests"]
+__all__ = ["from_any", "from_csv", "from_dataframe", "from_parquet", "render", "table_requests"]
 
 
 Read = Callable[[Any, str | Sequence[str] | None, Sequence[str]], Source]
@@ -61,7 +65,8 @@ def from_dataframe(
     Args:
         frame: A pandas DataFrame, or anything with ``__arrow_c_stream__``, such as a pyarrow or
             polars table, a DuckDB relation, or a ``RecordBatchReader``. A reader is read only
-            once, while it is saved; to save it several times, pass a table.
+            once, while it is saved; to save it several times, pass a table. The partitions of a
+            Dask DataFrame are saved by its workers.
         id_column: The column with the ``custom_id``s: unique text, whole numbers, dates, decimals
             or UUIDs, without missing values. Several columns are joined by ``|``. None takes the
             index of a pandas DataFrame.
@@ -174,6 +179,50 @@ def from_parquet(
     return _from_table(ParquetSource, options.pop("path"), **options)
 
 
+def render(
+    frame: Any,
+    *,
+    id_column: str | Sequence[str] | None = None,
+    prompt_column: str | Value | None = None,
+    na: Literal["raise", "skip"] = "raise",
+    model: str | Value = MODEL,
+    reasoning_effort: str | Value | None = EFFORT,
+    json_schema: Any = None,
+    system_prompt: str | Value | None = None,
+    seed: int | Value | None = SEED,
+    endpoint: Endpoint = CHAT,
+    body: Mapping[str, Any] | None = None,
+    **unknown: Never,
+) -> pa.Array:
+    """Return the lines of a frame's requests, for an engine that has the rows in pieces.
+
+    With its options in ``functools.partial``, it can be pickled and sent to workers, such as those
+    of ``mapInArrow`` (Spark) or ``map_batches`` (Ray Data). Whether ids are unique in all pieces is
+    not checked.
+
+    Args:
+        frame: A piece of the rows: a pyarrow ``RecordBatch``, or what ``from_dataframe`` takes.
+        id_column: As for ``from_dataframe``, like all after it.
+
+    Returns:
+        ``large_string``: a line with its newline for each request.
+
+    Raises:
+        RequestError: If a row cannot become a request; rows are counted in the piece.
+        ColumnError: If a column does not exist, or cannot be written as JSON.
+        TemplateError: If the template is wrong.
+
+    Example:
+        >>> batch = pa.record_batch({"id": ["r7"], "review": ["Fits well."]})
+        >>> options = {"id_column": "id", "prompt_column": "review", "model": "gpt-5.6-luna"}
+        >>> render(batch, **options)[0].as_py()[:36]
+        '{"custom_id":"r7","method":"POST","u'
+    """
+    options = locals()
+    creator = _from_table(open_frame, options.pop("frame"), dedupe=False, **options)
+    return pa.concat_arrays([pa.array([], TEXT), *rendered_lines(creator)])
+
+
 def _from_table(
     read: Read,
     table: Any,
@@ -211,6 +260,9 @@ def table_requests(
     prompt = Col(prompt_column, "text") if isinstance(prompt_column, str) else prompt_column
     template = build_template(**options, prompt_column=prompt)
     source = read(table, id_column, template.columns)
+    if dedupe and isinstance(source, DaskSource):
+        problem = "dedupe compares all rows, and those of a Dask DataFrame are in partitions"
+        raise BatchFramesError(problem, hint="call its drop_duplicates() or its compute() first")
     _check_braces(options.get("system_prompt"), source.names)
     model = (options.get("body") or {}).get("model", options.get("model", MODEL))
     if model is MODEL and find_body(options.get("endpoint", CHAT))[1]:

@@ -7,6 +7,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
 from typing import IO
@@ -15,15 +16,33 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from batch_frames.arrow import TEXT, hash_text, split_hashes
+from batch_frames.arrow import (
+    TEXT,
+    has_repeats,
+    hash_text,
+    keep_freed_memory,
+    repeats,
+    split_hashes,
+)
 from batch_frames.display import NAMED, counted, some_of
 from batch_frames.errors import BatchFramesError, RequestError
 from batch_frames.files import Limits, Shard, ShardWriter, open_store
-from batch_frames.frames import Chunk, Position, Source
+from batch_frames.frames import Chunk, DaskSource, Position, Source
 from batch_frames.progress import progress_bar, warn
 from batch_frames.requests.template import Rendered, Template
 
-__all__ = ["LIMITS", "IdCheck", "TableRequests", "checked_blocks", "save_requests"]
+__all__ = [
+    "LIMITS",
+    "IdCheck",
+    "TableRequests",
+    "check_limits",
+    "checked_blocks",
+    "custom_id_of",
+    "not_unique",
+    "save_requests",
+    "warn_empty",
+    "warn_skipped",
+]
 
 
 TABLE = "to use it again, pass a table, as in pyarrow.table(stream)"
@@ -45,7 +64,7 @@ class TableRequests:
 
     def __init__(self, source: Source, template: Template, na: str, dedupe: bool = False) -> None:
         self.template, self.dedupe = template, dedupe
-        self.source, self._na = source, na
+        self.source, self.na = source, na
         self._kept: list[Chunk] | None = None
         self._used = False
         self._rendered: int | None = None
@@ -56,9 +75,14 @@ class TableRequests:
         return self.source.once and self._kept is None
 
     @property
+    def in_parts(self) -> bool:
+        """Whether the rows are in partitions, which workers of an engine may hold."""
+        return isinstance(self.source, DaskSource)
+
+    @property
     def skips(self) -> bool:
         """Whether there may be fewer requests than rows."""
-        return (self._na == "skip" or self.dedupe) and self._rendered is None
+        return (self.na == "skip" or self.dedupe) and self._rendered is None
 
     @property
     def paths(self) -> Sequence[Path]:
@@ -77,7 +101,7 @@ class TableRequests:
         self.keep()
         if self.dedupe:
             return sum(len(block.ids) for block in self.blocks())
-        return sum(len(self.template.prompted(c, na=self._na)) for c in self._chunks())
+        return sum(len(self.template.prompted(c, na=self.na)) for c in self._chunks())
 
     def keep(self) -> None:
         """Keep the rows of a stream in memory, so that they can be read again."""
@@ -108,7 +132,7 @@ class TableRequests:
         # Closed even if a row raises, as a database connection may be waiting for it.
         with closing(self._chunks()) as chunks:
             for chunk in chunks:
-                yield self.template.render(chunk, na=self._na, dedupe=self.dedupe)
+                yield self.template.render(chunk, na=self.na, dedupe=self.dedupe)
 
     def _chunks(self) -> Generator[Chunk, None, None]:
         if self._kept is not None:
@@ -163,8 +187,7 @@ def save_requests(
         RequestError: If a row cannot become a request, or a ``custom_id`` is not unique.
         BatchFramesError: As for ``BatchCreator.save_to_file``.
     """
-    if not isinstance(limits, Limits):
-        raise TypeError(f"limits must be Limits(requests=…, nbytes=…), not {limits!r}")
+    check_limits(limits)
     with ShardWriter(open_store(target, sources, overwrite=overwrite), limits) as writer:
         name = str(getattr(target, "name", target))
         for block in checked_blocks(blocks, name, rows, writer.read_back, progress):
@@ -172,9 +195,27 @@ def save_requests(
         if check:
             check(writer.changes())
         shards = writer.commit()
+    warn_empty(shards)
+    return shards
+
+
+def check_limits(limits: Limits) -> None:
+    """Refuse what are no limits."""
+    if not isinstance(limits, Limits):
+        raise TypeError(f"limits must be Limits(requests=…, nbytes=…), not {limits!r}")
+
+
+def warn_empty(shards: Sequence[Shard]) -> None:
+    """Warn if nothing was saved."""
     if not any(shard.requests for shard in shards):
         warn("there are no requests: the file is empty")
-    return shards
+
+
+def warn_skipped(skipped: int, places: Sequence[str]) -> None:
+    """Warn if rows were skipped; ``places`` is where the first of them are."""
+    if skipped:
+        named = some_of(places, skipped)
+        warn(f"skipped {counted(skipped, 'row')} without a prompt: {named}")
 
 
 def checked_blocks(
@@ -196,9 +237,7 @@ def checked_blocks(
     Raises:
         RequestError: At the end, if a ``custom_id`` is not unique.
     """
-    # The C library returns less memory to the system once it has seen one large block freed, so
-    # that chunks reuse what is there, which nearly halves the time.
-    np.empty(16 << 20, np.uint8)
+    keep_freed_memory()
     ids, skipped = IdCheck(), 0
     places: list[str] = []
     with progress_bar(name, rows, progress) as bar:
@@ -209,8 +248,7 @@ def checked_blocks(
             places += block.places[: NAMED - len(places)]
             bar.update(len(block.ids) + block.skipped)
         ids.check(files)
-    if skipped:
-        warn(f"skipped {counted(skipped, 'row')} without a prompt: {some_of(places, skipped)}")
+    warn_skipped(skipped, places)
 
 
 ROWS = 1 << 16
@@ -250,14 +288,15 @@ class IdCheck:
         Raises:
             RequestError: If ids are repeated; it names the first three with both their rows.
         """
-        if not any(map(_has_repeats, split_hashes(self._hashes))):
+        if not any(map(has_repeats, split_hashes(self._hashes))):
             return
         hashes = np.concatenate(self._hashes)
-        again = _repeats(hashes)
+        again = repeats(hashes)
         while len(again):
             suspects = np.unique(hashes[again[:SUSPECTS]])
-            if twice := list(self._twice(_isin(hashes, suspects), files())):
-                raise self._error(twice, max(len(twice), len(again)))
+            if found := list(self._twice(_isin(hashes, suspects), files())):
+                twice = [(name, self._position(a), self._position(b)) for name, a, b in found]
+                raise not_unique(twice, max(len(twice), len(again)))
             again = again[~np.isin(hashes[again], suspects)]
 
     def _twice(
@@ -270,7 +309,7 @@ class IdCheck:
         for suspect, (number, line) in zip(suspects, numbered, strict=True):
             if not suspect:
                 continue
-            custom_id = json.JSONDecoder().raw_decode(line.decode(), PREFIX)[0]
+            custom_id = custom_id_of(line)
             if custom_id in first and custom_id not in found:
                 found.add(custom_id)
                 yield custom_id, first[custom_id], number
@@ -278,35 +317,24 @@ class IdCheck:
                     return
             first.setdefault(custom_id, number)
 
-    def _error(self, twice: list[Twice], total: int) -> RequestError:
-        named = [
-            f"{custom_id!r} in {self._position(a)[0]} and {self._position(b)[0]}"
-            for custom_id, a, b in twice
-        ]
-        custom_id, _, second = twice[0]
-        message = f"custom_id must be unique: {some_of(named, total, between='; ')}"
-        return RequestError(message, row=self._position(second)[1], custom_id=custom_id)
-
-    def _position(self, number: int) -> tuple[str, int]:
+    def _position(self, number: int) -> Position:
         index = bisect_right(self._positions, number, key=itemgetter(0)) - 1
         start, position = self._positions[index]
-        return position.place(number - start), position.row(number - start)
+        return replace(position, first=position.row(number - start), kept=None)
 
 
-def _has_repeats(parts: Sequence[Hashes]) -> bool:
-    in_order = np.sort(np.concatenate([np.zeros(0, np.uint64), *parts]))
-    return bool((in_order[1:] == in_order[:-1]).any())
+def custom_id_of(line: bytes) -> str:
+    """Read the ``custom_id`` of a line that was rendered."""
+    custom_id: str = json.JSONDecoder().raw_decode(line.decode(), PREFIX)[0]
+    return custom_id
 
 
-def _repeats(hashes: Hashes) -> npt.NDArray[np.intp]:
-    """Return the second row of each repeated hash, in order."""
-    order = np.argsort(hashes, kind="stable")
-    in_order = hashes[order]
-    same = in_order[1:] == in_order[:-1]
-    del in_order
-    # Of each hash only the second row: one that is repeated very often must not hide the others.
-    same[1:] &= ~same[:-1].copy()
-    return np.sort(order[1:][same])
+def not_unique(twice: Sequence[tuple[str, Position, Position]], total: int) -> RequestError:
+    """Make the error for ids that are repeated, of which the first few have both their places."""
+    named = [f"{custom_id!r} in {a.place(0)} and {b.place(0)}" for custom_id, a, b in twice]
+    custom_id, _, second = twice[0]
+    message = f"custom_id must be unique: {some_of(named, total, between='; ')}"
+    return RequestError(message, row=second.row(0), custom_id=custom_id)
 
 
 def _isin(hashes: Hashes, suspects: Hashes) -> npt.NDArray[np.bool_]:

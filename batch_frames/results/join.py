@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from batch_frames.arrow import NOWHERE
 from batch_frames.display import counted
 from batch_frames.errors import ColumnError
-from batch_frames.frames import find_columns, only_counts
+from batch_frames.frames import find_columns, is_dask, only_counts
 from batch_frames.requests import BatchCreator, TableRequests
 from batch_frames.results.fields import (
     RESULTS,
@@ -117,6 +117,7 @@ def join_results(
         where the frame is, and of pyarrow for all others. With ``out`` its path.
 
     Raises:
+        TypeError: If the frame is none, or a Dask DataFrame.
         ColumnError: If a column is missing, a name is in both, or the ids seem to be in a column
             that ``id_column`` does not name.
         RequestError: If an id is twice in the frame.
@@ -127,6 +128,9 @@ def join_results(
         >>> join_results(frame, results)["status"].tolist()
         ['missing', 'ok']
     """
+    if is_dask(frame):
+        hint = "pass what its compute() returns, or join Parquet files of it with out="
+        raise TypeError(f"a Dask DataFrame has its rows in other processes; {hint}")
     if out is not None:
         if requests is not None:
             raise TypeError("requests= is for frames in memory; pass id_column= with out=")

@@ -13,7 +13,7 @@ import pytest
 import batch_frames as bf
 from tests.support.creators import table_batch
 
-MAKERS = (bf.from_dataframe, bf.from_csv, bf.from_parquet)
+MAKERS = (bf.from_dataframe, bf.from_csv, bf.from_parquet, bf.render)
 OPTIONS: dict[str, Any] = {"id_column": "id", "prompt_column": "p"}
 FRAME = pd.DataFrame({"id": ["a"], "p": ["x"]})
 
