@@ -25,7 +25,7 @@ os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)
 # A process that is killed loses nothing that the system has; only a loss of power would.
 os.fsync = os.fstat  # type: ignore[assignment]
 
-for name, count in {"quick": 25, "thorough": 200}.items():
+for name, count in {"quick": 12, "thorough": 200}.items():
     # How long an example takes says nothing while other tests run beside it.
     checks = [HealthCheck.too_slow]
     settings.register_profile(name, deadline=None, max_examples=count, suppress_health_check=checks)

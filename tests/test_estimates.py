@@ -14,6 +14,7 @@ import batch_frames as bf
 from batch_frames import estimates
 from batch_frames.errors import BatchFramesWarning
 from batch_frames.prices import price_source
+from tests.support.marks import slow
 from tests.support.price_tables import price_tables
 
 PRICES = {"m": (2.0, 8.0)}
@@ -177,7 +178,7 @@ def results(tokens: Any) -> pd.DataFrame:
     return pd.DataFrame({"status": status, "output_tokens": pd.array(tokens, "Int64")})
 
 
-@pytest.mark.parametrize(("size", "rows"), [(10, 1_000), (30, 1_000)], ids=str)
+@pytest.mark.parametrize(("size", "rows"), [(10, 1_000), slow(30, 1_000)], ids=str)
 def test_the_interval_of_a_pilot_holds_the_total(size: int, rows: int) -> None:
     """For 93 of 100 tables or more, the interval of a few rows holds the sum of all."""
     random = np.random.default_rng(size + rows)

@@ -3,7 +3,7 @@
 import json
 import random
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 
 import numpy as np
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from batch_frames.arrow.text import NULL, TEXT, check_utf8, constant, escape, hash_text, join
 from batch_frames.errors import CellError
+from tests.support.marks import slow
 
 SPECIAL = '"\\/\b\f\n\r\t\x00\x1b\x1f \x7f\x85\u2028\u2029\ufeff\uffff😀é{}'
 TEXTS = st.lists(st.none() | st.text() | st.text(SPECIAL), max_size=12)
@@ -141,10 +142,11 @@ class TestCheckUtf8:
         rows = [joined[a:b] for a, b in zip([0, *cuts], [*cuts, len(joined)], strict=True)]
         assert refused(raw(rows)) == first_not_utf8(rows)
 
-    def test_every_sequence_of_two_bytes(self) -> None:
-        """One and two bytes: all that there are."""
+    @pytest.mark.parametrize("seconds", [EDGES, slow(range(256))], ids=["edges", "all"])
+    def test_every_sequence_of_two_bytes(self, seconds: Iterable[int]) -> None:
+        """One byte, and any with a second one."""
         rows = [bytes([byte]) for byte in range(256)]
-        rows += map(bytes, product(range(0x70, 256), range(256)))
+        rows += map(bytes, product(range(0x70, 256), seconds))
         wrong = [row for row in rows if refused(raw([row])) != first_not_utf8([row])]
         assert wrong == []
 

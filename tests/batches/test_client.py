@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import threading
 from collections import Counter
@@ -144,18 +143,16 @@ def test_asynchronous_clients_are_refused() -> None:
     assert str(caught.value) == "submit takes an openai.OpenAI client, not AsyncOpenAI"
 
 
-def test_without_the_sdk_the_error_is_the_command_that_installs_it() -> None:
+def test_without_the_sdk_the_error_is_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The openai SDK is an extra; what needs it says so."""
     save()
-    script = (
-        "import sys; sys.modules['openai'] = None; import batch_frames as bf; "
-        "bf.submit('reviews-*.jsonl')"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stderr.splitlines()[-1] == (
-        "batch_frames.errors.MissingExtra: submit needs the openai SDK; "
-        'pip install "batch-frames[openai]"'
-    )
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(bf.MissingExtra) as caught:
+        bf.submit("reviews-*.jsonl")
+    message = 'submit needs the openai SDK; pip install "batch-frames[openai]"'
+    assert str(caught.value) == message
 
 
 def test_a_pause_that_is_asked_for_as_a_date(server: BatchServer) -> None:

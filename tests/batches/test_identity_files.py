@@ -236,7 +236,7 @@ def test_two_reads_into_one_file_leave_it_whole(server: BatchServer) -> None:
     """The file is that of one of them; or one of them says why not."""
     [output] = fetch(submit(ask("a.jsonl"), server), server)
     line = output.read_bytes().splitlines(keepends=True)[0]
-    for name, count in (("x", 10_000), ("y", 20_000)):
+    for name, count in (("x", 2_000), ("y", 4_000)):
         lines = (line.replace(b'"a"', f'"{name}{n}"'.encode()) for n in range(count))
         Path(f"{name}.output.jsonl").write_bytes(b"".join(lines))
     environment = {**os.environ, "PYTHONPATH": str(Path(bf.__file__).parents[1])}
@@ -247,7 +247,7 @@ def test_two_reads_into_one_file_leave_it_whole(server: BatchServer) -> None:
     ]
     assert sorted(process.wait() for process in running) in ([0, 0], [0, 1])
     text = Path("out.csv").read_text()
-    assert text.count("\n") in (10_001, 20_001)
+    assert text.count("\n") in (2_001, 4_001)
     assert len({row[0] for row in text.splitlines()[1:]}) == 1
     assert not list(Path().glob(".out.csv*"))
 

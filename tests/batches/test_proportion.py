@@ -15,7 +15,7 @@ from tests.service.server import BatchServer
 from tests.support.counts import counted
 from tests.support.jobs import save
 
-FEW = 6
+FEW = 4
 
 
 def count(work: Callable[[], object], server: BatchServer) -> Counter[str]:

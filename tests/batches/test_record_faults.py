@@ -25,6 +25,7 @@ from batch_frames.errors import BatchFramesWarning
 from batch_frames.files import locks
 from tests.service.server import BatchServer
 from tests.support.jobs import ids, save
+from tests.support.marks import slow
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="file systems there differ")
 
@@ -216,10 +217,10 @@ with openai.OpenAI(base_url=sys.argv[1], api_key="test") as client:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it needs RLIMIT_FSIZE")
-def test_a_full_disk_pays_nothing_twice(folder: Path) -> None:
+@pytest.mark.parametrize("limits", [["17", "700"], slow(["300", "1000"])], ids="-".join)
+def test_a_full_disk_pays_nothing_twice(folder: Path, limits: list[str]) -> None:
     """Documents are cut off at some sizes by the system itself; the next run heals that."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    limits = ["17", "300", "700", "1000"]
     for limit in limits:
         (folder / limit).mkdir()
     with BatchServer(polls=0) as server:

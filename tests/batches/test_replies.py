@@ -129,7 +129,7 @@ def check(service: Service, case: dict[str, Any]) -> None:
 
 
 @given(cases())
-@settings(max_examples=15)
+@settings(max_examples=8)
 def test_a_verb_survives_any_reply(service: Service, case: dict[str, Any]) -> None:
     """It returns, or raises an error that names the shard; called again, it finishes."""
     check(service, case)

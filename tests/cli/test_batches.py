@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -274,17 +273,16 @@ def test_a_write_over_requests_in_flight_names_the_option(server: BatchServer) -
     assert run(*write, "--model", "n", "--overwrite")[0] == 0
 
 
-def test_without_the_sdk_the_command_says_how_to_install_it() -> None:
+@pytest.mark.parametrize("more", [[], ["--base-url", "http://127.0.0.1:9/v1"]])
+def test_without_the_sdk_the_command_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
     """The extra is named, also where an address is given."""
     save(per_shard=9)
-    for more in ([], ["--base-url", "http://127.0.0.1:9/v1"]):
-        script = (
-            "import sys; sys.modules['openai'] = None; from batch_frames.cli import main; "
-            f"main({['submit', 'out', *more]!r})"
-        )
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-        assert done.returncode == 1
-        assert done.stderr.endswith('needs the openai SDK; pip install "batch-frames[openai]"\n')
+    monkeypatch.setitem(sys.modules, "openai", None)
+    code, text = run("submit", "out", *more)
+    assert code == 1
+    assert text.endswith('needs the openai SDK; pip install "batch-frames[openai]"\n')
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commands import COLUMN, WRITE, Done, run, run_process, write_requests
+from tests.support.commands import COLUMN, WRITE, Done, run, write_requests
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -78,9 +78,9 @@ def test_problems_are_objects() -> None:
 def test_standard_input_is_checked() -> None:
     """What another command writes can be checked as it comes."""
     spoil("a", "a")
-    done = run_process("check", "-", input=Path("requests.jsonl").read_bytes())
-    assert (done.returncode, done.stderr) == (1, b"")
-    assert done.stdout.splitlines()[0] == f"-:2: error: {TWICE} (a) [duplicate_custom_id]".encode()
+    done = run("check", "-", read=Path("requests.jsonl").read_bytes())
+    assert (done.code, done.err) == (1, "")
+    assert done.out.splitlines()[0] == f"-:2: error: {TWICE} (a) [duplicate_custom_id]"
 
 
 def test_a_missing_file_is_an_error() -> None:

@@ -12,6 +12,7 @@ import batch_frames as bf
 from batch_frames.cli import main, terminal
 from batch_frames.errors import BatchFramesWarning
 from tests.support.commands import CHATS, COLUMN, OUT, WRITE, Done, make_bad_files, run, run_process
+from tests.support.marks import slow
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -425,8 +426,7 @@ SMILE = "\U0001f600"
     "command",
     [
         ("write", f"{SMILE}.csv", f"{SMILE}-new.jsonl", *WRITE[3:], *COLUMN),
-        ("read", f"{SMILE}.jsonl"),
-        ("estimate", f"{SMILE}.jsonl"),
+        *(slow((name, f"{SMILE}.jsonl")) for name in ("read", "estimate")),
     ],
 )
 def test_a_terminal_without_emoji_shows_escapes(command: tuple[str, ...], folder: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from batch_frames import progress
 from tests.service.server import BatchServer
-from tests.support.commands import COLUMN, OUT, WRITE, Done, answer, run, run_process
+from tests.support.commands import COLUMN, OUT, WRITE, Done, answer, run
 
 RUN = ("run", "reviews.csv", "out/r.jsonl", *OUT[1:], *COLUMN, "--poll", "0.01")
 STATUS = [
@@ -105,15 +105,14 @@ def test_results_come_from_standard_input() -> None:
     """``-`` is a pipe for results and for requests, and is what their lines are said to be in."""
     run(*WRITE, *COLUMN)
     for text in (answer("9", "Yes."), Path("out.jsonl").read_text("utf-8")):
-        done = run_process("read", "-", "--json", input=text.encode())
-        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        done = run("read", "-", "--json", read=text.encode())
+        rows = [json.loads(line) for line in done.out.splitlines()]
         assert [(row["file"], row["line"]) for row in rows] == [
             ("-", n + 1) for n in range(len(rows))
         ]
         assert len(rows) == text.count("\n")
-    done = run_process("read", "-", input=b"none\n")
-    error = b"Error: standard input, line 1: not JSON: Expecting value at character 0\n"
-    assert (done.returncode, done.stdout, done.stderr) == (1, b"", error)
+    error = "Error: standard input, line 1: not JSON: Expecting value at character 0\n"
+    assert run("read", "-", read=b"none\n") == Done(1, "", error)
 
 
 def test_errors_are_no_json() -> None:

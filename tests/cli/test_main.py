@@ -25,6 +25,7 @@ from tests.support.commands import (
     write_requests,
 )
 from tests.support.commands import NAMES as COMMANDS_FOR_BATCHES
+from tests.support.marks import slow
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -144,7 +145,7 @@ def test_a_process_fails_without_a_traceback() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("read", "requests.jsonl"), ("write", "reviews.csv", "-", *OUT[1:], *COLUMN)],
+    [("read", "requests.jsonl"), slow(("write", "reviews.csv", "-", *OUT[1:], *COLUMN))],
 )
 def test_a_reader_that_has_gone_is_no_error(arguments: tuple[str, ...]) -> None:
     """A pipe that ``head`` closed ends the command in silence."""

@@ -30,7 +30,6 @@ from tests.support.commands import (
     result,
     row,
     run,
-    run_process,
     table,
     write_requests,
 )
@@ -422,13 +421,14 @@ def test_a_write_that_fails_leaves_what_stood(folder: Path, name: str) -> None:
         assert run("read", "requests.jsonl", "-o", name).code == 0
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, 4_096))
-
-    options = {"preexec_fn": limit, "env": {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}}
-    done = run_process("read", "output.jsonl", "-o", name, **options)
-    assert (done.returncode, done.stdout) == (1, b"")
-    assert re.fullmatch(rb"Error: [^\n]*File too large[^\n]*\n", done.stderr), done.stderr
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, limits[1]))
+    try:
+        done = run("read", "output.jsonl", "-o", name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (done.code, done.out) == (1, "")
+    assert re.fullmatch(r"Error: [^\n]*File too large[^\n]*\n", done.err), done.err
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 

@@ -44,7 +44,7 @@ words = st.text(max_size=20)
 fractions = st.floats(1e-4, 1e9) | st.floats(-1e9, -1e-4) | st.integers(-99, 99).map(float)
 
 # Each kind of frame takes its part of the examples.
-SOME = settings(max_examples=settings().max_examples // 5)
+SOME = settings(max_examples=settings().max_examples // 3)
 
 
 def rows_of(*, null: bool, floats: st.SearchStrategy[float]) -> st.SearchStrategy[list[Row]]:

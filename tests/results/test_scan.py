@@ -93,7 +93,7 @@ def test_a_stream_has_the_rows_of_a_table(tmp_path: Path, schema: Any, usage: bo
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.filterwarnings("ignore:dropped")
-@settings(max_examples=25)
+@settings(max_examples=8)
 @given(seed=st.integers(0, 10_000))
 def test_a_stream_of_requests_is_in_their_order(
     tmp_path_factory: pytest.TempPathFactory, seed: int

@@ -36,10 +36,11 @@ class Done(NamedTuple):
     err: str
 
 
-def run(*arguments: str) -> Done:
+def run(*arguments: str, read: bytes | None = None) -> Done:
     """Run a command in this process; what it does not catch fails the test."""
     runner = CliRunner(**SEPARATE)
-    done = runner.invoke(main, arguments, prog_name="batch-frames", catch_exceptions=False)
+    options: dict[str, Any] = {"prog_name": "batch-frames", "catch_exceptions": False}
+    done = runner.invoke(main, arguments, input=read, **options)
     return Done(done.exit_code, done.stdout, done.stderr)
 
 
