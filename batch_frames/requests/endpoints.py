@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -146,6 +147,7 @@ def find_body(endpoint: str) -> tuple[Callable[..., Body], str | None]:
     return ENDPOINTS.get(without_version(endpoint), (_other, None))
 
 
+@lru_cache
 def without_version(endpoint: str) -> str:
     """Return the path of an endpoint without its version.
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 from batch_frames.arrow import TEXT, dumps
 from batch_frames.errors import MissingExtra
 from batch_frames.files import load_line
+from batch_frames.requests.endpoints import without_version
 from batch_frames.schemas import (
     Count,
     Uncounted,
@@ -128,12 +129,11 @@ def count_tokens(lines: pa.Array) -> pa.Table:
         [2]
     """
     _tokenizer("o200k_base")
-    counters: dict[str, _Counter] = {}
-    columns: dict[str, list[Any]] = {name: [] for name in TOKEN_COLUMNS}
-    for line in lines.cast(pa.large_binary()).to_pylist():
-        for name, value in zip(TOKEN_COLUMNS, _facts(_decoded(line), counters), strict=True):
-            columns[name].append(value)
-    return pa.table({name: pa.array(columns[name], kind) for name, kind in TOKEN_COLUMNS.items()})
+    counter_of = cache(_Counter)
+    decoded = map(_decoded, lines.cast(pa.large_binary()).to_pylist())
+    facts = [_facts(request, counter_of) for request in decoded]
+    kinds = enumerate(TOKEN_COLUMNS.items())
+    return pa.table({name: pa.array([one[n] for one in facts], kind) for n, (name, kind) in kinds})
 
 
 def _decoded(line: bytes) -> Request | None:
@@ -148,14 +148,11 @@ def _decoded(line: bytes) -> Request | None:
         return None
 
 
-def _facts(request: Request | None, counters: dict[str, _Counter]) -> tuple[Any, ...]:
+def _facts(request: Request | None, counter_of: Callable[[str], _Counter]) -> tuple[Any, ...]:
     if request is None or not isinstance(request.body.model, str):
         return (None,) * len(TOKEN_COLUMNS)
-    body, model = request.body, request.body.model
-    if model not in counters:
-        counters[model] = _Counter(model)
-    counter = counters[model]
-    path = re.sub(r"^/v\d+(?=/)", "", request.url)
+    body, path = request.body, without_version(request.url)
+    counter = counter_of(body.model)
     counter.begin()
     try:
         ENDPOINTS.get(path, _unknown)(counter, body)
@@ -166,7 +163,7 @@ def _facts(request: Request | None, counters: dict[str, _Counter]) -> tuple[Any,
     options = body.prompt_cache_options
     is_cached = not (isinstance(options, dict) and options.get("mode") == "explicit")
     limit = _output_limit(path, body)
-    return model, tokens, exact, counter.repeated, limit, is_cached
+    return body.model, tokens, exact, counter.repeated, limit, is_cached
 
 
 @dataclass
@@ -184,6 +181,12 @@ class _Counter:
         self._is_cl100k = re.match(CL100K, self.model) is not None
         self._encoding_is_known = self._is_cl100k or re.match(O200K, self.model) is not None
         self._overhead_is_known = re.match(COOKBOOK, self.model) is not None
+        self._reply = REPLY - (re.match(O_SERIES, self.model) is not None)
+        tools = count_functions_cl100k if self._is_cl100k else count_functions
+        self._settings = {
+            **dict.fromkeys(("tools", "functions"), tools),
+            **dict.fromkeys(("response_format", "text"), count_schema),
+        }
         self._count = _tokenizer("cl100k_base" if self._is_cl100k else "o200k_base")
 
     def begin(self) -> None:
@@ -216,7 +219,7 @@ class _Counter:
         """Count messages, and what primes the reply."""
         for message in list_objects(messages):
             self.message(message)
-        self.tokens += REPLY - (re.match(O_SERIES, self.model) is not None)
+        self.tokens += self._reply
         self.is_exact &= self._overhead_is_known
 
     def message(self, message: Mapping[str, Any]) -> None:
@@ -249,9 +252,7 @@ class _Counter:
 
     def setting(self, body: Body) -> None:
         """Count the definitions of functions and the schema of the answers, which come first."""
-        tools = count_functions_cl100k if self._is_cl100k else count_functions
-        parts = {"tools": tools, "functions": tools}
-        for name, count in {**parts, "response_format": count_schema, "text": count_schema}.items():
+        for name, count in self._settings.items():
             raw = bytes(getattr(body, name))
             if raw not in (b"", b"null", b"[]"):
                 self.constant(raw, count)
