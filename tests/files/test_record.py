@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batch_frames.errors import BatchFramesError, BatchFramesWarning
+from batch_frames.files import record as module
 from batch_frames.files.asked import first_asked, pending_lines, sent_lines
 from batch_frames.files.job import Job, Settings
 from batch_frames.files.record import Record, wanted_job
@@ -125,8 +127,12 @@ def test_a_damaged_document_hides_no_other_job(record: Record, tmp_path: Path) -
         assert record.job(good.sha256) is not None
 
 
-def test_jobs_are_listed_in_the_order_of_their_beginning(record: Record) -> None:
+def test_jobs_are_listed_in_the_order_of_their_beginning(
+    record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not in that of their hashes."""
+    times = (f"2026-11-27T00:00:00.{number:03}+00:00" for number in count())
+    monkeypatch.setattr(module, "now", lambda: next(times))
     names = [f"{name}.jsonl" for name in "qwertz"]
     for name in names:
         begun(record, shard(name, name))
