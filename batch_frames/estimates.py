@@ -19,7 +19,7 @@ from batch_frames.display import cost_text, estimate_html
 from batch_frames.errors import LineError, MissingExtra, RequestError
 from batch_frames.files import DryStore, Paths, Shard, ShardWriter, find_shards, read_lines
 from batch_frames.frames import with_card
-from batch_frames.prices import TIERS, NoPrice, Prices, Rates, find_rates, price_source
+from batch_frames.prices import TIERS, NoPrice, Prices, Rates, find_rates, price_source, rates_of
 from batch_frames.progress import warn
 from batch_frames.requests import (
     LIMITS,
@@ -207,9 +207,9 @@ class _Rows:
         return np.asarray(self.table[name].cast(pa.float64()).fill_null(np.nan))
 
     @property
-    def models(self) -> list[str | None]:
+    def models(self) -> list[str]:
         """All models."""
-        return list(self.table["model"].unique().to_pylist())
+        return list(self.table["model"].unique().drop_null().to_pylist())
 
 
 def count_blocks(blocks: Iterable[pa.Array], shards: Sequence[Shard]) -> Iterator[_Rows]:
@@ -289,7 +289,7 @@ def estimate_rows(
     """Estimate counted requests, file by file; ``attrs`` says what has no price."""
     files = [_joined(file, rows) for file, rows in groupby(counted, lambda rows: rows.file)]
     every = [*files, _joined(TOTAL, files)]
-    rates, problems = _rates(every[-1].models, tier, prices)
+    rates, problems = rates_of(every[-1].models, tier, prices)
     frame = pd.DataFrame([_estimated(rows, output, rates) for rows in every])
     frame = frame.replace(np.inf, np.nan)
     for name in ("input_tokens", "output_low", "output_tokens", "output_high"):
@@ -306,19 +306,6 @@ def _joined(file: str, parts: Iterable[_Rows]) -> _Rows:
     parts = list(parts)
     tables = [NOTHING, *(part.table for part in parts)]
     return _Rows(file, sum(part.nbytes for part in parts), pa.concat_tables(tables))
-
-
-def _rates(
-    models: Iterable[str | None], tier: Tier, prices: Prices | None
-) -> tuple[dict[str, Rates], list[str]]:
-    rates, problems = {}, []
-    for model in models:
-        if model is not None:
-            try:
-                rates[model] = find_rates(model, tier, prices)
-            except NoPrice as problem:
-                problems.append(str(problem))
-    return rates, problems
 
 
 def _estimated(rows: _Rows, output: Output, rates: Mapping[str, Rates]) -> dict[str, Any]:

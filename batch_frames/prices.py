@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from batch_frames.display import cost_text
+from batch_frames.display import cost_text, some_of
 from batch_frames.errors import BatchFramesError, MissingExtra
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "check_cost",
     "find_rates",
     "price_source",
+    "rates_of",
 ]
 
 
@@ -132,6 +133,28 @@ def find_rates(model: str, tier: str = "batch", prices: Prices | None = None) ->
     if tier in ("batch", "flex") and standard is not None and _is_above(rates, standard):
         raise NoPrice(f"the {tier} price of {model!r} is above its standard price")
     return rates
+
+
+def rates_of(
+    models: Sequence[str], tier: str, prices: Prices | None
+) -> tuple[dict[str, Rates], list[str]]:
+    """Find the prices of models, and list what has none and which of the given are of no use.
+
+    Example:
+        >>> rates_of(["m"], "batch", {"m": (2, 8), "n": (1, 2)})[1]
+        []
+    """
+    rates, problems = {}, []
+    for model in models:
+        try:
+            rates[model] = find_rates(model, tier, prices)
+        except NoPrice as problem:
+            problems.append(str(problem))
+    unused = [repr(model) for model in prices or () if model not in models]
+    if unused and not all(model in (prices or ()) for model in models):
+        asked = some_of([*map(repr, models)])
+        problems.append(f"prices has {some_of(unused)}, but the requests are for {asked}")
+    return rates, problems
 
 
 def check_cost(low: float, high: float, most: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import inf
 from numbers import Real
 from pathlib import Path
@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from batch_frames.batches import FIRST_POLL, download, refuse_errors, submit, wait
+from batch_frames.display import counted
 from batch_frames.errors import BatchFramesError
 from batch_frames.files import (
     RECORD,
@@ -150,13 +151,12 @@ def run(
         client: As for ``submit``.
         limits: Maximum size of one file.
         metadata: Up to 15 texts to attach to each batch.
-        max_enqueued_tokens: Maximum number of tokens enqueued at the service at once.
+        max_enqueued_tokens: As for ``submit``.
         timeout: Seconds after which to give up waiting; None waits without limit.
         poll: Seconds between polls.
         progress: Whether to show progress bars; None shows each after two seconds.
-        confirm: Whether to show the plan and ask before anything is sent, or a function that
-            receives the plan and returns whether to go on. It is not called where nothing would be
-            sent, nor for retries.
+        confirm: Whether to show the plan and ask before anything is sent, retries apart, or a
+            function that receives the plan and returns whether to go on.
         check: Whether to refuse requests in which ``check_requests`` finds errors.
         columns: The columns of results to take, as for ``join_results``.
         prefix: Prefix for the names of the columns with answers, as for ``join_results``.
@@ -167,8 +167,8 @@ def run(
     Returns:
         The table with its answers, as from ``join_results``: of pandas or polars where the frame
         is, of pyarrow for other frames and for files. For request files their results, as from
-        ``read_results``. ``attrs["cost"]`` of pandas has the dollars that all results cost, as
-        ``summarize`` counts them, where that is known.
+        ``read_results``. ``attrs["cost"]`` of pandas has the dollars that these results cost, as
+        ``summarize`` counts them, where that is known; answers that later ones replaced are extra.
 
     Raises:
         BatchFramesError: If the service would refuse a request, more than ``max_requests`` would be
@@ -333,7 +333,8 @@ def _confirm(plan: Plan, given: Mapping[str, Any]) -> None:
     """
     most, confirm = given["max_requests"], given["confirm"]
     if most is not None and plan.requests > most:
-        raise BatchFramesError(f"max_requests={most:,} is less than the {plan!r}")
+        sent = counted(plan.requests, "request")
+        raise BatchFramesError(f"{sent} would be sent, but max_requests={most:,}")
     if given["max_cost"] is not None:
         total = plan.estimate.iloc[-1]
         check_cost(total["cost_low"], total["cost_high"], given["max_cost"])
@@ -344,7 +345,6 @@ def _confirm(plan: Plan, given: Mapping[str, Any]) -> None:
 
 def _ask(plan: Plan) -> bool:
     """Ask on the terminal, or where else Python asks; where it cannot, the answer is no."""
-    try:
+    with suppress(EOFError):
         return input(f"{plan!r}\nSend? [y/N] ").strip().lower() in ("y", "yes")
-    except EOFError:
-        return False
+    return False

@@ -162,6 +162,19 @@ def test_a_model_without_a_price_has_tokens(tmp_path: Path) -> None:
     assert total(bf.estimate(paths, prices=own))["cost"] == pytest.approx(10.25e-6)
 
 
+@pytest.mark.usefixtures("_tables")
+def test_a_price_of_another_model_is_named(tmp_path: Path) -> None:
+    """A name that is in no request is warned of if a request has no price of yours."""
+    path = save(tmp_path / "a.jsonl", 5, model="luna")
+    with pytest.warns(BatchFramesWarning) as caught:
+        bf.estimate(path, prices={"lune": (1, 1)})
+    assert [str(warning.message) for warning in caught] == [
+        f"prices has 'lune', but the requests are for 'luna' ({price_source()}); "
+        "pass prices={model: (input, output)}, in dollars per million tokens"
+    ]
+    bf.estimate(path, prices={"luna": (1, 1), "nova": (1, 1)})
+
+
 def test_an_image_has_no_number_of_tokens(tmp_path: Path) -> None:
     """Where one request has an image, tokens and cost of its file are not known."""
     image = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}

@@ -306,7 +306,7 @@ def test_what_waits_in_saved_files_is_still_to_be_sent(
     assert plan.estimate["requests"].tolist() == [2] * len(saved) + [left]
     sent = len(server.batches)
     for limit, text in (
-        ({"max_requests": left - 1}, f"max_requests={left - 1} is less than the Plan({left} req"),
+        ({"max_requests": left - 1}, f"{left} requests would be sent, but max_requests={left - 1}"),
         ({"max_cost": 0}, "max_cost"),
         ({"confirm": plan.__ne__}, "nothing was sent, as it was not confirmed"),
     ):

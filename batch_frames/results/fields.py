@@ -15,7 +15,7 @@ from batch_frames.arrow import TEXT, dumps
 from batch_frames.display import some_of
 from batch_frames.errors import ColumnError
 from batch_frames.files import load_text
-from batch_frames.frames import find_columns, to_dataframe
+from batch_frames.frames import to_dataframe
 
 __all__ = [
     "CHOICE",
@@ -234,7 +234,9 @@ def own_results(frame: Any) -> pd.DataFrame:
         prefix = _prefix(frame, have)
         columns = {name.removeprefix(prefix): name for name in have if name.startswith(prefix)}
     columns = {name: column for name, column in columns.items() if column in have}
-    find_columns(list(columns), ["status"], RESULTS)
+    if "status" not in columns:
+        hint = "pass what read_results, join_results or run returned"
+        raise ColumnError(f"{RESULTS} has no column 'status'", hint=hint)
     own: pd.DataFrame = frame
     if list(columns) != have:
         own = own[list(columns.values())].set_axis(list(columns), axis="columns")

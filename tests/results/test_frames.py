@@ -84,7 +84,8 @@ def test_the_statuses_that_were_left_out_are_not_made_up(tmp_path: Path) -> None
     with pytest.raises(bf.ColumnError) as caught:
         bf.summarize(part)
     assert str(caught.value) == (
-        "the table of results has no column 'status'; it has 'custom_id', 'content'"
+        "the table of results has no column 'status'; "
+        "pass what read_results, join_results or run returned"
     )
 
 

@@ -588,7 +588,8 @@ def test_ids_of_several_levels_go_into_a_column() -> None:
         (
             pd.DataFrame({"custom_id": ["a"], "state": ["ok"]}),
             bf.ColumnError,
-            "the table of results has no column 'status'; did you mean 'state'?",
+            "the table of results has no column 'status'; "
+            "pass what read_results, join_results or run returned",
         ),
         (
             pd.DataFrame({"custom_id": ["a", "b"], "status": ["ok", "done"]}),

@@ -239,7 +239,8 @@ def test_the_line_says_codes_only_of_errors() -> None:
         (
             pd.DataFrame({"custom_id": ["a"], "state": ["ok"]}),
             bf.ColumnError,
-            "the table of results has no column 'status'; did you mean 'state'?",
+            "the table of results has no column 'status'; "
+            "pass what read_results, join_results or run returned",
         ),
         (
             pd.DataFrame({"custom_id": ["a"], "status": ["done"]}),
