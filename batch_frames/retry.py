@@ -27,6 +27,7 @@ from batch_frames.files import (
     Shard,
     ShardWriter,
     are_among,
+    as_path,
     line_hashes,
     next_round,
     note_replaced,
@@ -61,8 +62,7 @@ __all__ = ["retry_requests"]
 
 
 Mask = npt.NDArray[np.bool_]
-LIMITS = Limits()
-COLUMNS = ["custom_id", "status", "status_code", "file", "line"]
+LIMITS, COLUMNS = Limits(), ["custom_id", "status", "status_code", "file", "line"]
 SETTLED = -1  # the rank of what is not to be sent again
 
 
@@ -125,8 +125,8 @@ def retry_requests(
     pending = _pending(files, records)
     failed = _failed(asked, records) if without_lasting and found.lasting.any() else None
     lines = _unanswered(asked, _best(found, without_lasting), wanted, pending, failed)
-    target = next_round(own, names) if path is None else Path(path)
-    shards = _save(lines, target, [*files, *map(Path, sources)], limits, texts)
+    target = next_round(own, names) if path is None else as_path(path)
+    shards = _save(lines, target, [*files, *map(as_path, sources)], limits, texts)
     before = rounds[last] if path is None and last > 1 else []
     earlier = set(before)
     again = [one.job.shard for one in pending if one.job.path in earlier]

@@ -127,7 +127,7 @@ def run(
         frame_or_shards: A frame as for ``from_dataframe``, the path of CSV or Parquet files, what
             ``from_dataframe``, ``from_csv`` or ``from_parquet`` returned, or without ``path``
             request files as for ``submit``.
-        path: Where to save the requests of a table, as in ``"out/reviews.jsonl"``.
+        path: Where to save the requests of a table, as in ``"out/reviews.jsonl"``, or a URL.
         id_column: As for ``from_dataframe``, like all until ``body``.
         prompt_column: The column with the prompts, or ``fmt("… {name} …")``.
         na: What to do with rows without a prompt: ``"raise"`` or ``"skip"``.

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from batch_frames.files import cloud
 from tests.service.server import BatchServer
+from tests.service.storage import ObjectServer
 
 # Some tests press Ctrl-C, which what a shell starts in the background, and its children, ignore.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -51,3 +53,16 @@ def server() -> Iterator[BatchServer]:
     """Have a service, or an endpoint of live requests."""
     with BatchServer() as server:
         yield server
+
+
+@pytest.fixture
+def lake(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectServer]:
+    """Have an object store, which URLs such as s3://lake/r.jsonl are in."""
+    with ObjectServer() as lake:
+        for name, value in lake.environment.items():
+            monkeypatch.setenv(name, value)
+        cloud.open_bucket.cache_clear()
+        with monkeypatch.context() as patch:
+            patch.delenv("SSL_CERT_DIR")  # without any certificate, no store is opened
+            cloud.open_bucket("s3://lake")
+        yield lake

@@ -138,8 +138,8 @@ def test_the_root_shows_its_public_names() -> None:
 def test_importing_needs_no_extras() -> None:
     """The package neither needs nor loads what only some of its users have."""
     script = (
-        "import sys; extras = ('polars', 'pydantic', 'openai', 'bpe_openai', 'genai_prices', "
-        "'dask', 'distributed', 'pyspark', 'ray'); "
+        "import sys; extras = ('polars', 'pydantic', 'openai', 'obstore', 'bpe_openai', "
+        "'genai_prices', 'dask', 'distributed', 'pyspark', 'ray'); "
         "sys.modules.update(dict.fromkeys(extras)); import batch_frames, batch_frames.cli; "
         "print([name for name in extras if sys.modules[name]])"
     )

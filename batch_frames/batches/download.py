@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import gettempdir
 from typing import IO, TYPE_CHECKING, Any
 
 from batch_frames.batches.client import Service
@@ -17,7 +18,16 @@ from batch_frames.batches.send import delete_file
 from batch_frames.batches.status import job_list, news_of
 from batch_frames.display import counted, size_text
 from batch_frames.errors import BatchFramesError, JobError
-from batch_frames.files import RESULT_ENDINGS, Job, Record, Records, distinct, file_hash, whole
+from batch_frames.files import (
+    RESULT_ENDINGS,
+    CloudPath,
+    Job,
+    Record,
+    Records,
+    distinct,
+    file_hash,
+    whole,
+)
 from batch_frames.progress import interrupt_hint, progress_bar, warn
 
 if TYPE_CHECKING:
@@ -249,7 +259,7 @@ def _download(
 
 
 def _check_room(path: Path, nbytes: int) -> None:
-    free = shutil.disk_usage(path.parent).free
+    free = shutil.disk_usage(gettempdir() if isinstance(path, CloudPath) else path.parent).free
     if nbytes > free:
         problem = f"'{path}' needs {size_text(nbytes)}, and {size_text(free)} are free there"
         raise BatchFramesError(problem, hint="make room, and download it again")

@@ -15,6 +15,7 @@ from batch_frames.batches.local_files import LiveFiles, Request, requests_of
 from batch_frames.display import counted
 from batch_frames.errors import BatchFramesError, JobError
 from batch_frames.files import (
+    CloudPath,
     Paths,
     Records,
     RequestFile,
@@ -82,7 +83,7 @@ def run_local(
         JobError: If the endpoint cannot be reached, or keeps answering 429 or 503; earlier answers
             are kept.
         LineError: If a line is not a request, or its ``url`` is not a path of the API.
-        BatchFramesError: If a shard already has a batch.
+        BatchFramesError: If a shard already has a batch, or is in object storage.
         openai.APIError: Passed through from the SDK, if the endpoint refuses the key.
     """
     for name, value, least in (("concurrency", concurrency, 1), ("limit", limit, 0)):
@@ -90,7 +91,7 @@ def run_local(
             raise TypeError(f"{name} must be a whole number, not {value!r}")
         if value is not None and value < least:
             raise ValueError(f"{name} must be a whole number from {least}, not {value!r}")
-    records, shard_files = Records(), list(map(read_shard, find_shards(shards)))
+    records, shard_files = Records(), list(map(read_shard, _shards_on_disk(shards)))
     _check_unsent(records, shard_files)
     found: list[Path] = []
     left = limit
@@ -103,6 +104,15 @@ def run_local(
                 asked = run.answer(shard.path, left, files)
                 found += files.paths
             left = None if left is None else left - asked
+    return found
+
+
+def _shards_on_disk(shards: Paths) -> list[Path]:
+    """List request files; in object storage, an answer cannot be added to a file."""
+    found = find_shards(shards)
+    for path in (path for path in found if isinstance(path, CloudPath)):
+        problem = f"'{path}': run_local takes request files on disk only"
+        raise BatchFramesError(problem, hint="copy it to disk, or send it with submit")
     return found
 
 

@@ -25,6 +25,7 @@ from batch_frames.files import (
     Paths,
     Record,
     Records,
+    as_path,
     distinct,
     find_files,
     holds_requests,
@@ -80,7 +81,7 @@ def load_jobs(path: Paths) -> list[Job]:
     """
     given = [path] if isinstance(path, (str, os.PathLike)) else list(path)
     records, jobs_in = Records(), cache(_jobs_by_set)
-    jobs = {job.key: job for one in given for job in _jobs_of(Path(one), records, jobs_in)}
+    jobs = {job.key: job for one in given for job in _jobs_of(as_path(one), records, jobs_in)}
     if not jobs:
         names = ", ".join(f"'{os.fspath(one)}'" for one in given) or "an empty list"
         raise FileNotFoundError(f"no jobs in {names}; submit the request files first")

@@ -77,8 +77,8 @@ def submit(
     its lines was at fault.
 
     Args:
-        shards: What ``save_to_file`` returned, or paths or globs of request files. Ledgers and
-            results next to them are ignored.
+        shards: What ``save_to_file`` returned, or paths, URLs or globs of request files.
+            Ledgers and results next to them are ignored.
         client: An ``openai.OpenAI``, ``openai.AzureOpenAI`` or similar client; None makes an
             ``openai.OpenAI()``, with the key in ``OPENAI_API_KEY``.
         metadata: Up to 15 texts to attach to each batch.

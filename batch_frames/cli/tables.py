@@ -20,7 +20,7 @@ from batch_frames.arrow import bytes_of, constant, join, to_json
 from batch_frames.cli.terminal import STDOUT, count_text, print_json, print_table
 from batch_frames.display import estimate_texts, printable
 from batch_frames.errors import CellError, ColumnError
-from batch_frames.files import open_store
+from batch_frames.files import arrow_source, open_store
 from batch_frames.frames import parquet_schema
 from batch_frames.results import summary_line
 
@@ -71,7 +71,9 @@ def show_frame(
 def show_written(output: Path, prefix: str, as_json: bool) -> None:
     """Say what a Parquet file holds whose columns of results have a prefix."""
     names = {f"{prefix}status": "status", f"{prefix}error_code": "error_code"}
-    rows = pq.read_table(output, columns=list(names)).to_pandas().rename(columns=names)
+    rows = (
+        pq.read_table(arrow_source(output), columns=list(names)).to_pandas().rename(columns=names)
+    )
     results = rows[rows["status"] != "skipped"]
     if as_json:
         _print_written(output, len(rows), results)

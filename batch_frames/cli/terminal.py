@@ -55,10 +55,24 @@ __all__ = [
 
 PARQUET = (".parquet", ".pq")
 
-EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
-NEW_FILE = click.Path(dir_okay=False, path_type=Path)
+class _File(click.Path):
+    """A file on disk or in object storage."""
 
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if "://" not in value:
+            return super().convert(value, param, ctx)
+        from batch_frames.files import as_path
+
+        with plain_errors():
+            path = as_path(value)
+            if self.exists and not path.is_file():
+                raise click.BadParameter(f"File {value!r} does not exist.", ctx, param)
+        return path
+
+
+EXISTING_FILE = _File(exists=True, dir_okay=False, path_type=Path)
+NEW_FILE = _File(dir_okay=False, path_type=Path)
 STDOUT = Path("-")
 
 
@@ -300,8 +314,11 @@ def count_text(count: int, noun: str = "request") -> str:
     return f"{number:>9} {noun}"
 
 
-def check_csv(path: Path) -> None:
+def check_csv(source: str | Path) -> None:
     """Refuse a Parquet file whose name does not say so."""
+    from batch_frames.files import as_path
+
+    path = as_path(source)
     if path.is_file() and path.suffix not in PARQUET:
         with path.open("rb") as file:
             is_parquet = file.read(4) == b"PAR1"

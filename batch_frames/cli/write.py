@@ -126,16 +126,16 @@ def write(
       batch-frames write reviews.csv out/reviews.jsonl --id-column id \\
           --prompt "{title}: {review}" --model gpt-5.6-luna --body temperature=0.2
     """
-    from batch_frames.files import Limits
+    from batch_frames.files import Limits, as_path
     from batch_frames.frames import is_parquet
     from batch_frames.requests import from_csv, from_parquet
 
     if as_json and target == "-":
         raise click.UsageError("--json has no place on standard output beside the requests")
     with plain_errors(), file_of(source) as path:
-        if target != "-" and not target.endswith(".jsonl") and not Path(target).is_dir():
+        if target != "-" and not target.endswith(".jsonl") and not as_path(target).is_dir():
             raise click.ClickException(f"'{target}' must end in .jsonl, as the service requires")
-        check_csv(Path(path))
+        check_csv(path)
         given = _template_options(options)
         batch = from_parquet(path, **given) if is_parquet(path) else from_csv(path, **given)
         limits = Limits(max_requests, max_bytes)
@@ -157,7 +157,7 @@ def plan(source: str, target: str, as_json: bool, **options: Any) -> None:
     from batch_frames.plans import STATES, plan
 
     with plain_errors(), file_of(source) as path:
-        check_csv(Path(path))
+        check_csv(path)
         planned = plan(path, target, **_template_options(options))
     counts = {name: getattr(planned, name) for name in (*STATES, "asked_again")}
     if as_json:
@@ -210,6 +210,7 @@ def run(
       batch-frames run out/reviews-*.jsonl -o results.parquet
     """
     from batch_frames.cli.tables import show_frame
+    from batch_frames.files import ENDINGS
     from batch_frames.frames import to_dataframe
     from batch_frames.results import UNANSWERED, own_results
     from batch_frames.run import run
@@ -217,7 +218,7 @@ def run(
     check_output(output)
     how: dict[str, Any] = {"client": client, "timeout": timeout, "poll": poll}
     how |= {"max_enqueued_tokens": max_enqueued_tokens, "check": check}
-    if paths[0].endswith((".jsonl", ".jsonl.gz")) or len(paths) != 2 or not options["id_column"]:
+    if paths[0].endswith(ENDINGS) or len(paths) != 2 or not options["id_column"]:
         _refuse_options_of_tables(paths[0], options)
         schema = read_schema(options["json_schema"])
         results = frame = run(list(paths), json_schema=schema, **how)
@@ -227,7 +228,7 @@ def run(
         table["confirm"] = _ask if sys.stdin.isatty() and not options["yes"] else False
         del options["yes"]
         with file_of(paths[0]) as path:
-            check_csv(Path(path))
+            check_csv(path)
             rated = run(path, paths[1], **_template_options(options), **table, **how)
         frame = to_dataframe(rated, "pyarrow")
         results = own_results(frame)

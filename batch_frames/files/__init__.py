@@ -14,8 +14,10 @@ from batch_frames.files.asked import (
     refuse_submitted,
     refuse_unknown,
     sent_lines,
+    wanted_job,
 )
-from batch_frames.files.documents import RECORD, file_hash, now
+from batch_frames.files.cloud import CloudPath, arrow_source, as_path, open_stream
+from batch_frames.files.documents import RECORD, file_hash, new_token, now
 from batch_frames.files.find import (
     ENDINGS,
     LIVE_ENDINGS,
@@ -53,7 +55,7 @@ from batch_frames.files.jsonl import (
     without_lone_surrogates,
 )
 from batch_frames.files.locks import InUseError, locked
-from batch_frames.files.record import Record, Records, new_token, wanted_job
+from batch_frames.files.record import Record, Records
 from batch_frames.files.rounds import (
     LEDGER,
     next_round,
@@ -87,6 +89,7 @@ __all__ = [
     "PUT_ASIDE",
     "RECORD",
     "RESULT_ENDINGS",
+    "CloudPath",
     "DryStore",
     "FolderStore",
     "InUseError",
@@ -106,6 +109,8 @@ __all__ = [
     "ShardWriter",
     "Shards",
     "are_among",
+    "arrow_source",
+    "as_path",
     "clean_facts",
     "distinct",
     "file_hash",
@@ -133,6 +138,7 @@ __all__ = [
     "note_replaced",
     "now",
     "open_store",
+    "open_stream",
     "pending_lines",
     "read_lines",
     "read_shard",

@@ -13,7 +13,7 @@ from batch_frames.display import counted
 from batch_frames.errors import BatchFramesError
 from batch_frames.files.documents import file_hash
 from batch_frames.files.find import LIVE_ENDINGS, PUT_ASIDE
-from batch_frames.files.job import Job
+from batch_frames.files.job import Job, Settings
 from batch_frames.files.locks import refuse_in_use
 from batch_frames.files.record import Record, Records
 from batch_frames.files.sets import Replaced
@@ -34,6 +34,7 @@ __all__ = [
     "refuse_submitted",
     "refuse_unknown",
     "sent_lines",
+    "wanted_job",
 ]
 
 
@@ -149,6 +150,12 @@ def lines_of(record: Record, job: Job) -> Hashes | None:
     if lines is None and job.path.is_file() and file_hash(job.path) == job.sha256:
         lines = read_shard(job.path).lines
     return None if lines is None else record.replaced.with_earlier(lines)
+
+
+def wanted_job(file: RequestFile, settings: Settings) -> Job:
+    """Return the job of a shard that was never to be sent."""
+    facts = (file.path, file.requests, file.nbytes, file.endpoint)
+    return Job(*facts, sha256=file.sha256, settings=settings)
 
 
 def live_output(shard: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import platform
@@ -15,13 +14,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
 from batch_frames.errors import BatchFramesError, LineError
-from batch_frames.files.locks import locked
+from batch_frames.files.cloud import CloudPath
+from batch_frames.files.locks import InUseError, is_alive, locked
 
-__all__ = ["RECORD", "Documents", "file_hash", "naming", "now"]
+__all__ = ["RECORD", "Documents", "file_hash", "naming", "new_token", "now"]
 
 
 RECORD = ".batch_frames"
@@ -42,6 +43,7 @@ class Documents:
     """Small JSON documents of one kind, each in a file of its own that is replaced as a whole.
 
     What was written is on the disk before ``replace`` returns, what was created once ``sync`` does.
+    In object storage, a document is replaced only if it is as it was last read or written here.
 
     Args:
         folder: The folder of the shards.
@@ -49,10 +51,11 @@ class Documents:
     """
 
     def __init__(self, folder: Path, kind: str) -> None:
-        if (folder / RECORD).is_file():
+        if not isinstance(folder, CloudPath) and (folder / RECORD).is_file():
             hint = "move it away, as the record of what is sent is a folder of this name"
             raise BatchFramesError(f"'{folder / RECORD}' is a file", hint=hint)
         self.folder = folder / RECORD / kind
+        self._tags: dict[str, str] = {}
 
     def path(self, name: str) -> Path:
         """Return the path of a document, whether there is one or not."""
@@ -66,7 +69,7 @@ class Documents:
         """
         path = self.path(name)
         try:
-            value = json.loads(path.read_bytes())
+            value = json.loads(self._read(name, path))
         except FileNotFoundError:
             return None
         except (RecursionError, ValueError):
@@ -77,6 +80,12 @@ class Documents:
             problem = f"a document of version {value['version']:,}, which is later than {VERSION}"
             raise LineError(problem, path=path, hint="update batch_frames")
         return value
+
+    def _read(self, name: str, path: Path) -> bytes:
+        if not isinstance(path, CloudPath):
+            return path.read_bytes()
+        data, self._tags[name] = path.read_tagged()
+        return data
 
     def damaged(self, name: str) -> LineError:
         """Return the error that says that a document is not what it should be."""
@@ -94,6 +103,8 @@ class Documents:
         )
 
     def __bool__(self) -> bool:
+        if isinstance(self.folder, CloudPath):
+            return bool(self.names())
         try:
             with os.scandir(self.folder) as found:
                 return any(entry.name.endswith(".json") for entry in found)
@@ -105,18 +116,25 @@ class Documents:
 
         Of several processes, on one machine or on several that share the folder, one creates it.
         """
+        if isinstance(path := self.path(name), CloudPath):
+            return self._put(name, path, _encoded(value), None)
         with self._written(_encoded(value)) as temporary:
             try:
-                os.link(temporary, self.path(name))
+                os.link(temporary, path)
             except FileExistsError:
                 return False
             except OSError:
                 # Not every file system has hard links.
-                with self.locked(name, f"'{self.path(name)}' is in use by {{owner}}", PATIENCE):
-                    if self.path(name).exists():
+                with self.locked(name, f"'{path}' is in use by {{owner}}", PATIENCE):
+                    if path.exists():
                         return False
-                    temporary.replace(self.path(name))
+                    temporary.replace(path)
         return True
+
+    def _put(self, name: str, path: CloudPath, data: bytes, tag: str | None) -> bool:
+        if new := path.put(data, tag):
+            self._tags[name] = new
+        return new is not None
 
     def sync(self) -> None:
         """Bring the names of all documents to the disk."""
@@ -124,9 +142,17 @@ class Documents:
             _sync(self.folder)
 
     def replace(self, name: str, value: Mapping[str, Any]) -> None:
-        """Write a document in the place of the one there is."""
+        """Write a document in the place of the one there is.
+
+        Raises:
+            InUseError: If another process has changed it, in object storage.
+        """
+        if isinstance(path := self.path(name), CloudPath):
+            if not self._put(name, path, _encoded(value), self._tags.get(name, "*")):
+                raise InUseError(f"'{path}' was changed by another process", hint="call it again")
+            return
         with self._written(_encoded(value)) as temporary:
-            temporary.replace(self.path(name))
+            temporary.replace(path)
         _sync(self.folder)
 
     def read_bytes(self, name: str) -> bytes | None:
@@ -138,11 +164,15 @@ class Documents:
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write a file next to the documents, whole or not at all."""
+        if isinstance(path := self.folder / name, CloudPath):
+            path.put(data, "*")
+            return
         with self._written(data) as temporary:
-            temporary.replace(self.folder / name)
+            temporary.replace(path)
 
     def remove(self, name: str) -> None:
         """Remove a document."""
+        self._tags.pop(name, None)
         self.path(name).unlink(missing_ok=True)
         _sync(self.folder)
 
@@ -182,20 +212,8 @@ def _remove_dead(folder: Path) -> None:
     own = re.compile(rf"\..+\.{HOST}-([0-9]+)-[0-9a-f]{{8}}\.tmp")
     for path in folder.iterdir():
         found = own.fullmatch(path.name)
-        if found and not _is_alive(int(found[1])):
+        if found and not is_alive(int(found[1])):
             path.unlink(missing_ok=True)
-
-
-def _is_alive(pid: int) -> bool:
-    if os.name == "nt":
-        return True  # where this question would end the process
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _encoded(value: Mapping[str, Any]) -> bytes:
@@ -204,14 +222,34 @@ def _encoded(value: Mapping[str, Any]) -> bytes:
 
 
 def file_hash(path: Path) -> str:
-    """Hash the bytes of a file."""
+    """Hash the bytes of a file; in object storage only once, until it is replaced."""
+    if isinstance(path, CloudPath):
+        return _cloud_hash(path, path.meta()["e_tag"])
+    return _hash(path)
+
+
+@cache
+def _cloud_hash(path: Path, tag: str) -> str:
+    return _hash(path)
+
+
+def _hash(path: Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_digest(file, "sha256").hexdigest()
 
 
 def now() -> str:
     """Return the time as documents have it: ISO 8601 in UTC, with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def new_token(before: str = "") -> str:
+    """Return a text by which a batch is found again.
+
+    Args:
+        before: The token of the batch that it replaces; all who replace that one get the same.
+    """
+    return sha256(before.encode()).hexdigest()[:32] if before else secrets.token_hex(16)
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -224,7 +262,7 @@ def _write(path: Path, data: bytes) -> None:
 
 def _sync(folder: Path) -> None:
     """Bring the names in a folder to the disk."""
-    if sys.platform != "win32":
+    if sys.platform != "win32" and not isinstance(folder, CloudPath):
         handle = os.open(folder, os.O_RDONLY)
         try:
             with naming(folder):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from batch_frames.errors import BatchFramesError, LineError
+from batch_frames.files.cloud import CloudPath, as_path
 from batch_frames.files.documents import RECORD
 from batch_frames.files.jsonl import (
     is_request,
@@ -68,10 +69,10 @@ def find_files(paths: Paths, endings: Sequence[str]) -> list[Path]:
         if not isinstance(path, (str, os.PathLike)):
             raise TypeError(f"a path must be text or a Path, not {path!r}")
         refuse_undecodable(path)
-        matches = _expand(Path(path), endings)
+        matches = _expand(as_path(path), endings)
         if not matches:
             listed = " or ".join(f"*{ending}" for ending in endings)
-            what = f"no {listed} in the folder" if Path(path).is_dir() else "no file"
+            what = f"no {listed} in the folder" if as_path(path).is_dir() else "no file"
             raise FileNotFoundError(f"{what} '{path}'; check the path")
         found += matches
     for path in found:
@@ -90,7 +91,8 @@ def _expand(path: Path, endings: Sequence[str]) -> list[Path]:
             problem = f"'{path}' is a pipe or a device, which cannot be read twice"
             raise BatchFramesError(f"{problem}; save what it holds as a file")
         return [path]
-    matches = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+    top = path.bucket if isinstance(path, CloudPath) else Path(path.anchor)
+    matches = sorted(top.glob("/".join(path.relative_to(top).parts)))
     hidden = path.name[0] == "."
     return [p for p in matches if _is_wanted(p, endings) and (hidden or not p.name.startswith("."))]
 
@@ -109,7 +111,8 @@ def whole_files(paths: Paths, endings: Sequence[str]) -> list[Path]:
     for path in named if isinstance(named, Iterable) else ():
         # The first save under a name may be unfinished: then nothing is there yet.
         if isinstance(path, (str, os.PathLike)):
-            finish_commits(Path(path) if Path(path).is_dir() else Path(path).parent)
+            folder = as_path(path)
+            finish_commits(folder if folder.is_dir() else folder.parent)
     files = find_files(listed, endings)
     finished = list(map(finish_commits, dict.fromkeys(path.parent for path in files)))
     return find_files(listed, endings) if any(finished) else files
@@ -123,7 +126,7 @@ def _is_hidden(path: Path) -> bool:
     return any(part[0] in "._" for part in path.parts)
 
 
-ENDINGS = (".jsonl", ".jsonl.gz")
+ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 
 
 def request_files(paths: Paths) -> list[Path]:
@@ -142,12 +145,12 @@ def request_files(paths: Paths) -> list[Path]:
 def _rounds(path: Any) -> list[Any]:
     """Return the files of all rounds for the path of a set, and anything else as it is."""
     # A shard, which is a path with more facts, stands for itself.
-    if not isinstance(path, (str, Path)) or Path(path).is_dir():
+    if not isinstance(path, (str, Path)) or (own := as_path(path)).is_dir():
         return [path]
-    finish_commits(Path(path).parent)
-    files = set_files(Path(path))
-    is_file = Path(path).is_file()
-    later = [file for file in files if not (is_file and round_of(file.name, Path(path)) == 1)]
+    finish_commits(own.parent)
+    files = set_files(own)
+    is_file = own.is_file()
+    later = [file for file in files if not (is_file and round_of(file.name, own) == 1)]
     return [path, *later] if is_file or not later else list(later)
 
 
@@ -203,7 +206,7 @@ def find_shards(shards: Paths) -> list[Path]:
     listed = [shards] if isinstance(shards, (str, os.PathLike)) else list(_iterable(shards))
     found: dict[Path, Path] = {}
     for given in listed:
-        by_name = isinstance(given, (str, os.PathLike)) and Path(given).is_file()
+        by_name = isinstance(given, (str, os.PathLike)) and as_path(given).is_file()
         for path in whole_files([given], [".jsonl"]):
             if by_name and not path.name.endswith((LEDGER, *RESULT_ENDINGS)):
                 endpoint_of(path)
@@ -227,9 +230,9 @@ def files_to_check(paths: Paths) -> list[Path]:
     """
     found: dict[Path, Path] = {}
     for given in [paths] if isinstance(paths, (str, os.PathLike)) else _iterable(paths):
-        is_file = isinstance(given, (str, os.PathLike)) and Path(given).is_file()
+        is_file = isinstance(given, (str, os.PathLike)) and as_path(given).is_file()
         for path in whole_files([given] if is_file else _rounds(given), ENDINGS):
-            is_other = path.name.endswith((LEDGER, *RESULT_ENDINGS)) or path != Path(given)
+            is_other = path.name.endswith((LEDGER, *RESULT_ENDINGS)) or path != as_path(given)
             if not is_other or not is_result(_first_object(path) or {}):
                 found.setdefault(path.resolve(), path)
     if not found:

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from batch_frames.arrow import TEXT
 from batch_frames.errors import LineError
+from batch_frames.files.cloud import open_stream
 
 __all__ = [
     "Lines",
@@ -34,7 +35,6 @@ __all__ = [
 
 
 BLOCK, LEAST = 16 << 20, 1 << 16
-
 ROWS = 50_000
 
 LONGEST = 1 << 30
@@ -80,7 +80,7 @@ class Lines:
 
 
 def read_lines(path: Path) -> Iterator[Lines]:
-    """Read a file, plain or gzip, in pieces of at most 50,000 lines or about 16 MB.
+    """Read a file, plain or compressed, in pieces of at most 50,000 lines or about 16 MB.
 
     Only ``\\n`` ends a line, as JSON strings may contain U+2028 and the like unescaped.
 
@@ -241,7 +241,7 @@ def _problem(value: Any, *, to_send: bool) -> str | None:
 def open_lines(path: Path) -> Iterator[Any]:
     """Open a file, plain or compressed, as an Arrow stream whose errors name it."""
     try:
-        with pa.input_stream(str(path), compression="detect") as stream:
+        with open_stream(path) as stream:
             yield stream
     except (FileNotFoundError, PermissionError, IsADirectoryError):
         raise

@@ -1,19 +1,27 @@
-"""Lock files in a way that the system undoes when a process ends, however it ends."""
+"""Lock files in a way that is undone when a process ends, however it ends."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
+import platform
+import secrets
 import tempfile
-from collections.abc import Iterator
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from itertools import count
 from pathlib import Path
 
 from batch_frames.errors import BatchFramesError
+from batch_frames.files.cloud import CloudPath
 from batch_frames.progress import warn
 
-__all__ = ["InUseError", "locked", "refuse_in_use"]
+__all__ = ["Check", "InUseError", "is_alive", "locked", "refuse_in_use"]
 
 
 PAUSE = 0.02
@@ -26,12 +34,17 @@ class InUseError(BatchFramesError):
     """A file that another process is using."""
 
 
+Check = Callable[[], None]
+"""Raises if a lock was lost meanwhile, which happens in object storage only."""
+
+
 @contextmanager
-def locked(path: Path, problem: str, *, patience: float = 0.0) -> Iterator[None]:
+def locked(path: Path, problem: str, *, patience: float = 0.0) -> Iterator[Check]:
     """Keep other processes, and other threads, away from a file while the code inside runs.
 
     Where the file system has no locks, a file that is created exclusively takes their place. One
-    that a dead process has left is passed over on the same machine only.
+    that a dead process has left is passed over on the same machine only. In object storage, so does
+    one that its owner renews all the time; it is passed over everywhere once that ends.
 
     Args:
         path: The file; the lock is a hidden file next to it, which is removed at the end.
@@ -42,9 +55,19 @@ def locked(path: Path, problem: str, *, patience: float = 0.0) -> Iterator[None]
     Raises:
         BatchFramesError: If it does not, or its file is a symbolic link, which is not followed.
     """
+    file = _lock_file(path)
+    if isinstance(file, CloudPath):
+        with _Lease(file, problem, patience) as lease:
+            yield lease.check
+        return
+    with _locked_on_disk(file, problem, patience):
+        yield lambda: None
+
+
+@contextmanager
+def _locked_on_disk(file: Path, problem: str, patience: float) -> Iterator[None]:
     from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-    file = _lock_file(path)
     owner = _owner(file)
     is_soft = _lacks_locks(file.parent)
     lock: BaseFileLock = SoftFileLock(file) if is_soft else FileLock(file, mode=0o666)
@@ -128,3 +151,109 @@ def _owner(file: Path) -> str | None:
         return f"process {int(file.read_bytes().split()[0])}"
     except (IndexError, OSError, ValueError):
         return None
+
+
+LEASE, RENEWAL = 30.0, 5.0
+"""Seconds after which a lock in object storage is void, and after which its owner renews it."""
+
+
+class _Lease:
+    """A lock in object storage: a file that is created by one of all, and renewed by its owner.
+
+    Whoever finds it watches whether it changes, by an own clock, and takes it over if it does not,
+    or at once if its owner was a process of this machine and has ended.
+    """
+
+    def __init__(self, file: CloudPath, problem: str, patience: float) -> None:
+        self._file, self._problem, self._patience = file, problem, patience
+        self._owner = {"machine": machine(), "pid": os.getpid(), "id": secrets.token_hex(8)}
+        self._renewals, self._ended = count(), threading.Event()
+        self._thread = threading.Thread(target=self._renew, daemon=True)
+        self._tag: str | None = None
+
+    def __enter__(self) -> _Lease:
+        began, seen, since, is_alive = time.monotonic(), "", 0.0, False
+        while not self._take(None):
+            try:
+                data, tag = self._file.read_tagged()
+            except FileNotFoundError:
+                continue
+            is_alive |= seen not in ("", tag)
+            if tag != seen:
+                seen, since = tag, time.monotonic()
+            if _has_ended(data) or time.monotonic() - since > LEASE:
+                if self._take(tag):
+                    break
+            elif is_alive and time.monotonic() - began >= self._patience:
+                problem = self._problem.replace("{owner}", "another process")
+                raise InUseError(problem, hint="wait for it to end")
+            time.sleep(RENEWAL / 10)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        # One that may have been taken over is left to whoever did.
+        if self._age() < LEASE / 2:
+            self._file.unlink(missing_ok=True)
+
+    def check(self) -> None:
+        """Refuse to go on after a time in which another process may have taken the lock.
+
+        Raises:
+            BatchFramesError: If this process stood still for so long, or the store was away.
+        """
+        if self._age() > LEASE / 2:
+            problem = f"the lock '{self._file}' was not renewed for {self._age():.0f} s"
+            raise BatchFramesError(problem, hint="call it again")
+
+    def _age(self) -> float:
+        """Return the seconds since the last renewal; one of the clocks stands still in sleep."""
+        return max(time.monotonic() - self._taken_at[0], time.time() - self._taken_at[1])
+
+    def _take(self, tag: str | None) -> bool:
+        """Write the file if there is none, or in the place of the one with a tag."""
+        moment = time.monotonic(), time.time()
+        data = json.dumps({**self._owner, "renewal": next(self._renewals)}).encode()
+        if new := self._file.put(data, tag):
+            self._tag, self._taken_at = new, moment
+        return new is not None
+
+    def _renew(self) -> None:
+        while not self._ended.wait(RENEWAL):
+            # The next time may be better; after too many, check() says so.
+            with suppress(OSError):
+                self._take(self._tag)
+
+
+def _has_ended(owner: bytes) -> bool:
+    """Return whether what wrote a lock was a process of this machine that has ended."""
+    try:
+        value = json.loads(owner)
+        return value["machine"] == machine() and not is_alive(value["pid"])
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
+@cache
+def machine() -> str:
+    """Return what tells apart machines, each time they are started, and containers on them."""
+    found = [platform.node(), f"{uuid.getnode():x}"]
+    with suppress(OSError):
+        found.append(Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip())
+        found.append(str(Path("/proc/self/ns/pid").stat().st_ino))
+    return " ".join(found)
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether a process of this machine is running, or cannot be asked."""
+    if os.name == "nt":
+        return True  # where this question would end the process
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from functools import cache, cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +14,24 @@ import numpy as np
 import numpy.typing as npt
 
 from batch_frames.errors import LineError
-from batch_frames.files.documents import RECORD, Documents, file_hash, now
+from batch_frames.files.documents import RECORD, Documents, file_hash, new_token, now
 from batch_frames.files.job import Job, Jobs, Settings, clean_facts
-from batch_frames.files.locks import locked
-from batch_frames.files.old_ledgers import ledger_jobs, may_tell_of, old_ledgers
+from batch_frames.files.locks import Check, locked
+from batch_frames.files.rounds import LEDGER, set_name
 from batch_frames.files.sets import Replaced
-from batch_frames.files.shards import RequestFile
 from batch_frames.progress import warn
 
-__all__ = ["Record", "Records", "new_token", "wanted_job"]
+__all__ = ["Record", "Records"]
 
 
 NOT_FACTS = ("path", "sha256", "settings", "names", "earlier", "steps")
-
 FACTS = tuple(field.name for field in fields(Job) if field.name not in NOT_FACTS)
-
+LEDGER_FACTS = {field.name for field in fields(Job)} - {"path", "token", "settings", "files"}
 SETTINGS = tuple(field.name for field in fields(Settings))
-
 DOCUMENT = ("names", *(f.name for f in fields(Job) if f.name not in ("path", "sha256", "names")))
 
 OPEN, NO_EFFECT = ".try", ".no"
 """How the files end of tries to create a batch, and of those that certainly created none."""
-
 HASHES = np.dtype("<u8")
 """How the hashes of a shard's lines are stored, next to its document."""
 
@@ -52,6 +47,7 @@ class Record:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._jobs = Documents(folder, "jobs")
+        self._check: Check = lambda: None
         self._only_read: dict[str, Job] = {}
         self._damaged: dict[Path, LineError] = {}
         self._take_over()
@@ -70,7 +66,7 @@ class Record:
         if document is not None:
             return self._job(sha256, document, path)
         for ledger, error in self._damaged.items():
-            if may_tell_of(ledger, sha256, path):
+            if _may_tell_of(ledger, sha256, path):
                 raise error
         job = self._only_read.get(sha256)
         return replace(job, path=path or job.path) if job else None
@@ -119,7 +115,7 @@ class Record:
         """
         (self.folder / RECORD).mkdir(parents=True, exist_ok=True)
         problem = f"'{self.folder}' is in use by {{owner}}"
-        with locked(self.folder / RECORD / "record", problem, patience=patience):
+        with locked(self.folder / RECORD / "record", problem, patience=patience) as self._check:
             yield
             self._jobs.sync()
 
@@ -135,13 +131,13 @@ class Record:
         with self._jobs.locked(job.sha256, problem, patience):
             known = self.job(job.sha256, job.path) or job
             # On another host, whose locks do not hold here, it may be sent at this moment.
-            is_open = known.tried_at is None and self._try(known, self.tries(known)).exists()
+            is_open = known.tried_at is None and self._try(known, self.tries(known)).is_file()
             yield replace(known, tried_at=now()) if is_open else known
 
     def tries(self, job: Job) -> int:
         """Return how many times the creation of a job's batch was tried, by whomever."""
         number = 0
-        while any(self._try(job, number + 1, ending).exists() for ending in (OPEN, NO_EFFECT)):
+        while any(self._try(job, number + 1, ending).is_file() for ending in (OPEN, NO_EFFECT)):
             number += 1
         return number
 
@@ -169,6 +165,7 @@ class Record:
         """
         new = self.after(job, "begun", token=new_token())
         self._jobs.write_bytes(f"{job.sha256}.lines", lines.astype(HASHES).tobytes())
+        self._check()
         if self._jobs.create(new.sha256, _document(new)):
             return new
         known = self.job(job.sha256, job.path)
@@ -254,11 +251,11 @@ class Record:
     def _take_over(self) -> None:
         """Make documents of the jobs in ledgers of earlier versions, once for each ledger."""
         taken = Documents(self.folder, "ledgers")
-        for path in old_ledgers(self.folder):
+        for path in sorted(self.folder.glob(f"*{LEDGER}")):
             if taken.read(path.name) is not None:
                 continue
             try:
-                jobs = [self.after(job, "taken over") for job in ledger_jobs(path)]
+                jobs = [self.after(job, "taken over") for job in _ledger_jobs(path)]
             except LineError as error:
                 self._damaged[path] = error
                 continue
@@ -286,21 +283,6 @@ class Records:
         return self._records[folder]
 
 
-def new_token(before: str = "") -> str:
-    """Return a text by which a batch is found again.
-
-    Args:
-        before: The token of the batch that it replaces; all who replace that one get the same.
-    """
-    return sha256(before.encode()).hexdigest()[:32] if before else secrets.token_hex(16)
-
-
-def wanted_job(file: RequestFile, settings: Settings) -> Job:
-    """Return the job of a shard that was never to be sent."""
-    facts = (file.path, file.requests, file.nbytes, file.endpoint)
-    return Job(*facts, sha256=file.sha256, settings=settings)
-
-
 def _by_size(folder: Path) -> dict[int, list[Path]]:
     found: dict[int, list[Path]] = {}
     for path in sorted(folder.glob("*.jsonl")):
@@ -313,3 +295,56 @@ def _document(job: Job) -> dict[str, Any]:
     facts = {name: getattr(job, name) for name in DOCUMENT}
     facts["settings"] = {name: getattr(job.settings, name) for name in SETTINGS}
     return {name: value for name, value in facts.items() if value not in (None, {}, ())}
+
+
+def _may_tell_of(ledger: Path, sha256: str, path: Path | None) -> bool:
+    """Return whether a ledger that cannot be read may tell of a shard: of its name or its hash."""
+    is_named = path is not None and set_name(path)[0] == ledger.name.removesuffix(LEDGER)
+    return is_named or sha256.encode() in ledger.read_bytes()
+
+
+def _ledger_jobs(path: Path) -> list[Job]:
+    """Read what a ledger says of each shard; a last line that was cut short never happened.
+
+    Raises:
+        LineError: If a line is not an event.
+    """
+    jobs: dict[str, Job] = {}
+    for number, raw in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            _apply(path, jobs, json.loads(raw))
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
+            hint = "take the line out, or bring the file back"
+            raise LineError("not an event of a ledger", path=path, line=number, hint=hint) from None
+    found: dict[str, Job] = {}
+    for job in jobs.values():
+        if before := found.get(job.sha256):
+            # Of several tries with the same bytes the last one counts, unless it was never made.
+            is_made = job.may_be_paid or not before.may_be_paid
+            job, other = (job, before) if is_made else (before, job)
+            job = replace(job, earlier=(*before.earlier, *filter(None, [other.batch_id])))
+        found[job.sha256] = job
+    return list(found.values())
+
+
+def _apply(path: Path, jobs: dict[str, Job], entry: Mapping[str, Any]) -> None:
+    """Bring the jobs, which are found by their tokens, up to date with one event."""
+    event, token = entry["event"], entry["token"]
+    facts = {key: value for key, value in entry.items() if key in LEDGER_FACTS}
+    if "errors" in facts:
+        facts["errors"] = tuple(facts["errors"])
+    if event == "intent":
+        given = entry["settings"]
+        facts["settings"] = Settings(**{k: given[k] for k in given.keys() & SETTINGS})
+        shard = path.with_name(entry["shard"])
+        known = jobs.get(token)
+        # A token seen before: another name for the same bytes, or other settings.
+        job = replace(known, path=shard, **facts) if known else Job(shard, token=token, **facts)
+        jobs[token] = replace(job, names=(*job.names, shard.name))
+        return
+    job = jobs[token]
+    if event == "creating":
+        facts = {"tried_at": job.tried_at or entry["at"], "retried_at": entry["at"]}
+    elif event == "downloaded":
+        facts = {"files": {**job.files, entry["name"]: entry["size"]}}
+    jobs[token] = replace(job, **facts)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from batch_frames.errors import BatchFramesError
+from batch_frames.files.cloud import as_path
 
 __all__ = [
     "LEDGER",
@@ -75,7 +76,7 @@ def set_of(shard: Path) -> Path:
         >>> set_of(Path("out/reviews.round-3-00002.jsonl")).name
         'reviews.jsonl'
     """
-    own, _ = set_name(shard.with_name(shard.name.removesuffix(".gz")))
+    own, _ = set_name(shard.with_name(shard.name.removesuffix(".gz").removesuffix(".zst")))
     found = ROUND.fullmatch(own)
     return shard.with_name(f"{found[1] if found else own}.jsonl")
 
@@ -122,7 +123,7 @@ def refuse_undecodable(path: str | os.PathLike[str]) -> None:
     Raises:
         BatchFramesError: If not.
     """
-    whole = str(Path(path).absolute())
+    whole = str(as_path(path).absolute())
     try:
         whole.encode()
     except UnicodeEncodeError:
@@ -141,10 +142,10 @@ def set_path(path: str | os.PathLike[str]) -> Path:
     if not os.fspath(path).endswith(".jsonl"):
         problem = f"'{os.fspath(path)}' must end in .jsonl, as the service requires"
         raise BatchFramesError(problem, hint="name a file such as 'out/reviews.jsonl'")
-    folder = Path(path).parent
+    folder = as_path(path).parent
     if folder.exists() and not folder.is_dir():
         raise BatchFramesError(f"'{folder}' is not a folder", hint="save to another path")
-    return Path(path)
+    return as_path(path)
 
 
 def set_files(path: Path) -> list[Path]:

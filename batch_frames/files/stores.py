@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from batch_frames.errors import BatchFramesError
+from batch_frames.files.cloud import CloudPath, as_path
 from batch_frames.files.documents import temporary_path
 from batch_frames.files.locks import locked
 from batch_frames.files.rounds import refuse_undecodable, set_name
@@ -31,6 +32,11 @@ def whole(path: Path, *, sync: bool = False) -> Iterator[IO[bytes]]:
         path: The final name; a file that has it is replaced.
         sync: Whether its bytes must be on the disk before it has its name.
     """
+    if isinstance(path, CloudPath):
+        with tempfile.NamedTemporaryFile() as file:
+            yield file
+            path.upload(file)
+        return
     temporary = temporary_path(path)
     with temporary.open("x+b") as file:
         try:
@@ -70,11 +76,11 @@ def open_store(
     if isinstance(target, (str, os.PathLike)):
         if os.fspath(target) == "-":
             return PipeStore(_standard_output(), Path("-"))
-        path = Path(target)
+        path = as_path(target)
         refuse_undecodable(path)
         if path.is_dir():
             raise IsADirectoryError(f"'{path}' is a folder; name a file in it, as in 'out.jsonl'")
-        if path.suffix == ".gz":
+        if path.suffix in (".gz", ".zst"):
             raise BatchFramesError(f"'{path}' would not be compressed", hint="name a .jsonl file")
         is_device = path.is_absolute() and path.parts[1] in ("dev", "proc")
         is_device = is_device and path.parts[2:3] != ("shm",)
@@ -129,7 +135,8 @@ class FolderStore:
         self._token = secrets.token_hex(4)
         self._lock = ExitStack()
         lock_path = self._sets.lock_path(path.name)
-        self._lock.enter_context(locked(lock_path, f"{{owner}} is writing '{path}'"))
+        problem = f"{{owner}} is writing '{path}'"
+        self._check = self._lock.enter_context(locked(lock_path, problem))
         try:
             self._sets.finish(path.name, give_up=True)
             self._clear()
@@ -163,6 +170,7 @@ class FolderStore:
 
     def commit(self, requests: Sequence[int]) -> tuple[list[Path], str]:
         """Rename, then remove what an earlier save left under names that this one does not use."""
+        self._check()
         finals = self.names_of(len(requests))
         for final in finals:
             if final.exists():

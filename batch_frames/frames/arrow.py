@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from batch_frames.arrow import NULL, TEXT, decode_runs
 from batch_frames.errors import BatchFramesError, ColumnError
-from batch_frames.files import Paths, find_files
+from batch_frames.files import Paths, arrow_source, find_files
 from batch_frames.frames.chunks import Chunk, Position, id_names
 
 if TYPE_CHECKING:
@@ -293,7 +293,7 @@ class ParquetSource(FileSource):
         self._rows = 0
         for path in self.paths:
             try:
-                with ParquetFile(path) as file:
+                with ParquetFile(arrow_source(path)) as file:
                     names, rows = file.schema_arrow.names, file.metadata.num_rows
             except PermissionError:
                 raise
@@ -315,7 +315,8 @@ class ParquetSource(FileSource):
         group = 0
         try:
             # Without pre-buffering, and with a small buffer, a row group is never whole in memory.
-            with ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
+            source = arrow_source(path)
+            with ParquetFile(source, buffer_size=1 << 20, pre_buffer=False) as file:
                 rows = _batch_rows(file)
                 for group in range(file.num_row_groups):
                     yield from file.iter_batches(rows, [group], self._needed)

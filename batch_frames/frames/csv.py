@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from batch_frames.errors import BatchFramesError, ColumnError, RequestError
-from batch_frames.files import Paths
+from batch_frames.files import Paths, open_stream
 from batch_frames.frames.arrow import FileSource, find_columns
 from batch_frames.frames.quotes import QuoteCheck
 
@@ -144,7 +144,7 @@ UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 def _start(path: Path) -> bytes:
     try:
-        with pa.input_stream(str(path), compression="detect") as stream:
+        with open_stream(path) as stream:
             start: bytes = stream.read(HEADER)
     except OSError as error:
         raise BatchFramesError(f"'{path}' cannot be read: {error}") from None
@@ -225,7 +225,7 @@ class CsvFile:
     def _open(self, block: int) -> Iterator[pa.RecordBatch]:
         """Let Arrow parse the file, and wait for its threads at the end."""
         try:
-            with pa.input_stream(str(self._path), compression="detect") as stream:
+            with open_stream(self._path) as stream:
                 tracker = BufferTracker(CsvBytes(stream, self._encoding), self._separator)
                 try:
                     yield from self._parsed(tracker, block)
@@ -286,7 +286,7 @@ class CsvFile:
     def _lines(self, position: int) -> Iterator[bytes]:
         """Yield the lines before a position, the last of which may end there."""
         rest = b""
-        with pa.input_stream(str(self._path), compression="detect") as stream:
+        with open_stream(self._path) as stream:
             file, left = CsvBytes(stream, self._encoding), position
             while left > 0 and (data := file.read(BLOCK)):
                 *whole, rest = (rest + data[:left]).splitlines(keepends=True)

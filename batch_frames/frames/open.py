@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from batch_frames.arrow import TEXT
 from batch_frames.errors import ColumnError
+from batch_frames.files import arrow_source, as_path
 from batch_frames.frames.arrow import ArrowSource, ParquetSource, find_columns
 from batch_frames.frames.chunks import Chunk, Source, id_names
 from batch_frames.frames.csv import CsvFile
@@ -116,7 +117,7 @@ def partition_chunks(
 
 def is_parquet(path: str | os.PathLike[str]) -> bool:
     """Return whether a path, a glob or a folder names Parquet files."""
-    path = Path(path)
+    path = as_path(path)
     files = path.rglob("*") if path.is_dir() else [path]
     return any(file.suffix in PARQUET for file in files)
 
@@ -131,7 +132,7 @@ def read_table(path: Path, id_column: str | Sequence[str]) -> pa.Table:
         ParquetSource(path, id_column, [])
         import pyarrow.parquet as pq
 
-        return pq.read_table(path)
+        return pq.read_table(arrow_source(path))
     names = CsvFile(path, id_names(id_column)).header
     batches = list(CsvFile(path, names).batches())
     return pa.Table.from_batches(batches, pa.schema([(name, TEXT) for name in names]))

@@ -127,8 +127,8 @@ class BatchCreator:
         absent. Files of an earlier save under the same name are replaced.
 
         Args:
-            file_path: The file; missing folders are created. ``-`` is standard output. Standard
-                output and binary file objects take only what fits in one file.
+            file_path: The file, or its URL; missing folders are created. ``-`` is standard output.
+                Standard output and binary file objects take only what fits in one file.
             limits: The largest file. If the requests exceed it, ``reviews.jsonl`` becomes
                 ``reviews-00001.jsonl``, ``reviews-00002.jsonl``, …, each as full as possible.
             overwrite: Whether to replace files whose batches are still running, and files that were

@@ -134,7 +134,7 @@ def from_csv(
     one, and may be compressed (``.csv.gz``).
 
     Args:
-        path: A path, a list of them, a glob such as ``"data/*.csv"``, or a folder.
+        path: A path or URL, a list of them, a glob such as ``"data/*.csv"``, or a folder.
         id_column: The column with the ``custom_id``s.
         prompt_column: As for ``from_dataframe``, like all after it.
 
@@ -166,7 +166,8 @@ def from_parquet(
     """Make a request from each row of Parquet files, which may be larger than memory.
 
     Args:
-        path: A path, a list of them, a glob such as ``"data/*.parquet"``, or a folder.
+        path: A path or URL, a list of them, a glob such as ``"s3://lake/data/*.parquet"``, or a
+            folder.
         id_column: The column with the ``custom_id``s.
         prompt_column: As for ``from_dataframe``, like all after it.
 

@@ -20,6 +20,7 @@ from batch_frames.files import (
     Records,
     Replaced,
     are_among,
+    as_path,
     file_hash,
     lines_of,
     live_hashes,
@@ -147,7 +148,7 @@ def _by_file(results: pa.Table) -> Iterator[tuple[Path, npt.NDArray[np.int64]]]:
     codes = np.asarray(files.indices)
     order = np.argsort(codes, kind="stable")
     ends = np.cumsum(np.bincount(codes, minlength=len(files.dictionary)))
-    paths = map(Path, files.dictionary.to_pylist())
+    paths = map(as_path, files.dictionary.to_pylist())
     return zip(paths, np.split(order, ends)[:-1], strict=True)
 
 

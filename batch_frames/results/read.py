@@ -160,10 +160,10 @@ def read_results(
     the record next to them knows count only for a request with the very line that they answer.
 
     Args:
-        paths: A path, a list of them, a glob or a folder; ``.jsonl``, also ``.jsonl.gz``. Output
-            and error files may come in any order; request files among them are ignored. A file of
-            several lines without any result triggers a warning. A line above 1 GB is ``malformed``,
-            with its size as ``error_message``. None reads all results of
+        paths: A path or URL, a list of them, a glob or a folder; ``.jsonl``, ``.gz``, ``.zst``.
+            Output and error files may come in any order; request files among them are ignored. A
+            file of several lines without any result triggers a warning. A line above 1 GB is
+            ``malformed``, with its size as ``error_message``. None reads all results of
             ``requests`` that the record knows: of batches, of retries and of ``run_local``.
         requests: The request files that were sent, given likewise; results that a glob matches as
             well are ignored.

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from batch_frames.arrow import NOWHERE, TEXT, BestRows, Lookup
 from batch_frames.display import NAMED
 from batch_frames.errors import BatchFramesError
-from batch_frames.files import Paths, open_store, result_files
+from batch_frames.files import Paths, as_path, open_store, result_files
 from batch_frames.frames import (
     CsvSource,
     ParquetSource,
@@ -206,7 +206,7 @@ def join_files(
     with_ids: bool = True,
 ) -> Path:
     """Join results as ``join_results`` does; ``custom_id`` is among all columns only if wanted."""
-    target = Path(out)
+    target = as_path(out)
     if target.suffix != ".parquet":
         raise BatchFramesError(f"'{target}' does not end in .parquet", hint="name a Parquet file")
     left, right = _table(table, id_column), _results(results)

@@ -141,7 +141,7 @@ import batch_frames as bf
 from batch_frames.batches import client, send
 from batch_frames.files import documents, record
 
-documents.locked = record.locked = lambda *given, **how: nullcontext()
+documents.locked = record.locked = lambda *given, **how: nullcontext(lambda: None)
 send.SETTLE, client.FIRST_PAUSE = 1.2, 0.01
 verb, url = sys.argv[1:]
 with OpenAI(base_url=url, api_key="test") as api:

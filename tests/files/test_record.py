@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from batch_frames.errors import BatchFramesError, BatchFramesWarning
 from batch_frames.files import record as module
+from batch_frames.files import wanted_job
 from batch_frames.files.asked import first_asked, pending_lines, sent_lines
 from batch_frames.files.job import Job, Settings
-from batch_frames.files.record import Record, wanted_job
+from batch_frames.files.record import Record
 from batch_frames.files.shards import RequestFile, line_hashes, read_shard
 from tests.support.jobs import save_lines
 
