@@ -237,7 +237,7 @@ def test_pending_lines_are_those_of_jobs_without_all_answers(record: Record) -> 
     for name, facts in states.items():
         record.note(begun(record, shard(f"{name}.jsonl", name)), "status", **facts)
     found = {job.path.stem: lines.tolist() for job, lines in pending_lines(record)}
-    assert list(found) == ["waiting", "tried", "running", "ended", "failed"]
+    assert set(found) == {"waiting", "tried", "running", "ended", "failed"}
     for name, lines in found.items():
         assert lines == plain_hashes(Path(f"{name}.jsonl").read_bytes())
     passed = read_shard(Path("waiting.jsonl")).sha256
