@@ -39,7 +39,7 @@ from batch_frames.files import (
     set_of,
 )
 from batch_frames.progress import warn
-from batch_frames.requests import Asked, answers_of, body_texts, read_asked, with_body
+from batch_frames.requests import LIMITS, Asked, answers_of, body_texts, read_asked, with_body
 from batch_frames.results import (
     RANKS,
     STATUSES,
@@ -62,7 +62,7 @@ __all__ = ["retry_requests"]
 
 
 Mask = npt.NDArray[np.bool_]
-LIMITS, COLUMNS = Limits(), ["custom_id", "status", "status_code", "file", "line"]
+COLUMNS = ["custom_id", "status", "status_code", "file", "line"]
 SETTLED = -1  # the rank of what is not to be sent again
 
 

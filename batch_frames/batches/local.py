@@ -110,8 +110,8 @@ def run_local(
 def _shards_on_disk(shards: Paths) -> list[Path]:
     """List request files; in object storage, an answer cannot be added to a file."""
     found = find_shards(shards)
-    for path in (path for path in found if isinstance(path, CloudPath)):
-        problem = f"'{path}': run_local takes request files on disk only"
+    if far := next((path for path in found if isinstance(path, CloudPath)), None):
+        problem = f"'{far}': run_local takes request files on disk only"
         raise BatchFramesError(problem, hint="copy it to disk, or send it with submit")
     return found
 

@@ -13,8 +13,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
-
 from batch_frames.batches.client import Service
 from batch_frames.batches.replies import ReplyError, batch_facts, batches_of, number_of, text_of
 from batch_frames.errors import BatchFramesError, MissingExtra
@@ -70,6 +68,8 @@ def counted_job(job: Job) -> Job:
 def _counted_tokens(path: Path, sha256: str) -> int | None:
     """Count the tokens of a shard, at four bytes each where a request has images and the like."""
     # The commands start without what this needs.
+    import pyarrow.compute as pc
+
     from batch_frames.requests import count_tokens
 
     total = 0

@@ -19,7 +19,7 @@ import pandas as pd
 from batch_frames.arrow import hash_text, keep_freed_memory
 from batch_frames.display import NAMED
 from batch_frames.errors import BatchFramesError
-from batch_frames.files import FolderStore, Limits, Shard, ShardWriter, open_store
+from batch_frames.files import CloudPath, FolderStore, Limits, Shard, ShardWriter, open_store
 from batch_frames.frames import DaskSource, Position, partition_chunks
 from batch_frames.requests.rendering import (
     TableRequests,
@@ -118,7 +118,11 @@ def save_partitions(
         if type(store) is not FolderStore:
             problem = "the workers of a Dask DataFrame cannot write into a pipe or a file object"
             raise BatchFramesError(problem, hint="pass a path that all of them see")
-        part = store.part("p").absolute()
+        if isinstance(part := store.part("p").absolute(), CloudPath):
+            problem = (
+                f"'{target!s}': the workers of a Dask DataFrame write to a folder on disk only"
+            )
+            raise BatchFramesError(problem, hint="save there, and copy the files")
         task = Task(table.template, source.id_column, table.na, limits, part)
         rows = source.needed.to_delayed()
         written = _in_workers(write_partition, enumerate(rows), task)
@@ -247,8 +251,8 @@ def _check_ids(written: Sequence[Written]) -> None:
     Raises:
         RequestError: If ids are repeated; it names the first three with both their places.
     """
-    slices = sum(one.requests for one in written) // IDS_EACH + 1
-    found = _in_workers(find_repeated, ((n, slices) for n in range(slices)), written)
+    shares = sum(one.requests for one in written) // IDS_EACH + 1
+    found = _in_workers(find_repeated, ((n, shares) for n in range(shares)), written)
     count = sum(total for total, _ in found)
     twice: list[tuple[str, Position, Position]] = []
     for places in sorted((places for _, some in found for places in some), key=itemgetter(1)):
@@ -271,14 +275,14 @@ def _position(place: Place) -> Position:
 
 
 def find_repeated(
-    slice: int, slices: int, written: Sequence[Written]
+    share: int, shares: int, written: Sequence[Written]
 ) -> tuple[int, list[list[Place]]]:
-    """Find the hashes that are repeated, in one of some slices of their range.
+    """Find the hashes that are repeated, in one of some shares of their range.
 
     Returns:
         How many there are, and the first few places of the first of them.
     """
-    low, high = (n * (1 << 64) // slices for n in (slice, slice + 1))
+    low, high = (n * (1 << 64) // shares for n in (share, share + 1))
     parts = []
     for one in written:
         hashes, rows = one.columns()

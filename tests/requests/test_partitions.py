@@ -23,6 +23,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 import batch_frames as bf
+from tests.service.storage import ObjectServer
 
 Limits = bf.Limits
 OPTIONS: dict[str, Any] = {"id_column": "id", "prompt_column": "text", "model": "m"}
@@ -247,6 +248,18 @@ def test_workers_write_to_no_pipe(tmp_path: Path) -> None:
         "the workers of a Dask DataFrame cannot write into a pipe or a file object; "
         "pass a path that all of them see"
     )
+
+
+def test_workers_write_to_no_object_storage(lake: ObjectServer) -> None:
+    """A URL is refused in a sentence, before anything is written there."""
+    batch = bf.from_dataframe(parts(rows(10), 5, 5), **OPTIONS)
+    with pytest.raises(bf.BatchFramesError) as caught:
+        batch.save_to_file("s3://lake/x.jsonl")
+    assert str(caught.value) == (
+        "'s3://lake/x.jsonl': the workers of a Dask DataFrame write to a folder on disk only; "
+        "save there, and copy the files"
+    )
+    assert not lake.objects
 
 
 def test_a_folder_that_others_do_not_see_is_told(
