@@ -15,7 +15,7 @@ from __future__ import annotations
 import copyreg
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batch_frames.display import printable
 
@@ -142,6 +142,10 @@ class JobError(BatchFramesError, RuntimeError):
 
 class WaitTimeout(JobError, TimeoutError):  # noqa: N818
     """Batches that were still running when the time was up; they continue."""
+
+    if not TYPE_CHECKING:
+        # Libraries such as Dask copy errors by it, and that of RuntimeError does not fit.
+        __new__ = OSError.__new__
 
 
 class MissingExtra(BatchFramesError, ImportError):  # noqa: N818

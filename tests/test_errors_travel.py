@@ -59,6 +59,12 @@ WAYS: dict[str, Callable[[BaseException], Any]] = {
 }
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_an_error_can_be_made_without_its_arguments(kind: type[BaseException]) -> None:
+    """Some libraries copy errors by ``__new__`` of their class, and then set what they say."""
+    assert type(kind.__new__(kind)) is kind
+
+
 def test_all_errors_are_found() -> None:
     """Those that users see, and those that stay inside."""
     public = {getattr(bf, name) for name in bf.__all__ if name.endswith(("Error", "Warning"))}

@@ -71,7 +71,8 @@ def find_files(paths: Paths, endings: Sequence[str]) -> list[Path]:
         refuse_undecodable(path)
         matches = _expand(as_path(path), endings)
         if not matches:
-            listed = " or ".join(f"*{ending}" for ending in endings)
+            *others, last = (f"*{ending}" for ending in endings)
+            listed = f"{', '.join(others)} or {last}" if others else last
             what = f"no {listed} in the folder" if as_path(path).is_dir() else "no file"
             raise FileNotFoundError(f"{what} '{path}'; check the path")
         found += matches

@@ -66,7 +66,7 @@ def test_the_jobs_of_several_sets_are_told_apart(server: BatchServer) -> None:
 def test_what_a_job_and_a_list_of_them_show(server: BatchServer) -> None:
     """A job is short, and a list draws a card that escapes what it shows."""
     server.settings.fail_every = 2
-    jobs = bf.submit(save(), client=server.client(), max_enqueued_tokens=60)
+    jobs = bf.submit(save(), client=server.client(), max_enqueued_tokens=30)
     assert isinstance(jobs, Jobs)
     sent = jobs[0].batch_id
     text = f"Job('reviews-00001.jsonl', batch_id='{sent}', status='validating', requests=2, "

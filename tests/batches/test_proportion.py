@@ -120,11 +120,11 @@ def test_batches_wait_for_room(
         with BatchServer(polls=1) as server:
             options: dict[str, Any] = {"client": server.client(), "progress": False}
             saved = save(count=2 * shards, text="Say {:05}.")
-            room = 3 * (saved[-1].nbytes // 4) + 3
             if waiting == "refused":
-                server.settings.enqueued_tokens = room
+                server.settings.enqueued_tokens = 3 * (saved[-1].nbytes // 4) + 3
                 jobs = bf.submit(saved, **options)
             else:
+                room = 3 * int(bf.estimate(saved, prices={"m": (1, 1)})["input_tokens"].iloc[0])
                 jobs = bf.submit(saved, **options, max_enqueued_tokens=room)
             counts.append(count(partial(bf.wait, jobs, poll=0.001, **options), server))
             assert (len(server.batches) > shards) == (waiting == "refused")

@@ -62,7 +62,7 @@ def test_where_there_are_no_jobs(path: Any, kind: type[Exception], text: str) ->
 
 def test_status_is_a_table(server: BatchServer) -> None:
     """There is one row per shard, with counts that may be missing, an age and an expiry."""
-    jobs = bf.submit(save(), client=server.client(), max_enqueued_tokens=60)
+    jobs = bf.submit(save(), client=server.client(), max_enqueued_tokens=30)
     server.service.retrieve(server.batches[0])
     table = bf.status(jobs, client=server.client())
     kinds = {name: str(kind) for name, kind in table.dtypes.items()}

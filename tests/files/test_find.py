@@ -84,8 +84,7 @@ def test_a_name_with_the_signs_of_a_glob_is_itself_first(tmp_path: Path) -> None
         ([], "the list of paths is empty"),
         (
             "data/empty.csv",
-            "no *.csv or *.tsv or *.csv.gz or *.tsv.gz in the folder 'data/empty.csv'; "
-            "check the path",
+            "no *.csv, *.tsv, *.csv.gz or *.tsv.gz in the folder 'data/empty.csv'; check the path",
         ),
     ],
     ids=["path", "glob", "list", "nothing", "folder"],

@@ -405,7 +405,7 @@ def test_hidden_files_stay_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     [
         ("none.jsonl", "no file 'none.jsonl'; check the path"),
         (["none-*.jsonl"], "no file 'none-*.jsonl'; check the path"),
-        (".", "no *.jsonl or *.jsonl.gz in the folder '.'; check the path"),
+        (".", "no *.jsonl, *.jsonl.gz or *.jsonl.zst in the folder '.'; check the path"),
         ([], "the list of paths is empty"),
     ],
 )
