@@ -61,10 +61,7 @@ def test_console_blocks_print_what_they_show(checkout: Path) -> None:
     for block in blocks("console"):
         for command, expected in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
             name, *words = shlex.split(command)
-            found = [
-                sorted(map(str, Path().glob(word))) if "*" in word else [word] for word in words
-            ]
-            done = run(*chain(*found))
+            done = run(*chain.from_iterable(map(shell_words, words)))
             assert name == "batch-frames"
             assert (done.err + done.out, done.code) == (expected, 0)
 

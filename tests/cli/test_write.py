@@ -21,6 +21,7 @@ from tests.support.commands import (
     chat,
     lines,
     run,
+    run_process,
 )
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -186,8 +187,8 @@ def test_the_schema_may_be_a_class(folder: Path, monkeypatch: pytest.MonkeyPatch
 def test_rows_may_come_from_standard_input() -> None:
     """``-`` is CSV from a pipe, and errors show that it was."""
     source = Path("reviews.csv").read_bytes()
-    done = run("write", "-", "-", *WRITE[3:], *COLUMN, read=source)
-    assert (done.code, done.out) == (0, CHATS)
+    whole = run_process("write", "-", "-", *WRITE[3:], *COLUMN, input=source)
+    assert (whole.returncode, whole.stdout.decode()) == (0, CHATS)
     done = run("write", "-", "-", *WRITE[3:], "--prompt-column", "x", read=source)
     error = "Error: 'standard input' has no column 'x'; it has 'id', 'title', 'review'\n"
     assert (done.code, done.err) == (1, error)
