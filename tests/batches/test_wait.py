@@ -61,12 +61,12 @@ def test_fewer_are_sent_at_once_when_a_limit_is_given(
     """Tokens are counted as by estimate, or four bytes are one; wait sends what is beyond."""
     shards = save(count=12)
     each = shards[0].nbytes // 4
+    send._counted_tokens.cache_clear()
     if is_counted:
         each = int(bf.estimate(shards, prices={"m": (1, 1)})["input_tokens"].iloc[0])
     else:
         monkeypatch.setitem(sys.modules, "bpe_openai", None)
         tokens._tokenizer.cache_clear()
-        send._counted_tokens.cache_clear()
     limit = 2 * each + 2
     jobs = bf.submit(shards, client=server.client(), max_enqueued_tokens=limit)
     assert [job.batch_id is not None for job in jobs] == [True] * 2 + [False] * 4
