@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -72,9 +73,15 @@ def dumps(
         >>> dumps({"stop": ["é", None]})
         '{"stop":["é",null]}'
     """
+    return _encoder(default, allow_nan).encode(value)
+
+
+@lru_cache
+def _encoder(default: Callable[[Any], Any] | None, allow_nan: bool) -> json.JSONEncoder:
+    """Make an encoder once, which costs more than to write a short value."""
     separators = (",", ":")
-    return json.dumps(
-        value, ensure_ascii=False, separators=separators, allow_nan=allow_nan, default=default
+    return json.JSONEncoder(
+        ensure_ascii=False, separators=separators, allow_nan=allow_nan, default=default
     )
 
 

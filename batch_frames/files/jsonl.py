@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,7 +132,7 @@ def load_exactly(raw: bytes) -> Any:
     Raises:
         ValueError: If it is not JSON; the message says why.
     """
-    return load_text(_decoded(raw), constant=_refuse)
+    return load_text(_decoded(raw), EXACT)
 
 
 def _decoded(raw: bytes) -> str:
@@ -145,35 +145,11 @@ def _decoded(raw: bytes) -> str:
         raise ValueError(f"not UTF-8 at byte {error.start:,}") from None
 
 
-def _refuse(name: str) -> float:
-    raise ValueError(f"not JSON: {name} is no number of JSON's")
-
-
 def without_lone_surrogates(text: str) -> str:
     """Replace each escape of a lone surrogate in JSON text by that of U+FFFD."""
     if r"\u" not in text:
         return text
     return ESCAPE.sub(lambda found: r"\ufffd" if found["lone"] else found[0], text)
-
-
-def load_text(text: str, *, constant: Callable[[str], float] = float) -> Any:
-    """Parse JSON text with the standard library; a lone surrogate becomes U+FFFD.
-
-    Args:
-        text: The text.
-        constant: What makes numbers of NaN, Infinity and -Infinity; it may raise.
-
-    Raises:
-        ValueError: If it is not JSON, or nested too deep; the message says which.
-    """
-    try:
-        text = without_lone_surrogates(text)
-        return json.loads(text, parse_int=_whole_number, parse_constant=constant)
-    except json.JSONDecodeError as error:
-        problem = f"{error.msg.removesuffix(' at')} at character {error.pos:,}"
-    except RecursionError:
-        problem = "nested too deep"
-    raise ValueError(f"not JSON: {problem}")
 
 
 def _whole_number(digits: str) -> float:
@@ -182,6 +158,30 @@ def _whole_number(digits: str) -> float:
         return int(digits)
     except ValueError:
         return float(digits)
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(f"not JSON: {name} is no number of JSON's")
+
+
+LENIENT = json.JSONDecoder(parse_int=_whole_number)
+
+EXACT = json.JSONDecoder(parse_int=_whole_number, parse_constant=_refuse)
+
+
+def load_text(text: str, decoder: json.JSONDecoder = LENIENT) -> Any:
+    """Parse JSON text with the standard library; a lone surrogate becomes U+FFFD.
+
+    Raises:
+        ValueError: If it is not JSON, or nested too deep; the message says which.
+    """
+    try:
+        return decoder.decode(without_lone_surrogates(text))
+    except json.JSONDecodeError as error:
+        problem = f"{error.msg.removesuffix(' at')} at character {error.pos:,}"
+    except RecursionError:
+        problem = "nested too deep"
+    raise ValueError(f"not JSON: {problem}")
 
 
 def kind_of(value: Any) -> str:

@@ -15,6 +15,7 @@ from batch_frames.files import Lines
 from batch_frames.results.decode import ForeignLine, is_chat, shared_calls
 from batch_frames.results.fields import FIELDS, RANKS
 from batch_frames.results.line import LENGTH_REASONS, read_line
+from batch_frames.results.responses import read_usual
 
 __all__ = ["read_outcomes"]
 
@@ -209,7 +210,7 @@ def _decoded(lines: Lines, rows: npt.NDArray[np.int64], raw: bool) -> pa.Table:
     found: dict[str, list[Any]] = {}
     for place, line in enumerate(texts.view(pa.large_binary()).to_pylist()):
         try:
-            row = read_line(line, keep_body=raw)
+            row = (None if raw else read_usual(line)) or read_line(line, keep_body=raw)
         except ForeignLine as foreign:
             problem, hint = foreign.args
             number = int(lines.numbers[rows[place]])
