@@ -62,8 +62,12 @@ class Lookup:
         if self.is_ambiguous:
             index = pc.index_in(texts, value_set=self._texts, skip_nulls=True)
             return np.asarray(index.fill_null(NOWHERE)).astype(np.int64)
-        found = np.searchsorted(self._hashes, hash_text(texts)) % len(self._hashes)
-        places = self._order[found]
+        hashes = hash_text(texts)
+        order = np.argsort(hashes)
+        found = np.empty(len(texts), np.int64)
+        # In order, each search begins where the one before it has ended, with what is in the cache.
+        found[order] = np.searchsorted(self._hashes, hashes[order])
+        places = self._order[found % len(self._hashes)]
         is_equal = pc.equal(self._texts.take(pa.array(places)), texts).fill_null(False)
         return np.where(np.asarray(is_equal), places, NOWHERE)
 
@@ -114,17 +118,19 @@ class BestRows:
         self._choose(places, ranks, numbers)
         self._width = self._width or self._chosen_width(rows)
         buckets = np.where(places == NOWHERE, NOWHERE, places // self._width)
-        order = np.argsort(buckets, kind="stable")
-        order = order[buckets[order] != NOWHERE]
-        if not len(order):
+        if len(found := np.unique(buckets)) == 1 and found[0] != NOWHERE:
+            self._keep(int(found[0]), rows, places, numbers)
             return
-        table = _apart(rows.take(pa.array(order)).cast(self.schema))
+        for bucket in found[found != NOWHERE]:
+            own = np.flatnonzero(buckets == bucket)
+            self._keep(int(bucket), rows.take(pa.array(own)), places[own], numbers[own])
+
+    def _keep(self, bucket: int, rows: pa.Table, places: Indices, numbers: Indices) -> None:
+        """Write rows to the file of their bucket."""
+        table = _apart(rows.cast(self.schema))
         self.filled |= {n for n in table.column_names if table[n].null_count < len(table)}
-        table = table.append_column(ROW, pa.array(numbers[order]))
-        table = table.append_column(PLACE, pa.array(places[order]))
-        found, starts = np.unique(buckets[order], return_index=True)
-        for bucket, start, stop in zip(found, starts, [*starts[1:], len(order)], strict=True):
-            self._writer(int(bucket), table.schema).write_table(table.slice(start, stop - start))
+        table = table.append_column(ROW, pa.array(numbers)).append_column(PLACE, pa.array(places))
+        self._writer(bucket, table.schema).write_table(table)
 
     def _chosen_width(self, rows: pa.Table) -> int:
         """Return how many places a bucket has, by the size of the first rows."""

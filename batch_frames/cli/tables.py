@@ -21,7 +21,7 @@ from batch_frames.cli.terminal import STDOUT, count_text, print_json, print_tabl
 from batch_frames.display import estimate_texts, printable
 from batch_frames.errors import CellError, ColumnError
 from batch_frames.files import arrow_source, open_store
-from batch_frames.frames import parquet_schema
+from batch_frames.frames import write_parquet
 from batch_frames.results import summary_line
 
 __all__ = ["print_estimate", "show_frame", "show_written"]
@@ -105,7 +105,7 @@ def _write(table: pa.Table, file: IO[bytes], form: str) -> None:
         # pandas leaves a lone carriage return unquoted, and empty text like a missing one.
         pacsv.write_csv(_flat(table), file)
     else:
-        pq.write_table(table.cast(parquet_schema(table.schema)), file)
+        write_parquet(file, [table])
 
 
 def _write_json(table: pa.Table, file: IO[bytes]) -> None:

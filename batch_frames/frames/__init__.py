@@ -12,7 +12,7 @@ from batch_frames.frames.open import (
     read_table,
     whole_frame,
 )
-from batch_frames.frames.pandas import only_counts, parquet_schema, to_dataframe, with_card
+from batch_frames.frames.pandas import only_counts, to_dataframe, with_card, write_parquet
 
 __all__ = [
     "Chunk",
@@ -26,11 +26,11 @@ __all__ = [
     "is_parquet",
     "only_counts",
     "open_frame",
-    "parquet_schema",
     "partition_chunks",
     "read_table",
     "to_dataframe",
     "whole_frame",
     "with_card",
     "without_views",
+    "write_parquet",
 ]

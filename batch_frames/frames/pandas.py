@@ -6,11 +6,13 @@ import contextlib
 import datetime
 import json
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,11 +29,14 @@ __all__ = [
     "PandasSource",
     "object_array",
     "only_counts",
-    "parquet_schema",
     "to_dataframe",
     "with_card",
+    "write_parquet",
 ]
 
+
+ROW_GROUP = 64 << 20
+"""Bytes in memory of a row group."""
 
 ARROW_UNITS = ("D", "s", "ms", "us", "ns")
 
@@ -218,7 +223,46 @@ def to_dataframe(
     return frame
 
 
-def parquet_schema(schema: pa.Schema) -> pa.Schema:
+def write_parquet(
+    file: IO[bytes], tables: Iterable[pa.Table], count: Callable[[int], Any] = int
+) -> None:
+    """Write tables of one schema as Parquet, in row groups of a bounded size.
+
+    Args:
+        file: Where to write to.
+        tables: The tables, one at least.
+        count: What is called with the numbers of rows.
+    """
+    import pyarrow.parquet as pq
+
+    tables = iter(tables)
+    first = next(tables)
+    schema = _parquet_schema(first.schema)
+
+    def write(group: list[pa.Table]) -> None:
+        writer.write_table(pa.concat_tables(group).cast(schema))
+
+    group: list[pa.Table] = []
+    nbytes = 0
+    written: Future[None] | None = None
+    with pq.ParquetWriter(file, schema) as writer, ThreadPoolExecutor(1) as pool:
+        for table in chain([first], tables):
+            group.append(table)
+            nbytes += table.nbytes
+            count(len(table))
+            if nbytes >= ROW_GROUP:
+                if written:
+                    written.result()
+                # The next group is made while this one is written.
+                written = pool.submit(write, group)
+                group, nbytes = [], 0
+        if written:
+            written.result()
+        if group:
+            write(group)
+
+
+def _parquet_schema(schema: pa.Schema) -> pa.Schema:
     """Return a schema for Parquet, with notes of pandas' own dtypes.
 
     Without them, pandas makes floats of whole numbers where some are missing.

@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,10 +24,10 @@ from batch_frames.frames import (
     ParquetSource,
     find_columns,
     is_parquet,
-    parquet_schema,
     read_table,
     to_dataframe,
     without_views,
+    write_parquet,
 )
 from batch_frames.progress import progress_bar, warn
 from batch_frames.requests import Asked, answers_of, read_asked
@@ -62,9 +62,6 @@ __all__ = ["join_files", "scan_results"]
 
 
 OUT_ROWS = 16_384
-
-ROW_GROUP = 64 << 20
-"""Bytes in memory of a row group."""
 
 
 def scan_results(
@@ -227,7 +224,7 @@ def join_files(
     bar = progress_bar("writing", len(left.ids), progress, unit=" rows")
     with bar, closing(open_store(target, left.paths, hashed=True)) as store:
         with store.create(1) as file:
-            _write(file, joined, bar.update)
+            write_parquet(file, joined, bar.update)
         store.commit([len(left.ids)])
     return target
 
@@ -280,13 +277,20 @@ def _matched(
             places = lookup.find(own)
             strange = own.filter(pa.array(places == NOWHERE)).drop_null()
             left, first = left + len(strange), pa.concat_arrays([first, strange[:NAMED]])[:NAMED]
-            ranks = result_ranks(to_dataframe(rows.select(["status"]), None))
-            best.add(rows.select(columns), places, ranks)
+            best.add(rows.select(columns), places, _ranks(rows["status"]))
             bar.update(len(rows))
             count += len(rows)
     if left and len(ids):
         warn_of_left(first, left, ids, is_all=not best.found)
     return best, count
+
+
+def _ranks(column: pa.ChunkedArray) -> npt.NDArray[np.int8]:
+    """Rank statuses, and refuse what is none."""
+    ranks = _known_ranks(column)
+    if ranks.null_count:
+        return result_ranks(to_dataframe(pa.table({"status": column}), None))
+    return np.asarray(ranks, np.int8)
 
 
 def _unanswered(results: Any, schema: pa.Schema, count: int, rows: int) -> str:
@@ -304,7 +308,8 @@ def _joined(
     left: _Table, best: BestRows, columns: Sequence[str], prefix: str, unanswered: str
 ) -> Iterator[pa.Table]:
     """Yield the pieces of a table with the columns of results beside their own."""
-    more, found = best.tables(), best.schema.empty_table()
+    found = _with_statuses(best.schema.empty_table(), unanswered)
+    more = (_with_statuses(rows, unanswered) for rows in best.tables())
     start = 0
     starts = ((t, n) for t in left.tables() for n in range(0, len(t) or 1, OUT_ROWS))
     for piece in (table[first : first + OUT_ROWS] for table, first in starts):
@@ -314,30 +319,18 @@ def _joined(
         own = {prefix + name: rows[name] for name in columns}
         if prefix + "custom_id" in own:
             own[prefix + "custom_id"] = left.ids[start : start + len(piece)]
-        if prefix + "status" in own:
-            own[prefix + "status"] = _statuses(rows["status"], unanswered)
         start += len(piece)
         yield pa.table(dict(zip(left.names, piece.columns, strict=True)) | own)
 
 
-def _statuses(column: pa.ChunkedArray, unanswered: str) -> pa.DictionaryArray:
-    ranks = pc.index_in(column.cast(TEXT), value_set=pa.array(STATUSES, TEXT))
-    return status_array(np.asarray(ranks.fill_null(RANKS[unanswered])).astype(np.int8))
+def _with_statuses(rows: pa.Table, unanswered: str) -> pa.Table:
+    """Return rows with the status of those that have no result."""
+    if "status" not in rows.column_names:
+        return rows
+    ranks = _known_ranks(rows["status"]).fill_null(RANKS[unanswered])
+    status = status_array(np.asarray(ranks).astype(np.int8))
+    return rows.set_column(rows.column_names.index("status"), "status", status)
 
 
-def _write(file: IO[bytes], tables: Iterator[pa.Table], count: Callable[[int], Any]) -> None:
-    """Write tables into row groups of a bounded size."""
-    import pyarrow.parquet as pq
-
-    first = next(tables)
-    schema = parquet_schema(first.schema)
-    waiting: list[pa.Table] = []
-    with pq.ParquetWriter(file, schema) as writer:
-        for table in chain([first], tables):
-            waiting.append(table.cast(schema))
-            count(len(table))
-            if sum(one.nbytes for one in waiting) >= ROW_GROUP:
-                writer.write_table(pa.concat_tables(waiting))
-                waiting = []
-        if waiting:
-            writer.write_table(pa.concat_tables(waiting))
+def _known_ranks(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.index_in(column.cast(TEXT), value_set=pa.array(STATUSES, TEXT))

@@ -212,7 +212,7 @@ def test_a_join_into_a_file_is_that_in_memory(tmp_path: Path, kind: str, given_a
 
 def test_row_groups_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A large table is written piece by piece."""
-    monkeypatch.setattr("batch_frames.results.scan.ROW_GROUP", 20_000)
+    monkeypatch.setattr("batch_frames.frames.pandas.ROW_GROUP", 20_000)
     frame = pa.table({"id": [f"{n:04d}" for n in range(5_000)]})
     frame = pa.Table.from_batches(frame.to_batches(500))
     path, out = tmp_path / "t.parquet", tmp_path / "o.parquet"
