@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from batch_frames.display import COLORS, GREY
+from batch_frames.display import COLORS, GREY, cost_text
 from batch_frames.errors import MissingExtra
 from batch_frames.files import LIVE_ENDINGS
 from batch_frames.frames import find_columns
@@ -20,6 +22,7 @@ from batch_frames.results.outcomes import is_lasting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 __all__ = [
@@ -42,9 +45,15 @@ BLUE = "#3b82c4"
 TOKENS = {"input_tokens": BLUE, "output_tokens": "#d9913a"}
 
 MOST_BARS = 12
-"""How many values a plot of bars shows."""
+"""How many bars a plot shows."""
 
-BINS = 30
+LONGEST_NAME = 24
+"""How many characters of the name of a bar are shown."""
+
+BINS, TICKS = 30, 4
+
+ABREAST = 3
+"""How many plots stand side by side."""
 
 
 def summarize(results: Any) -> pd.DataFrame:
@@ -183,7 +192,7 @@ def warn_of_unanswered(results: pd.DataFrame) -> None:
 
 
 def plot_results(results: Any, column: str | None = None) -> Figure:
-    """Draw how many requests have which status, what they used, and what was answered.
+    """Draw how many requests have which status, what they used and cost, and what was answered.
 
     Needs matplotlib: ``pip install "batch-frames[plot]"``.
 
@@ -193,8 +202,8 @@ def plot_results(results: Any, column: str | None = None) -> Figure:
             bars, each item of a list for itself.
 
     Returns:
-        A figure with a plot of statuses, of tokens a request and by model where they are known,
-        and of the column.
+        A figure with a plot of statuses, of tokens a request and by model where they are known, of
+        the cost by model where ``summarize`` knows it, and of the column.
 
     Raises:
         TypeError: If ``results`` is not a frame.
@@ -204,37 +213,45 @@ def plot_results(results: Any, column: str | None = None) -> Figure:
     own = own_results(results)
     if column is not None and column not in own:
         find_columns([str(name) for name in results.columns], [column], RESULTS)
-    draw = {"requests by status": _draw_statuses}
+    draw: dict[str, Callable[[Axes], None]] = {
+        "requests by status": partial(_draw_statuses, results=own)
+    }
     if any(own[name].notna().any() for name in TOKENS if name in own):
-        draw["tokens of a request"] = _draw_tokens
+        draw["tokens of a request"] = partial(_draw_tokens, results=own)
         if "model" in own and own["model"].notna().any():
-            draw["tokens by model"] = _draw_models
+            draw["tokens by model"] = partial(_draw_models, results=own)
+    if (costs := _model_costs(own)).any():
+        draw["cost by model"] = partial(_draw_costs, costs=costs)
     figure = _figure(len(draw) + (column is not None))
     for axes, (title, function) in zip(figure.axes, draw.items(), strict=False):
         axes.set_title(title)
-        function(axes, own)
+        function(axes)
     if column is not None:
         axes = figure.axes[-1]
-        axes.set_title(column)
+        axes.set_title(column, parse_math=False)
         _draw_values(axes, pd.Series(own[column] if column in own else results[column]))
     return figure
 
 
 def _figure(plots: int) -> Figure:
-    """Make a figure with plots side by side, which a notebook shows once."""
+    """Make a figure with plots in rows, which a notebook shows once."""
     try:
         from matplotlib import pyplot
     except ImportError:
         hint = 'pip install "batch-frames[plot]"'
         raise MissingExtra("plot_results needs matplotlib", hint=hint) from None
-    figure, _ = pyplot.subplots(1, plots, figsize=(3.6 * plots, 3), layout="constrained")
+    rows = -(-plots // ABREAST)
+    columns = -(-plots // rows)
+    figure = pyplot.figure(figsize=(4 * columns, 3 * rows), layout="constrained")
+    for place in range(plots):
+        figure.add_subplot(rows, columns, place + 1).tick_params(labelsize="small")
     pyplot.close(figure)
     return figure
 
 
 def _draw_statuses(axes: Axes, results: pd.DataFrame) -> None:
     counts = pd.Series(result_ranks(results)).map(dict(enumerate(STATUSES))).value_counts()
-    _bars(axes, counts, [COLORS.get(str(name), GREY) for name in counts.index])
+    _bars(axes, counts, [[COLORS.get(str(name), GREY) for name in counts.index]])
 
 
 def _draw_tokens(axes: Axes, results: pd.DataFrame) -> None:
@@ -243,14 +260,34 @@ def _draw_tokens(axes: Axes, results: pd.DataFrame) -> None:
     colors = [TOKENS[name] for name in have]
     axes.hist(used, BINS, histtype="stepfilled", alpha=0.7, color=colors, label=have)
     axes.set_ylabel("requests")
-    axes.legend(frameon=False)
+    axes.margins(y=0.4)  # for the legend
+    axes.legend(frameon=False, fontsize="small", loc="upper right")
+    _show_counts(axes.xaxis)
+    _show_counts(axes.yaxis)
 
 
 def _draw_models(axes: Axes, results: pd.DataFrame) -> None:
     have = [name for name in TOKENS if name in results]
     sums = results.groupby("model", observed=True)[have].sum().astype(float)
-    sums.plot.barh(ax=axes, stacked=True, color=[TOKENS[name] for name in have], legend=False)
-    axes.set_ylabel("")
+    order = sums.sum(axis=1).sort_values(ascending=False, kind="stable")
+    _bars(axes, sums.loc[order.index], [TOKENS[name] for name in have])
+
+
+def _model_costs(results: pd.DataFrame) -> pd.Series[float]:
+    """Return what the results of each model cost, NaN where that is not known."""
+    if (costs := result_costs(results)) is None:
+        return pd.Series(dtype="float64")
+    by_model = pd.Series(costs).groupby(results["model"].astype(object).to_numpy())
+    return by_model.agg(lambda own: own.sum(skipna=False))
+
+
+def _draw_costs(axes: Axes, costs: pd.Series[float]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    ordered = costs.sort_values(ascending=False, kind="stable")
+    _bars(axes, ordered, [BLUE], lambda cost: cost_text(cost, cost))
+    axes.xaxis.set_major_locator(MaxNLocator(TICKS))
+    axes.xaxis.set_major_formatter("${x:,.4g}")
 
 
 def _draw_values(axes: Axes, values: pd.Series[Any]) -> None:
@@ -259,18 +296,47 @@ def _draw_values(axes: Axes, values: pd.Series[Any]) -> None:
     if is_number and values.nunique() > MOST_BARS:
         axes.hist(values.astype(float), BINS, color=BLUE)
         axes.set_ylabel("answers")
+        _show_counts(axes.yaxis)
         return
     counts = values.astype(str).value_counts()
     if is_number or isinstance(values.dtype, pd.CategoricalDtype):
         counts = values.value_counts().sort_index()
-    _bars(axes, counts[:MOST_BARS], BLUE)
-    if len(counts) > MOST_BARS:
-        axes.set_xlabel(f"{len(counts) - MOST_BARS:,} more values are not shown")
+    _bars(axes, counts, [BLUE])
 
 
-def _bars(axes: Axes, counts: pd.Series[int], color: Any) -> None:
-    """Draw a bar for each value, the first at the top, with its number."""
-    bars = axes.barh([str(name) for name in counts.index], counts, color=color)
-    axes.bar_label(bars, [f"{count:,}" for count in counts], padding=3)
-    axes.margins(x=0.2)
+def _bars(
+    axes: Axes,
+    numbers: pd.Series[Any] | pd.DataFrame,
+    colors: Sequence[Any],
+    show: Callable[[float], str] = "{:,.0f}".format,
+) -> None:
+    """Draw a bar for each row, of parts for several columns, the first at the top, with its sum."""
+    shown = pd.DataFrame(numbers)[:MOST_BARS]
+    places, ends = range(len(shown)), np.zeros(len(shown))
+    for (_, part), color in zip(shown.items(), colors, strict=True):
+        known = part.fillna(0).to_numpy("float64")
+        bars = axes.barh(places, known, left=ends, color=color)
+        ends = ends + known
+    labels = [show(total) for total in shown.sum(axis=1, skipna=False)]
+    axes.bar_label(bars, labels, padding=3, fontsize="small")
+    axes.set_yticks(places, [_short(str(name)) for name in shown.index], parse_math=False)
+    axes.margins(x=0.35)  # for the numbers
     axes.invert_yaxis()
+    _show_counts(axes.xaxis)
+    if len(numbers) > MOST_BARS:
+        axes.set_xlabel(f"{len(numbers) - MOST_BARS:,} more values are not shown")
+
+
+def _short(name: str) -> str:
+    """Shorten a name in its middle, as names of models differ at both ends."""
+    name = " ".join(name.split())
+    half = LONGEST_NAME // 2
+    return name if len(name) <= LONGEST_NAME else f"{name[: half - 1]}…{name[-half:]}"
+
+
+def _show_counts(axis: Axis) -> None:
+    """Number an axis by few whole numbers, the large ones as thousands and millions."""
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(TICKS, integer=True))
+    axis.set_major_formatter(EngFormatter(sep=""))

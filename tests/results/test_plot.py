@@ -39,7 +39,7 @@ def bars(axes: Any) -> dict[str, float]:
 def plots(results: Any, column: str | None = None) -> dict[str, Any]:
     """Return the plots of results by their titles."""
     figure = bf.plot_results(results, column)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     return {axes.get_title(): axes for axes in figure.axes}
 
 
@@ -51,10 +51,70 @@ def test_statuses_and_tokens_are_counted() -> None:
     legend = drawn["tokens of a request"].get_legend().get_texts()
     assert {one.get_text() for one in legend} == {"input_tokens", "output_tokens"}
     by_model = drawn["tokens by model"]
-    assert [one.get_text() for one in by_model.get_yticklabels()] == ["m", "n"]
+    assert [one.get_text() for one in by_model.get_yticklabels()] == ["n", "m"]
     widths = [[patch.get_width() for patch in one.patches] for one in by_model.containers]
-    assert widths == [[2_000, 4_000], [200, 400]]
+    assert widths == [[4_000, 2_000], [400, 200]]
+    assert [one.get_text() for one in by_model.texts] == ["4,400", "2,200"]
     assert pyplot.get_fignums() == [], "a notebook shows the figure once"
+
+
+def test_the_cost_of_each_model_is_that_of_summarize() -> None:
+    """Models have a bar, the dearest first; those without a price are named, and have none."""
+    names = ["gpt-4o-mini", "llama", "gpt-4o"]
+    results = RESULTS.assign(model=names * 20, input_tokens=9_000, output_tokens=5)
+    drawn = plots(results)["cost by model"]
+    costs = {
+        name: bf.summarize(results[results["model"] == name])["cost"].sum(skipna=False)
+        for name in ("gpt-4o", "gpt-4o-mini", "llama")
+    }
+    assert bars(drawn) == pytest.approx({**costs, "llama": 0})
+    assert list(bars(drawn)) == list(costs)
+    shown = [f"${costs['gpt-4o']:.4f}", f"${costs['gpt-4o-mini']:.4f}", "unknown"]
+    assert [one.get_text() for one in drawn.texts] == shown
+
+
+def test_costs_that_are_not_known_have_no_plot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is left out where no model has a price, and where genai-prices is not installed."""
+    assert "cost by model" not in plots(RESULTS)
+    priced = RESULTS.assign(model="gpt-4o")
+    assert "cost by model" in plots(priced)
+    monkeypatch.setitem(sys.modules, "genai_prices.data_snapshot", None)
+    assert "cost by model" not in plots(priced)
+
+
+@pytest.mark.parametrize(("models", "scale"), [(1, 1), (5, 100), (20, 100_000)])
+def test_labels_do_not_overlap(models: int, scale: int) -> None:
+    """Names, numbers and the legend are legible with any number of models, and long names."""
+    names = [f"ft:gpt-4o-2024-08-06:an-organisation:reviews:{n:08}" for n in range(models)]
+    names = [name if n % 2 else f"gpt-4o-{n}" for n, name in enumerate(names)]
+    names[0] = "gpt-4o-2024-08-06"
+    used = [scale * n for n in range(40, 100)]
+    results = RESULTS.assign(model=(names * 60)[:60], input_tokens=used, output_tokens=used)
+    figure = bf.plot_results(results, "score")
+    for _ in range(2):  # as savefig does, for the layout of long names
+        figure.draw_without_rendering()
+    assert len(figure.axes) == 5
+    for axes in figure.axes:
+        (left, right), (bottom, top) = sorted(axes.get_xlim()), sorted(axes.get_ylim())
+        texts = [one for one in axes.get_xticklabels() if left <= one.get_position()[0] <= right]
+        texts += [one for one in axes.get_yticklabels() if bottom <= one.get_position()[1] <= top]
+        boxes = [one.get_window_extent() for one in (*texts, *axes.texts)]
+        assert [(a, b) for a in boxes for b in boxes if a is not b and a.overlaps(b)] == []
+        ends = [end for box in boxes for end in (box.min, box.max)]
+        assert [end for end in ends if not figure.bbox.contains(*end)] == []
+    legend = figure.axes[1].get_legend()
+    assert legend is not None
+    highest = max(patch.get_window_extent().ymax for patch in figure.axes[1].patches)
+    assert highest < legend.get_window_extent().ymin
+
+
+def test_text_is_shown_as_it_is() -> None:
+    """Dollars are no formula, equal short forms are several bars, and lines are joined."""
+    words = ["$a$ and $b", f"{'x' * 20}1{'y' * 20}", f"{'x' * 20}2{'y' * 20}", "two\nlines"]
+    axes = plots(RESULTS.assign(word=words * 15), "word")["word"]
+    shown = [one.get_text() for one in axes.get_yticklabels()]
+    assert sorted(shown) == ["$a$ and $b", "two lines", *[f"{'x' * 11}…{'y' * 12}"] * 2]
+    assert [patch.get_width() for patch in axes.patches] == [15] * 4
 
 
 @pytest.mark.parametrize(
