@@ -90,8 +90,8 @@ def _of_keys(
     for key, kinds in wanted.items():
         place = f"{above}{key}"
         if key not in holder:
-            code, problem = "missing_required_parameter", f"there is no {place!r}"
-            yield Problem(code, place, problem)
+            problem = f"there is no {place!r}"
+            yield Problem("missing_required_parameter", place, problem)
         elif not isinstance(holder[key], kinds):
             right = " or ".join(KINDS[kind] for kind in kinds)
             problem = f"{place!r} is {_kind(holder[key])}, not {right}"

@@ -1,6 +1,8 @@
 """Request files checked before they are sent, compared with what a plain reading finds."""
 
+import ast
 import gzip
+import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,8 @@ from hypothesis import strategies as st
 import batch_frames as bf
 from batch_frames.files import jsonl
 from batch_frames.requests import check as checking
+from batch_frames.requests import file_check, rules
+from batch_frames.schemas import rules as schema_rules
 from tests.service.checks import REQUIRED
 from tests.support.requests import CHAT, dumps, finite, refuse
 
@@ -273,14 +277,55 @@ ERRORS: dict[str, tuple[list[Any], tuple[Any, ...]]] = {
             "strict schema: 'not' is not permitted (in 2 requests)",
         ),
     ),
+    "name of the file": (
+        [request()], ("invalid_file_format", None, None, None, "the name must end in .jsonl"),
+    ),
+    "size of the file": (
+        [request(), request("b")], ("file_too_large", None, None, None, "278 bytes, at most 277"),
+    ),
+    "requests of the file": (
+        [request(), request("b"), request("c")],
+        ("too_many_tasks", None, None, None, "3 requests, at most 2"),
+    ),
 }  # fmt: skip
 
+FILES = {"name of the file": "r.txt"}
+LIMITS = {
+    "size of the file": bf.Limits(nbytes=277),
+    "requests of the file": bf.Limits(requests=2),
+}
 
-@pytest.mark.parametrize("name", ERRORS)
-def test_each_error_is_found_alone(tmp_path: Path, name: str) -> None:
-    """A file with one fault has one row, which says where it is and what would be right."""
+
+def error_codes() -> set[str]:
+    """List the codes of all errors that stand in the source of the check."""
+    codes: set[str] = set()
+    for module in (checking, file_check, rules, schema_rules):
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            match node:
+                case ast.Call(ast.Name("Problem"), [ast.Constant(str(code)), _, _]):
+                    codes.add(code)
+                case ast.Call(ast.Name("Problem"), [other, _, _]):
+                    assert ast.unparse(other) == "code", "of which the loop has constants"
+                case ast.Yield(ast.Tuple([ast.Constant(str(code)), _, _])):
+                    codes.add(code)
+                case ast.For(ast.Tuple([ast.Name("code"), *_]), ast.Tuple(rows)):
+                    codes |= {ast.unparse(row).split("'")[1] for row in rows}
+    return codes
+
+
+CODES = error_codes()
+
+
+@pytest.mark.parametrize("name", [*ERRORS, *sorted(CODES - {row[0] for _, row in ERRORS.values()})])
+def test_each_error_is_found_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A file with one fault has one row, which says what is wrong; each code has such a file."""
+    assert name in ERRORS, "no file has this code alone"
     values, expected = ERRORS[name]
-    found = check(tmp_path / "r.jsonl", content(*values))
+    assert expected[0] in CODES
+    monkeypatch.setattr(checking, "LIMITS", LIMITS.get(name, bf.Limits()))
+    found = check(tmp_path / FILES.get(name, "r.jsonl"), content(*values))
     if name == "trailing comma":  # versions of Python name it differently
         found = [(*row[:-1], str(row[-1])[:8]) for row in found]
     assert found == [("error", *expected)]
@@ -455,16 +500,6 @@ def test_whole_files_are_checked(tmp_path: Path) -> None:
     assert rows_of(bf.check_requests(tmp_path / "r.jsonl.gz"))[:2] == [
         ("error", "invalid_file_format", None, None, None, "the name must end in .jsonl"),
         ("error", "too_many_tasks", None, None, None, "50,001 requests, at most 50,000"),
-    ]
-
-
-def test_files_over_the_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file above the limits is refused at the upload, or by its batch."""
-    monkeypatch.setattr(checking, "LIMITS", bf.Limits(requests=2, nbytes=400))
-    data = content(*(request(name) for name in "abc"))
-    assert check(tmp_path / "r.jsonl", data) == [
-        ("error", "file_too_large", None, None, None, f"{len(data)} bytes, at most 400"),
-        ("error", "too_many_tasks", None, None, None, "3 requests, at most 2"),
     ]
 
 
