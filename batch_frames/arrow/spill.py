@@ -165,6 +165,8 @@ class BestRows:
         path.unlink()
         places = table[PLACE].to_numpy() - bucket * self._width
         rows = np.flatnonzero(best[places] == table[ROW].to_numpy())
+        if np.array_equal(places[rows], np.arange(len(best))) and len(rows) == len(table):
+            return table.select(self.schema.names)  # nothing has to be moved or left out
         index = np.full(len(best), NOWHERE, np.int64)
         index[places[rows]] = rows
         return table.select(self.schema.names).take(pa.array(index, mask=index == NOWHERE))
