@@ -47,7 +47,9 @@ SEED, DRAWS, FEWEST = 334, 2_000, 3  # draws of two that differ all have one mea
 
 IN_MEMORY = 1_000_000  # how many numbers are drawn at once
 
-LOW, HIGH = 2.5, 97.5  # the percentiles between which 95 % of the draws are
+LOW, HIGH = 1.0, 97.5
+"""Percentiles of the draws, the lower of which is for the upper end of the interval: as few answers
+are much longer than the others, a total is more often above what a pilot shows than below."""
 
 COUNTED = ("exact", "estimated", "unknown")
 TOTAL = "total"
@@ -79,7 +81,9 @@ def estimate(
         output_tokens: How many tokens an answer has, with those of reasoning: a number, or the
             lowest and the highest. None takes what the body allows, as ``max_completion_tokens``.
         pilot: Results of some of these requests or of similar ones, as ``read_results`` and ``run``
-            return them. Their mean is taken, and the range is its 95 % interval, by bootstrap.
+            return them. Their mean is taken, and the range is its 95 % interval, by bootstrap. It
+            knows only lengths that are in the pilot: if every tenth answer is far longer than the
+            others, 30 rows or more are needed.
         prices: The prices of a million input and output tokens, in dollars, for each model: those
             of ``tier``. Other models have the prices of genai-prices.
         tier: ``"batch"``, or for live calls ``"flex"``, ``"priority"`` or ``"standard"``.

@@ -191,15 +191,32 @@ def results(tokens: Any) -> pd.DataFrame:
     return pd.DataFrame({"status": status, "output_tokens": pd.array(tokens, "Int64")})
 
 
-@pytest.mark.parametrize(("size", "rows"), [(10, 1_000), slow(30, 1_000)], ids=str)
-def test_the_interval_of_a_pilot_holds_the_total(size: int, rows: int) -> None:
+def lengths(kind: str, random: np.random.Generator) -> Any:
+    """Draw how many tokens the answers of a table have."""
+    if kind == "even":
+        return random.gamma(4, 60, 1_000)
+    if kind == "skewed":
+        return random.lognormal(5.5, 1, 1_000)
+    is_long = random.random(1_000) < float(kind)
+    return np.where(is_long, random.lognormal(8, 0.5, 1_000), random.lognormal(5, 0.5, 1_000))
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [
+        ("even", 10),
+        *(slow(*one) for one in [("even", 30), ("skewed", 10), ("skewed", 30)]),
+        *(slow(*one) for one in [("0.3", 10), ("0.2", 30), ("0.1", 30), ("0.1", 100)]),
+    ],
+)
+def test_the_interval_of_a_pilot_holds_the_total(kind: str, size: int) -> None:
     """For 93 of 100 tables or more, the interval of a few rows holds the sum of all."""
-    random = np.random.default_rng(size + rows)
+    random = np.random.default_rng(size)
     held = 0
     for _ in range(300):
-        table = np.ceil(random.gamma(4, 60, rows))
+        table = np.ceil(lengths(kind, random))
         output = estimates._output(None, results(random.choice(table, size, replace=False)))
-        low, mean, high = (each.sum() for each in output.each(np.full(rows, np.nan)))
+        low, mean, high = (each.sum() for each in output.each(np.full(len(table), np.nan)))
         assert low <= mean <= high
         held += low <= table.sum() <= high
     assert held >= 300 * 0.93
