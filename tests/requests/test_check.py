@@ -349,6 +349,20 @@ GOOD: dict[str, list[Any]] = {
                          b'"body":{"model":"m","input":"\\udc00"}}'],
     "tokens": [request(url="/v1/embeddings", input=[1] * 8_000)],
     "a schema that is not strict": [answering(schema={"type": "array"})],
+    "names": [
+        {**answering(name), "custom_id": name} for name in ("n" * 64, "AZaz09_-", "x")
+    ],
+    "strict schemas": [answering(url=LATE, strict=True, schema=STRICT)],
+    "functions": [
+        request(tools=[
+            {"type": "function", "function": {"name": "f", **function}}
+            for function in (
+                {"strict": True, "parameters": STRICT},
+                {"strict": False, "parameters": {"type": "object"}},
+                {"parameters": {"type": "object"}},
+            )
+        ]),
+    ],
     "nulls": [request(response_format=None, n=None, max_tokens=None, max_completion_tokens=None)],
     "a free answer": [request(response_format={"type": "json_object"})],
     "line ends": [dumps(request()).encode() + b"\r", dumps(request("b")).encode() + b" \r"],

@@ -79,7 +79,9 @@ def test_documented_schemas_are_taken(schema: Schema) -> None:
 
 OPEN = "'additionalProperties' must be false"
 ROOT = "the root must be an object, without 'anyOf'"
-RULES: dict[str, tuple[Schema, Schema, tuple[str, str]]] = {
+TYPES = "there are string, number, integer, boolean, object, array, null"
+NO_OBJECT = "'properties' must be an object, and 'required' an array"
+RULES: dict[str, tuple[Schema, Any, tuple[str, str]]] = {
     "root is an object": (
         closed(a={"type": "array", "items": TEXT}), {"type": "array", "items": TEXT}, ("", ROOT),
     ),
@@ -126,6 +128,41 @@ RULES: dict[str, tuple[Schema, Schema, tuple[str, str]]] = {
         closed(a={"pattern": "x"}),
         ("properties.a", "there is no 'type'"),
     ),
+    "types are known": (
+        closed(**{
+            name: {"type": name}
+            for name in ("string", "number", "integer", "boolean", "null")
+        }),
+        closed(a={"type": "text"}),
+        ("properties.a", f"there is no type 'text'; {TYPES}"),
+    ),
+    "types of a list are known": (
+        closed(a={"type": ["string", "null"]}),
+        closed(a={"type": ["string", "none"]}),
+        ("properties.a", f"there is no type 'none'; {TYPES}"),
+    ),
+    "properties are an object": (
+        closed(), {**closed(), "properties": ["a"]}, ("", NO_OBJECT),
+    ),
+    "required is an array": (
+        closed(), {**closed(), "required": "a"}, ("", NO_OBJECT),
+    ),
+    "there is a schema": (closed(), None, ("", "None is not a schema")),
+    "items are checked": (
+        closed(a={"type": "array", "items": closed()}),
+        closed(a={"type": "array", "items": {**closed(), "additionalProperties": True}}),
+        ("properties.a.items", OPEN),
+    ),
+    "items of a tuple are checked": (
+        closed(a={"type": "array", "prefixItems": [TEXT, closed()]}),
+        closed(a={"type": "array", "prefixItems": [TEXT, {"type": "object"}]}),
+        ("properties.a.prefixItems.1", OPEN),
+    ),
+    "older definitions are checked": (
+        {**closed(a={"$ref": "#/definitions/b"}), "definitions": {"b": TEXT}},
+        {**closed(a={"$ref": "#/definitions/b"}), "definitions": {"b": {}}},
+        ("definitions.b", "there is no 'type'"),
+    ),
     "arrays have items": (
         closed(a={"type": "array", "items": TEXT}),
         closed(a={"type": "array"}),
@@ -140,6 +177,26 @@ RULES: dict[str, tuple[Schema, Schema, tuple[str, str]]] = {
         ("$defs.b", "an array must have 'items'"),
     ),
     "levels": (nested(10), nested(11), ("", "11 levels of nesting, at most 10")),
+    "levels of lists and choices": (
+        closed(a={"type": "array", "items": {"anyOf": [nested(9), {"type": "null"}]}}),
+        closed(a={"type": "array", "items": {"anyOf": [nested(10), {"type": "null"}]}}),
+        ("", "11 levels of nesting, at most 10"),
+    ),
+    "properties of all objects": (
+        closed(a=closed(**{f"p{n}": TEXT for n in range(4_999)})),
+        closed(a=closed(**{f"p{n}": TEXT for n in range(5_000)})),
+        ("", "5,001 properties, at most 5,000"),
+    ),
+    "values of all enums": (
+        closed(**{p: {**TEXT, "enum": [f"{n}" for n in range(500)]} for p in "ab"}),
+        closed(**{p: {**TEXT, "enum": [f"{n}" for n in range(501)]} for p in "ab"}),
+        ("", "1,002 values of 'enum', at most 1,000"),
+    ),
+    "characters of values and definitions": (
+        {**closed(a={**TEXT, "enum": ["v" * 119_990]}), "$defs": {"d" * 9: TEXT}},
+        {**closed(a={**TEXT, "enum": ["v" * 119_990]}), "$defs": {"d" * 10: TEXT}},
+        ("", "120,001 characters of names and values, at most 120,000"),
+    ),
     "properties": (
         closed(**{f"p{n}": TEXT for n in range(5_000)}),
         closed(**{f"p{n}": TEXT for n in range(5_001)}),
@@ -155,8 +212,17 @@ RULES: dict[str, tuple[Schema, Schema, tuple[str, str]]] = {
         closed(**{"p" * 119_990: {**TEXT, "const": "c" * 11}}),
         ("", "120,001 characters of names and values, at most 120,000"),
     ),
-    "characters of one enum": (
+    "few values are of any length": (
         closed(a={**TEXT, "enum": ["v" * 61] * 250}),
+        closed(a={**TEXT, "enum": ["v" * 61] * 251}),
+        (
+            "properties.a",
+            "the values of 'enum' have 15,311 characters, "
+            "at most 15,000 characters where it has more than 250",
+        ),
+    ),
+    "characters of one enum": (
+        closed(a={**TEXT, "enum": ["v" * 50] * 300}),
         closed(a={**TEXT, "enum": ["v" * 60] * 251}),
         (
             "properties.a",
