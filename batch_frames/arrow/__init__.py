@@ -8,7 +8,15 @@ from batch_frames.arrow.encode import (
     to_prompt,
     to_text,
 )
-from batch_frames.arrow.json_text import INT64_END, JsonText, PythonText, check_json, dumps
+from batch_frames.arrow.json_text import (
+    INT64_END,
+    JsonText,
+    PythonText,
+    check_json,
+    dumps,
+    load_text,
+    without_lone_surrogates,
+)
 from batch_frames.arrow.parse import read_type, to_ids
 from batch_frames.arrow.query import extract, in_threads, select
 from batch_frames.arrow.spill import NOWHERE, BestRows, Lookup
@@ -54,6 +62,7 @@ __all__ = [
     "is_plain",
     "join",
     "keep_freed_memory",
+    "load_text",
     "offsets_of",
     "read_type",
     "repeats",
@@ -63,4 +72,5 @@ __all__ = [
     "to_json",
     "to_prompt",
     "to_text",
+    "without_lone_surrogates",
 ]

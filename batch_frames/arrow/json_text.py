@@ -1,4 +1,4 @@
-"""Write, check and mark JSON text, and write floats, dates and times as JSON has them."""
+"""Write, read, check and mark JSON text, and write floats, dates and times as JSON has them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ __all__ = [
     "check_json",
     "compact",
     "dumps",
+    "load_text",
+    "without_lone_surrogates",
     "write_floats",
     "write_moments",
 ]
@@ -150,6 +152,57 @@ def _keys_once(pairs: Sequence[tuple[str, Any]]) -> None:
 def _finite(number: str) -> None:
     if not math.isfinite(float(number)):
         raise ValueError(f"JSON cannot hold {number}")
+
+
+ESCAPE = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+"""Any escape in a JSON string, by which the lone surrogates among them are found."""
+
+
+def without_lone_surrogates(text: str) -> str:
+    """Replace each escape of a lone surrogate in JSON text by that of U+FFFD."""
+    if r"\u" not in text:
+        return text
+    return ESCAPE.sub(lambda found: r"\ufffd" if found["lone"] else found[0], text)
+
+
+def load_text(text: str, *, exact: bool = False) -> Any:
+    """Parse JSON text with the standard library; a lone surrogate becomes U+FFFD.
+
+    Args:
+        text: The text.
+        exact: Whether to refuse NaN, Infinity and -Infinity.
+
+    Raises:
+        ValueError: If it is not JSON, or nested too deep; the message says which.
+    """
+    try:
+        return (EXACT if exact else LENIENT).decode(without_lone_surrogates(text))
+    except json.JSONDecodeError as error:
+        problem = f"{error.msg.removesuffix(' at')} at character {error.pos:,}"
+    except RecursionError:
+        problem = "nested too deep"
+    raise ValueError(f"not JSON: {problem}")
+
+
+def _whole_number(digits: str) -> float:
+    """Read a whole number; one of too many digits for Python is infinite, as a float would be."""
+    try:
+        return int(digits)
+    except ValueError:
+        return float(digits)
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(f"not JSON: {name} is no number of JSON's")
+
+
+LENIENT = json.JSONDecoder(parse_int=_whole_number)
+
+EXACT = json.JSONDecoder(parse_int=_whole_number, parse_constant=_refuse)
 
 
 INT64_END = 2.0**63

@@ -50,9 +50,7 @@ from batch_frames.files.jsonl import (
     load_exactly,
     load_line,
     load_request,
-    load_text,
     read_lines,
-    without_lone_surrogates,
 )
 from batch_frames.files.locks import InUseError, locked
 from batch_frames.files.record import Record, Records
@@ -131,7 +129,6 @@ __all__ = [
     "load_exactly",
     "load_line",
     "load_request",
-    "load_text",
     "locked",
     "new_token",
     "next_round",
@@ -160,5 +157,4 @@ __all__ = [
     "wanted_job",
     "whole",
     "whole_files",
-    "without_lone_surrogates",
 ]

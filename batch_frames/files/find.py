@@ -15,6 +15,7 @@ from batch_frames.errors import BatchFramesError, LineError
 from batch_frames.files.cloud import CloudPath, as_path
 from batch_frames.files.documents import RECORD
 from batch_frames.files.jsonl import (
+    BOM,
     is_request,
     is_result,
     load_line,
@@ -163,11 +164,13 @@ def result_files(paths: Paths) -> list[Path]:
 
 FIRST_LINES, LONGEST_PART = 1_000, 32 << 20
 
+BEFORE_OBJECT = BOM + b" \t\r\n"
+
 
 def holds_requests(path: Path) -> bool | None:
     """Return whether a file holds requests, by the first JSON object in its first 1,000 lines.
 
-    None is returned if there is no such object, or if its line is above 32 MB.
+    None is returned if there is no such object, or if a line before its end is above 32 MB.
     """
     first = _first_object(path)
     return None if first is None else is_request(first)
@@ -177,8 +180,10 @@ def _first_object(path: Path) -> dict[str, Any] | None:
     with open_lines(path) as stream:
         reader = io.BufferedReader(stream)
         for raw in islice(iter(partial(reader.readline, LONGEST_PART), b""), FIRST_LINES):
+            if len(raw) == LONGEST_PART:
+                break
             with contextlib.suppress(ValueError):
-                value = None if raw.isspace() else load_line(raw)
+                value = load_line(raw) if raw.lstrip(BEFORE_OBJECT).startswith(b"{") else None
                 if isinstance(value, dict):
                     return value
     return None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from batch_frames.arrow import TEXT
+from batch_frames.arrow import TEXT, load_text
 from batch_frames.errors import LineError
 from batch_frames.files.cloud import open_stream
 
@@ -27,10 +25,8 @@ __all__ = [
     "load_exactly",
     "load_line",
     "load_request",
-    "load_text",
     "open_lines",
     "read_lines",
-    "without_lone_surrogates",
 ]
 
 
@@ -46,8 +42,6 @@ TOO_LONG = b"\0too long: "
 BOM = b"\xef\xbb\xbf"
 
 NEWLINE = 0x0A
-
-BLANKS = b" \t\r\n"
 
 WINDOW, DENSE = 1 << 17, 8
 """Where there are more lines than one in so many bytes, so much of a block is looked at at once."""
@@ -95,6 +89,8 @@ def read_lines(path: Path) -> Iterator[Lines]:
     number = 1
     for data, ends, blank in _blocks(path):
         number += blank
+        if not len(ends):
+            continue
         offsets = np.concatenate(([0], ends))
         text, numbers = _text(data, offsets), np.arange(number, number + len(ends))
         number += len(ends)
@@ -103,14 +99,6 @@ def read_lines(path: Path) -> Iterator[Lines]:
             text, numbers = text.filter(pa.array(is_solid)), numbers[is_solid]
         for start in range(0, len(text), ROWS):
             yield Lines(path, text.slice(start, ROWS), numbers[start : start + ROWS])
-
-
-ESCAPE = re.compile(
-    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-    r"|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
-    re.DOTALL,
-)
-"""Any escape in a JSON string, by which the lone surrogates among them are found."""
 
 
 def load_line(raw: bytes) -> Any:
@@ -132,7 +120,7 @@ def load_exactly(raw: bytes) -> Any:
     Raises:
         ValueError: If it is not JSON; the message says why.
     """
-    return load_text(_decoded(raw), EXACT)
+    return load_text(_decoded(raw), exact=True)
 
 
 def _decoded(raw: bytes) -> str:
@@ -143,45 +131,6 @@ def _decoded(raw: bytes) -> str:
         return raw.decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 at byte {error.start:,}") from None
-
-
-def without_lone_surrogates(text: str) -> str:
-    """Replace each escape of a lone surrogate in JSON text by that of U+FFFD."""
-    if r"\u" not in text:
-        return text
-    return ESCAPE.sub(lambda found: r"\ufffd" if found["lone"] else found[0], text)
-
-
-def _whole_number(digits: str) -> float:
-    """Read a whole number; one of too many digits for Python is infinite, as a float would be."""
-    try:
-        return int(digits)
-    except ValueError:
-        return float(digits)
-
-
-def _refuse(name: str) -> float:
-    raise ValueError(f"not JSON: {name} is no number of JSON's")
-
-
-LENIENT = json.JSONDecoder(parse_int=_whole_number)
-
-EXACT = json.JSONDecoder(parse_int=_whole_number, parse_constant=_refuse)
-
-
-def load_text(text: str, decoder: json.JSONDecoder = LENIENT) -> Any:
-    """Parse JSON text with the standard library; a lone surrogate becomes U+FFFD.
-
-    Raises:
-        ValueError: If it is not JSON, or nested too deep; the message says which.
-    """
-    try:
-        return decoder.decode(without_lone_surrogates(text))
-    except json.JSONDecodeError as error:
-        problem = f"{error.msg.removesuffix(' at')} at character {error.pos:,}"
-    except RecursionError:
-        problem = "nested too deep"
-    raise ValueError(f"not JSON: {problem}")
 
 
 def kind_of(value: Any) -> str:
@@ -272,7 +221,7 @@ def _blocks(path: Path) -> Iterator[Block]:
                 is_first = False
             found = np.equal(data, NEWLINE, out=is_new[: len(data)])
             cut = 0
-            if line.size and (found.any() or not size):
+            if line.size and (not size or found.any()):
                 cut = int(found.argmax()) + 1 if found.any() else len(data)
                 whole = line.end(data[:cut])
                 yield whole, np.array([len(whole)]), 0
@@ -294,7 +243,11 @@ def _whole_lines(
     data: npt.NDArray[np.uint8], is_new: npt.NDArray[np.bool_], start: int
 ) -> Iterator[tuple[Block, int]]:
     """Yield the lines that end in a block, each time with the position after the last of them."""
-    is_dense = np.count_nonzero(is_new) > len(data) // DENSE
+    count = int(np.count_nonzero(is_new[start:]))
+    if count and _is_blank(data[start:]):
+        yield (data[:0], np.zeros(0, np.int64), count), len(data)
+        return
+    is_dense = count > len(data) // DENSE
     step = WINDOW if is_dense else max(len(data), 1)
     for first in range(start, len(data), step):
         found = is_new[first : first + step]
@@ -313,21 +266,24 @@ class _LongLine:
 
     def __init__(self) -> None:
         self.size = 0
-        self._parts: list[npt.NDArray[np.uint8]] = []
+        self._kept = bytearray()
 
     def add(self, data: npt.NDArray[np.uint8]) -> None:
         """Add what follows; blanks at the beginning are left out."""
         if self.size or not _is_blank(data):
             self.size += len(data)
-            self._parts = [*self._parts, data] if self.size <= LONGEST else []
+            # It grows in its place, so that no second copy is needed.
+            if self.size <= LONGEST:
+                self._kept += data.data
+            else:
+                self._kept = bytearray()
 
     def end(self, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Return the whole line, or what stands for it, and begin the next one."""
         self.add(data)
-        stub = np.frombuffer(TOO_LONG + f"{self.size}\n".encode(), np.uint8)
-        line = np.concatenate(self._parts) if self._parts else stub
-        self.size, self._parts = 0, []
-        return line
+        line = self._kept or TOO_LONG + f"{self.size}\n".encode()
+        self.size, self._kept = 0, bytearray()
+        return np.frombuffer(line, np.uint8)
 
 
 def _text(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> pa.Array:
@@ -336,15 +292,25 @@ def _text(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> pa.Arr
 
 
 def _is_blank(data: npt.NDArray[np.uint8]) -> bool:
-    return not data.tobytes().translate(None, BLANKS)
+    """Return whether all is white space, as soon as something is not."""
+    return all(part.all() for part in _are_white(data))
+
+
+def _are_white(data: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.bool_]]:
+    """Yield which bytes are white space, for so many at a time that they stay in cache."""
+    for start in range(0, len(data), WINDOW):
+        part = data[start : start + WINDOW]
+        yield (part == 0x20) | (part == 0x09) | (part == 0x0D) | (part == NEWLINE)
 
 
 def _are_blank(
     data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.bool_]:
     """Return which lines hold nothing but white space."""
-    are_blank: npt.NDArray[np.bool_] = np.isin(data[offsets[:-1]], list(BLANKS))
+    if len(offsets) == 2:
+        return np.array([_is_blank(data)])
+    are_blank = np.concatenate(list(_are_white(data[offsets[:-1]])))
     # Few lines even begin with white space.
     if are_blank.any():
-        are_blank = np.logical_and.reduceat(np.isin(data, list(BLANKS)), offsets[:-1])
+        are_blank = np.logical_and.reduceat(np.concatenate(list(_are_white(data))), offsets[:-1])
     return are_blank

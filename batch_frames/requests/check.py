@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.arrow import TEXT, bytes_of, in_threads, select
+from batch_frames.arrow import TEXT, bytes_of, in_threads, select, without_lone_surrogates
 from batch_frames.display import problems_html
 from batch_frames.files import (
     Lines,
@@ -23,7 +23,6 @@ from batch_frames.files import (
     has_bom,
     load_exactly,
     read_lines,
-    without_lone_surrogates,
 )
 from batch_frames.frames import to_dataframe, with_card
 from batch_frames.requests.creator import BatchCreator, rendered_lines

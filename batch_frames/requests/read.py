@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.arrow import NULL, TEXT, dumps, extract, in_threads
+from batch_frames.arrow import NULL, TEXT, dumps, extract, in_threads, load_text
 from batch_frames.display import NAMED, counted, some_of
 from batch_frames.errors import LineError
 from batch_frames.files import (
@@ -23,7 +23,6 @@ from batch_frames.files import (
     Paths,
     Replaced,
     line_hashes,
-    load_text,
     read_lines,
     request_files,
     whole_files,

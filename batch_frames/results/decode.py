@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
-from batch_frames.arrow import dumps
-from batch_frames.files import kind_of, load_line, load_text
+from batch_frames.arrow import dumps, load_text
+from batch_frames.files import kind_of, load_line
 
 __all__ = [
+    "LONG",
     "Body",
     "Choice",
     "ForeignLine",
     "Line",
+    "Raw",
     "Response",
     "call_text",
     "choices_of",
@@ -29,6 +32,8 @@ __all__ = [
     "shared_calls",
 ]
 
+
+Raw = bytes | memoryview
 
 Other = list[Any] | str | int | float | bool | None
 """What may be in the place of an object: no value makes a line unreadable."""
@@ -87,29 +92,48 @@ LINES = msgspec.json.Decoder(Line)
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
+LONG = 8 << 20
+"""What the decoder refuses of a longer line is not parsed again, in many times its size."""
 
-def decode_line(raw: bytes) -> Line:
+
+def decode_line(raw: Raw) -> Line:
     """Decode a line; what msgspec refuses, such as a lone surrogate, Python's own reader decides.
 
     Raises:
-        ValueError: If it is not a JSON object; the message says what it is.
+        ValueError: If it is not a JSON object, or is long and msgspec refuses it; the message says
+            what it is.
     """
     try:
-        raw.decode()  # the decoder passes over bytes that it does not need
+        _check(raw)  # the decoder passes over bytes that it does not need
         return LINES.decode(raw)
-    except UNREADABLE:
-        return msgspec.convert(load_object(raw), Line)
+    except UNREADABLE as error:
+        if len(raw) <= LONG:
+            return msgspec.convert(load_object(raw), Line)
+        names = {UnicodeDecodeError: "not UTF-8", RecursionError: "nested too deep"}
+        problem = names.get(type(error), str(error))
+    raise ValueError(f"the line has {len(raw):,} bytes, and cannot be read: {problem}")
 
 
-def load_object(raw: bytes) -> dict[str, Any]:
+def _check(raw: Raw) -> None:
+    """Check that a line is UTF-8, and without a copy of a long one that it is JSON."""
+    if len(raw) <= LONG:
+        str(raw, "utf-8")
+        return
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for start in range(0, len(raw), LONG):
+        decoder.decode(raw[start : start + LONG], final=start + LONG >= len(raw))
+    msgspec.json.decode(raw, type=msgspec.Raw)
+
+
+def load_object(raw: Raw) -> dict[str, Any]:
     """Parse a line with all that it holds."""
-    value = load_line(raw.rstrip(b"\r\n"))
+    value = load_line(bytes(raw).rstrip(b"\r\n"))
     if not isinstance(value, dict):
         raise ValueError(f"the line is {kind_of(value)}, not an object")  # noqa: TRY004
     return value
 
 
-def is_chat(raw: bytes) -> bool:
+def is_chat(raw: Raw) -> bool:
     """Return whether a line holds the answer of a chat, a text or tool calls."""
     try:
         response = decode_line(raw).response
@@ -184,14 +208,18 @@ def _is_ours(line: Line) -> bool:
     return type(line.custom_id) in (str, int, float) and answers and not is_theirs
 
 
-def refuse_foreign(line: Line, raw: bytes) -> None:
+def refuse_foreign(line: Line, raw: Raw) -> None:
     """Check that a line is a result of this API.
 
     Raises:
         ForeignLine: If it is of another service's own format, or a request.
+        ValueError: If it is no result, and too long to look for what it is.
     """
-    found = None if _is_ours(line) else _foreign(load_object(raw))
-    if found:
+    if _is_ours(line):
+        return
+    if len(raw) > LONG:
+        raise ValueError(f"the line has {len(raw):,} bytes, and is not a result")
+    if found := _foreign(load_object(raw)):
         raise ForeignLine(*found)
 
 

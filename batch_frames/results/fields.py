@@ -11,10 +11,9 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from batch_frames.arrow import TEXT, dumps
+from batch_frames.arrow import TEXT, dumps, load_text
 from batch_frames.display import some_of
 from batch_frames.errors import ColumnError
-from batch_frames.files import load_text
 from batch_frames.frames import to_dataframe
 
 __all__ = [

@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import UNSET
 
-from batch_frames.arrow import dumps
-from batch_frames.files import load_text
+from batch_frames.arrow import dumps, load_text
 from batch_frames.results.decode import (
+    LONG,
     Body,
     Choice,
     Line,
+    Raw,
     Response,
     call_text,
     choices_of,
@@ -50,12 +51,13 @@ STATUS_OF_CODE = {
 }
 
 
-def read_line(raw: bytes, *, keep_body: bool = False) -> Row:
+def read_line(raw: Raw, *, keep_body: bool = False) -> Row:
     """Read a line; one that is not a result becomes ``malformed``.
 
     Args:
         raw: Its bytes.
-        keep_body: Whether the body is wanted whatever it is; of a malformed line, all of it.
+        keep_body: Whether the body is wanted whatever it is; of a malformed line, what there is,
+            up to ``LONG`` bytes.
 
     Returns:
         The columns that are known, by name; what is not there is missing.
@@ -70,7 +72,9 @@ def read_line(raw: bytes, *, keep_body: bool = False) -> Row:
             raise ValueError("it has no 'custom_id'")
     except ValueError as error:
         row: Row = {"status": RANKS["malformed"], "error_message": str(error)}
-        return {**row, "body": raw.strip(b"\r\n").decode("utf-8", "replace")} if keep_body else row
+        if keep_body:
+            row["body"] = bytes(raw[:LONG]).strip(b"\r\n").decode("utf-8", "replace")
+        return row
     row = _read(line, lambda: members(load_object(raw).get("response")), keep_body)
     row["status"] = RANKS[row["status"]]
     return row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.arrow import constant, select
+from batch_frames.arrow import bytes_of, constant, offsets_of, select
 from batch_frames.errors import LineError
 from batch_frames.files import Lines
 from batch_frames.results.decode import ForeignLine, is_chat, shared_calls
@@ -208,8 +209,10 @@ def _decoded(lines: Lines, rows: npt.NDArray[np.int64], raw: bool) -> pa.Table:
     """Read lines one by one."""
     texts = lines.text if len(rows) == len(lines.text) else lines.text.take(pa.array(rows))
     found: dict[str, list[Any]] = {}
-    for place, line in enumerate(texts.view(pa.large_binary()).to_pylist()):
+    data, offsets = bytes_of(texts).data, offsets_of(texts)
+    for place, (start, end) in enumerate(pairwise((offsets - offsets[0]).tolist())):
         try:
+            line = data[start:end]
             row = (None if raw else read_usual(line)) or read_line(line, keep_body=raw)
         except ForeignLine as foreign:
             problem, hint = foreign.args

@@ -162,9 +162,9 @@ def read_results(
     Args:
         paths: A path or URL, a list of them, a glob or a folder; ``.jsonl``, ``.gz``, ``.zst``.
             Output and error files may come in any order; request files among them are ignored. A
-            file of several lines without any result triggers a warning. A line above 1 GB is
-            ``malformed``, with its size as ``error_message``. None reads all results of
-            ``requests`` that the record knows: of batches, of retries and of ``run_local``.
+            file of several lines without any result triggers a warning. A line above 1 GB, or above
+            8 MB and not strictly JSON, is ``malformed``, with its size in ``error_message``. None
+            reads all results of ``requests`` that the record knows, retries included.
         requests: The request files that were sent, given likewise; results that a glob matches as
             well are ignored.
         json_schema: The schema that answers follow, as given when writing: a pydantic model class

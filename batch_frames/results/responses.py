@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from batch_frames.results.decode import call_text
+from batch_frames.results.decode import LONG, Raw, call_text
 from batch_frames.results.fields import RANKS
 
 __all__ = ["read_usual"]
@@ -139,19 +139,19 @@ class Line(msgspec.Struct):
 LINES = msgspec.json.Decoder(Line)
 
 
-def read_usual(raw: bytes) -> dict[str, Any] | None:
+def read_usual(line: Raw) -> dict[str, Any] | None:
     """Read a usual line, as ``read_line`` does; None if it is not one."""
-    if MARK not in raw:
+    if len(line) > LONG or MARK not in (raw := bytes(line)):
         return None
     try:
         raw.decode()  # the decoder passes over bytes that it does not need
-        line = LINES.decode(raw)
+        found = LINES.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    response = line.response
+    response = found.response
     body, usage = response.body, response.body.usage
     return {
-        "custom_id": line.custom_id,
+        "custom_id": found.custom_id,
         "status": RANKS["ok"],
         "finish_reason": "completed",
         "status_code": 200,

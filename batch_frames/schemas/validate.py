@@ -10,9 +10,8 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
-from batch_frames.arrow import dumps
+from batch_frames.arrow import dumps, without_lone_surrogates
 from batch_frames.display import some_of
-from batch_frames.files import without_lone_surrogates
 from batch_frames.schemas.types import INTEGERS, PATTERNS, Kind
 
 __all__ = ["read_answer", "validator_of"]

@@ -8,11 +8,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pandas as pd
 import pytest
 
 import batch_frames as bf
+from batch_frames.files import find
 from tests.support.table_files import Read, batch_of, rows_of, save
 
 
@@ -161,3 +163,30 @@ def test_a_path_that_is_not_utf8_is_refused(tmp_path: Path, use: Callable[[Path]
     expected = f"the path '{tmp_path}/\\udcff/r.jsonl' is not UTF-8; rename it"
     assert str(caught.value) == expected
     assert list(folder.iterdir()) == []
+
+
+REQUEST = b'{"custom_id":"a","url":"/v1/chat/completions","body":{}}'
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (REQUEST, True),
+        (b"\xef\xbb\xbf \t\r\n [1]\n{\n" + REQUEST, True),
+        (b'{"custom_id":"a","response":{},"body":{}}\n' + REQUEST, False),
+        (b'{"custom_id":"a"}\n' + REQUEST, False),
+        (b" " * 61 + b"\n" + REQUEST, True),
+        (b" " * 64 + REQUEST, None),
+        (b"x" * 64 + REQUEST, None),
+        (b"x" * 64 + b"\n" + REQUEST, None),
+        (b"", None),
+    ],
+)
+def test_the_first_object_tells_what_a_file_holds(
+    tmp_path: Path, data: bytes, expected: bool | None
+) -> None:
+    """The first line that is an object decides, unless a long line comes first."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(data)
+    with patch.object(find, "LONGEST_PART", 64):
+        assert find.holds_requests(path) is expected

@@ -3,10 +3,13 @@
 import re
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 import batch_frames as bf
+from batch_frames.results import decode
+from batch_frames.results import line as results_line
 from tests.support.marks import slow
 from tests.support.oracle import (
     COLUMNS,
@@ -22,7 +25,18 @@ from tests.support.result_shapes import (
     every_improper_line,
     every_shape,
 )
-from tests.support.results import DEEP, GOOD, OK, chat, chosen, result, whole, without_file, write
+from tests.support.results import (
+    DEEP,
+    GOOD,
+    OK,
+    chat,
+    choice,
+    chosen,
+    result,
+    whole,
+    without_file,
+    write,
+)
 
 
 @every_shape
@@ -102,3 +116,35 @@ def test_a_status_code_is_a_whole_number(tmp_path: Path, code: Any) -> None:
     path = write(tmp_path / "a.jsonl", result(chat(), code=code))
     row = rows_of(bf.read_results(path))[0]
     assert (row["status"], row["error_message"]) == ("http_error", "HTTP status missing")
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b"x" * 40, "cannot be read: JSON is malformed: invalid character (byte 0)"),
+        (GOOD[:-5], "cannot be read: Input data was truncated"),
+        (GOOD[:-40] + "é".encode()[:1], "cannot be read: not UTF-8"),
+        (GOOD + b"\xff", "cannot be read: not UTF-8"),
+        (DEEP, "cannot be read: nested too deep"),
+        (b"[" + b"{}," * 20 + b"1]", "cannot be read: Expected `object`, got `array`"),
+        (b'{"custom_id":"a","text":"' + b"x" * 40 + b'"}', "is not a result"),
+    ],
+    ids=["no JSON", "cut", "cut letter", "latin", "deep", "list", "other"],
+)
+def test_a_long_line_is_decoded_once(tmp_path: Path, line: bytes, problem: str) -> None:
+    """A line above the bound has its size and what is wrong, and of its text no more than that."""
+    path = write(tmp_path / "a.jsonl", GOOD, line, GOOD)
+    with patch.object(decode, "LONG", 32), patch.object(results_line, "LONG", 32):
+        rows = rows_of(bf.read_results(path, raw=True))
+    assert [row["status"] for row in rows] == ["ok", "malformed", "ok"]
+    assert rows[1]["error_message"] == f"the line has {len(line) + 1:,} bytes, and {problem}"
+    assert rows[1]["body"] == line[:32].decode()
+
+
+@pytest.mark.parametrize("bound", range(1, 6))
+def test_letters_of_long_lines_may_lie_anywhere(tmp_path: Path, bound: int) -> None:
+    """A result above the bound is read as any other, wherever its pieces end within letters."""
+    path = write(tmp_path / "a.jsonl", result(chat(choice("é茶😀"))))
+    with patch.object(decode, "LONG", bound):
+        rows = rows_of(bf.read_results(path))
+    assert rows == [whole({**OK, "content": "é茶😀"}, path, 1)]

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -772,7 +773,7 @@ print(*frame["line"], int(peak[1]) << 10)
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is in /proc")
-@pytest.mark.parametrize("unit", [b" ", b"\n", b"\r\n", b" \n"])
+@pytest.mark.parametrize("unit", [b" ", b"\n", b"\r\n", b" \n", b" " * 63 + b"\n"])
 @pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz"])
 def test_blanks_are_read_in_constant_memory(tmp_path: Path, ending: str, unit: bytes) -> None:
     """A gigabyte without any text, packed or not, takes 256 MB at most."""
@@ -786,3 +787,37 @@ def test_blanks_are_read_in_constant_memory(tmp_path: Path, ending: str, unit: b
     line, peak = map(int, found.split())
     assert line == 2 + 128 * part.count(b"\n")
     assert peak < 256 << 20
+
+
+def cut_at(size: int) -> bytes:
+    """Write a result of some size whose text, full of escapes, does not end."""
+    return GOOD[: GOOD.index(b'"content":') + 11] + rb"abc \n d" * (size // 8)
+
+
+LONG_LINES: dict[str, Callable[[int], bytes]] = {
+    "no JSON": lambda size: b"x" * size,
+    "a text that is cut": cut_at,
+    "not UTF-8": lambda size: cut_at(size) + b"\xff",
+    "arrays without end": lambda size: b"[" * size,
+    "a list": lambda size: b"[" + b"{}," * (size // 3),
+    "no result": lambda size: b'{"custom_id":"a","text":"' + b"abcd" * (size // 4) + b'"}',
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is in /proc")
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [
+        ("a text that is cut", 60 << 20),
+        *(pytest.param(kind, 300 << 20, marks=pytest.mark.slow) for kind in LONG_LINES),
+    ],
+)
+def test_a_long_line_that_is_no_result_is_kept_once(tmp_path: Path, kind: str, size: int) -> None:
+    """Reading a line that is malformed takes its own size, 256 MB and no more."""
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(LONG_LINES[kind](size))
+    command = [sys.executable, "-c", PEAK, str(path)]
+    found = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    line, peak = map(int, found.split())
+    assert line == 1
+    assert peak < path.stat().st_size + (256 << 20)
