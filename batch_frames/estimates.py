@@ -85,7 +85,8 @@ def estimate(
             knows only lengths that are in the pilot: if every tenth answer is far longer than the
             others, 30 rows or more are needed.
         prices: The prices of a million input and output tokens, in dollars, for each model: those
-            of ``tier``. Other models have the prices of genai-prices.
+            of ``tier``. Other models have the prices of genai-prices, and embeddings in a batch
+            half of their standard price there, as OpenAI's guide says.
         tier: ``"batch"``, or for live calls ``"flex"``, ``"priority"`` or ``"standard"``.
         max_enqueued_tokens: The most input tokens that may be enqueued at once, for the days that
             the batches take, as each may take one.

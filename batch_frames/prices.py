@@ -39,6 +39,11 @@ TIERS: Mapping[str, Mapping[str, str]] = {
 }
 """How genai-prices names what a request is paid as; it takes other names for ``standard``."""
 
+EMBEDDED = 0.5
+"""The share of the standard price that embeddings, which have no output tokens, cost in a batch:
+genai-prices (0.2.3) has no batch price of them, OpenAI's guide to the Batch API has half of the
+standard price, as has LiteLLM's table (1.110.2) for each of them."""
+
 MILLION = 1_000_000
 
 
@@ -122,14 +127,15 @@ def find_rates(model: str, tier: str = "batch", prices: Prices | None = None) ->
     known = _known(model)
     if known is None:
         raise NoPrice(f"no price of {model!r} is known")
-    context = dict(TIERS[tier])
-    if not any(_is_for(variant, context) for variant in known.price_variants or ()) and context:
+    context, now = dict(TIERS[tier]), datetime.now(UTC)
+    standard = _rates(known.get_prices(now))
+    if context and not any(_is_for(variant, context) for variant in known.price_variants or ()):
+        if tier == "batch" and standard is not None and standard.output is None:
+            return Rates([(start, price * EMBEDDED) for start, price in standard.input], None)
         raise NoPrice(f"no {tier} price of {model!r} is known")
-    now = datetime.now(UTC)
     rates = _rates(known.get_prices(now, context))
     if rates is None:
         raise NoPrice(f"no price of {model!r} for its tokens is known")
-    standard = _rates(known.get_prices(now))
     if tier in ("batch", "flex") and standard is not None and _is_above(rates, standard):
         raise NoPrice(f"the {tier} price of {model!r} is above its standard price")
     return rates

@@ -53,6 +53,9 @@ def bill(model: str, tier: str, rows: list[Row]) -> float:
         # 800 million at $0.01; live at $0.02.
         ("embed", "batch", [(100_000, 8_000, 0, 0, 0)], 8.00),
         ("embed", "standard", [(100_000, 8_000, 0, 0, 0)], 16.00),
+        # Without a batch price in the table, half of the 800 million at $0.02.
+        ("vector", "batch", [(100_000, 8_000, 0, 0, 0)], 8.00),
+        ("vector", "standard", [(100_000, 8_000, 0, 0, 0)], 16.00),
     ],
 )
 def test_bills_worked_by_hand(model: str, tier: str, rows: list[Row], dollars: float) -> None:
@@ -67,6 +70,7 @@ def test_bills_worked_by_hand(model: str, tier: str, rows: list[Row], dollars: f
         ("nova", "batch", "no price of 'nova' is known"),
         ("live", "batch", "no batch price of 'live' is known"),
         ("omni", "flex", "no flex price of 'omni' is known"),
+        ("vector", "flex", "no flex price of 'vector' is known"),
         ("dear", "batch", "the batch price of 'dear' is above its standard price"),
     ],
 )
@@ -82,6 +86,14 @@ def test_tokens_without_a_price_have_no_cost() -> None:
     """Output that the table has no price for makes the cost unknown, not smaller."""
     cost = find_rates("embed").cost(np.array([1e6, 1e6]), np.array([0, 5.0]))
     assert np.array_equal(cost, [0.01, np.nan], equal_nan=True)
+
+
+@pytest.mark.parametrize(("size", "price"), [("small", 0.01), ("large", 0.065)])
+def test_embeddings_have_a_batch_price(size: str, price: float) -> None:
+    """In a batch, embeddings cost half of their price of November 2026."""
+    pytest.importorskip("genai_prices")
+    [[_, found]] = find_rates(f"text-embedding-3-{size}").input
+    assert found == pytest.approx(price)
 
 
 def test_own_prices_count_first() -> None:

@@ -25,6 +25,7 @@ TABLES: dict[str, dict[str, dict[str, Any]]] = {
         "processing": {"input_mtok": 1, "output_mtok": 4},
     },
     "embed": {"standard": {"input_mtok": 0.02}, "processing": {"input_mtok": 0.01}},
+    "vector": {"standard": {"input_mtok": 0.02}},
     "dear": {
         "standard": {"input_mtok": 2, "output_mtok": 8},
         "processing": {"input_mtok": 1, "output_mtok": 9},
