@@ -14,7 +14,7 @@ import pyarrow as pa
 from batch_frames.arrow import TEXT, dumps, load_text
 from batch_frames.display import some_of
 from batch_frames.errors import ColumnError
-from batch_frames.frames import to_dataframe
+from batch_frames.frames import is_dask, to_dataframe
 
 __all__ = [
     "CHOICE",
@@ -182,7 +182,14 @@ def noted(frame: pd.DataFrame, fact: str) -> Any:
 
 
 def is_frame(given: Any) -> bool:
-    """Return whether something is a frame, of pandas or of anything that speaks Arrow."""
+    """Return whether something is a frame in memory, of pandas or of what speaks Arrow.
+
+    Raises:
+        TypeError: If it is a Dask DataFrame.
+    """
+    if is_dask(given):
+        hint = "pass what its compute() returns"
+        raise TypeError(f"a Dask DataFrame has its rows in other processes; {hint}")
     return isinstance(given, pd.DataFrame) or hasattr(given, "__arrow_c_stream__")
 
 
@@ -193,8 +200,8 @@ def lasting(frame: Any) -> Any:
     """
     if hasattr(frame, "collect") and hasattr(frame, "collect_schema"):
         frame = frame.collect()
-    is_stream = is_frame(frame) and not isinstance(frame, pd.DataFrame) and not _polars(frame)
-    return pa.table(frame) if is_stream else frame
+    is_kept = isinstance(frame, pd.DataFrame) or _polars(frame)
+    return frame if is_kept or not hasattr(frame, "__arrow_c_stream__") else pa.table(frame)
 
 
 def names_in(frame: Any) -> list[str]:

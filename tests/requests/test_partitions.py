@@ -8,7 +8,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import pairwise
@@ -237,6 +237,27 @@ def test_what_needs_all_rows_says_what_to_do(tmp_path: Path) -> None:
         "add_entry and a Dask DataFrame cannot be saved together; "
         "save the entries under another name"
     )
+
+
+def test_results_in_partitions_are_refused(tmp_path: Path) -> None:
+    """Results as a Dask DataFrame are refused in one sentence, wherever results are taken."""
+    frame, path = rows(10), tmp_path / "x.jsonl"
+    bf.from_dataframe(frame, **OPTIONS).save_to_file(path)
+    results = dd.from_pandas(pd.DataFrame({"custom_id": ["r1"], "status": ["ok"]}), npartitions=1)
+    takers: list[Callable[[], Any]] = [
+        lambda: bf.summarize(results),
+        lambda: bf.plot_results(results),
+        lambda: bf.retry_requests(path, results),
+        lambda: bf.join_results(frame, results, id_column="id"),
+        lambda: bf.join_results(frame, results, id_column="id", out=tmp_path / "x.parquet"),
+        lambda: bf.read_results(requests=path, like=results),
+    ]
+    for take in takers:
+        with pytest.raises(TypeError) as caught:
+            take()
+        assert str(caught.value) == (
+            "a Dask DataFrame has its rows in other processes; pass what its compute() returns"
+        )
 
 
 def test_workers_write_to_no_pipe(tmp_path: Path) -> None:
