@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -27,7 +28,9 @@ ROOT = Path(__file__).parents[1]
 SUBMIT = ROOT / "notebooks" / "03_submit.ipynb"
 PAY = ROOT / "notebooks" / "04_before_you_pay.ipynb"
 QUICKSTART = ROOT / "notebooks" / "01_quickstart.ipynb"
-OFFLINE = sorted(set((ROOT / "notebooks").glob("*.ipynb")) - {SUBMIT, PAY})
+SCALE = ROOT / "notebooks" / "05_scale.ipynb"
+OFFLINE = sorted(set((ROOT / "notebooks").glob("*.ipynb")) - {SUBMIT, PAY, SCALE})
+ENGINES = {"pyspark": "spark", "ray": "ray"}
 
 
 @contextmanager
@@ -84,13 +87,18 @@ def opened(path: Path) -> nbformat.NotebookNode:
 
 def execute(path: Path, folder: Path) -> list[nbformat.NotebookNode]:
     """Run a notebook in a folder, without a warning, and give its cells with their new outputs."""
-    notebook = opened(path)
+    cells = run(opened(path), folder)
+    assert [warned(cell) for cell in cells if warned(cell)] == []
+    return cells
+
+
+def run(notebook: nbformat.NotebookNode, folder: Path) -> list[nbformat.NotebookNode]:
+    """Run a notebook in a folder, and give its cells with their new outputs."""
     for cell in notebook.cells:
         # The pause before a retry is as many polls as ever.
         cell.source = cell.source.replace('prefix="title_")', 'prefix="title_", poll=0.01)')
     where = {"metadata": {"path": str(folder)}}
-    nbclient.NotebookClient(notebook, timeout=120, resources=where).execute()
-    assert [warned(cell) for cell in notebook.cells if warned(cell)] == []
+    nbclient.NotebookClient(notebook, timeout=300, resources=where).execute()
     return list(notebook.cells)
 
 
@@ -152,7 +160,33 @@ def test_before_you_pay_prints_what_is_stored_and_is_paid_once(
     assert (len(server.bodies), [batch.requests for batch in server.batches]) == (10, [49])
 
 
-@pytest.mark.parametrize("path", [*OFFLINE, SUBMIT, PAY], ids=lambda path: path.stem)
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
+def test_other_engines_write_the_lines_of_one_process(
+    engine: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Spark and Ray write has the lines that this process writes, and prints what is stored.
+
+    What they log is not compared, as it differs from one version to the next.
+    """
+    if not find_spec(engine):
+        pytest.skip(f"{engine} is not installed")
+    if engine == "pyspark" and not shutil.which("java"):
+        pytest.skip("Spark needs Java")
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+    notebook = opened(SCALE)
+    other = "import ray" if engine == "pyspark" else "from pyspark"
+    notebook.cells = [cell for cell in notebook.cells if other not in cell.source]
+    expected = shown(notebook.cells)
+    assert shown(run(notebook, folder)) == expected
+    files = sorted(Path(folder, "out", ENGINES[engine]).glob("reviews-*.jsonl"))
+    lines = [line for path in files for line in path.read_bytes().splitlines(keepends=True)]
+    alone = Path(folder, "out", "alone.jsonl").read_bytes()
+    assert len(lines) == 59
+    assert sorted(lines) == sorted(alone.splitlines(keepends=True))
+
+
+@pytest.mark.parametrize("path", [*OFFLINE, SUBMIT, PAY, SCALE], ids=lambda path: path.stem)
 def test_notebooks_tell_nothing_of_the_machine(path: Path) -> None:
     """What is stored has no address, key or folder of the machine that ran it, and no times."""
     text = path.read_text("utf-8")
