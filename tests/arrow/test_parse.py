@@ -88,6 +88,8 @@ class TestReadType:
             ("number", "n/a", "is 'n/a', not a number"),
             ("integer", "2.5", "is '2.5', not an integer"),
             ("integer", "1_000", "is '1_000', not an integer"),
+            ("integer", "0x1f", "is '0x1f', not an integer"),
+            ("integer", "0X1F", "is '0X1F', not an integer"),
             ("integer", " ", "is ' ', not an integer"),
             ("boolean", "yes", "is 'yes', not a boolean"),
             ("boolean", "2", "is '2', not a boolean"),

@@ -12,7 +12,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from batch_frames.arrow.text import NULL, TEXT, check_utf8, constant, escape, hash_text, join
+from batch_frames.arrow.text import (
+    NULL,
+    TEXT,
+    check_utf8,
+    constant,
+    escape,
+    hash_text,
+    join,
+    offsets_of,
+)
 from batch_frames.errors import CellError
 from tests.support.marks import slow
 
@@ -119,6 +128,12 @@ class TestEscape:
     def test_columns_without_bytes(self, texts: list[str | None]) -> None:
         """Empty columns, nulls alone and empty texts pass."""
         assert escape(column(texts)).to_pylist() == texts
+
+    def test_a_column_without_offsets(self) -> None:
+        """A column without rows may come without offsets, and has the one that is its end."""
+        empty = pa.Array.from_buffers(TEXT, 0, [None, None, pa.py_buffer(b"")])
+        assert offsets_of(empty).tolist() == offsets_of(column([])).tolist() == [0]
+        assert escape(empty).to_pylist() == []
 
 
 class TestCheckUtf8:

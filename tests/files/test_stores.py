@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -76,6 +77,17 @@ def test_leftover_temporaries_are_cleared(tmp_path: Path) -> None:
         (tmp_path / f".x.jsonl.{name}.tmp").write_bytes(b"torn")
     batch_of(entries_of(2)).save_to_file(tmp_path / "x.jsonl")
     assert standing(tmp_path) == {"x.jsonl": content_of(entries_of(2))}
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="there is no memory as a folder")
+def test_shared_memory_is_a_folder() -> None:
+    """Files below /dev/shm are split and replaced as any others, unlike devices beside it."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
+        path = Path(name) / "x.jsonl"
+        for count in (3, 2):
+            shards = batch_of(entries_of(count)).save_to_file(path, limits=bf.Limits(requests=1))
+            assert [shard.path.name for shard in shards] == sorted(standing(path.parent))
+            assert len(shards) == count
 
 
 @pytest.mark.parametrize("source", ["x.csv", "x-00001.csv", "x-00002.csv"])

@@ -99,6 +99,12 @@ def test_several_columns_of_statuses_are_asked_about() -> None:
             "the statuses of the results may be in several columns: 'status', 'a_status'; "
             "drop or rename the others"
         )
+    with pytest.raises(bf.ColumnError) as caught:
+        bf.summarize(frame.assign(status="closed", a_status="open"))
+    assert "several columns: 'status', 'a_status'; " in str(caught.value)
+    with pytest.raises(bf.ColumnError) as caught:
+        bf.summarize(frame.assign(b_status="open"))
+    assert "several columns: 'status', 'a_status'; " in str(caught.value)
     for name, status in (("status", "expired"), ("a_status", "ok")):
         assert bf.summarize(frame.drop(columns=name))["status"].tolist() == [status]
     assert bf.summarize(frame.assign(status="closed"))["status"].tolist() == ["expired"]

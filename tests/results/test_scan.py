@@ -210,6 +210,18 @@ def test_a_join_into_a_file_is_that_in_memory(tmp_path: Path, kind: str, given_a
     assert sorted(one.name for one in out.parent.iterdir() if one.is_file()) == [out.name]
 
 
+def test_ids_of_results_in_a_file(tmp_path: Path) -> None:
+    """Each row has its id, also without a result; a table that has the column keeps its own."""
+    path, out = write(tmp_path / "o.jsonl", result(chat(), "000")), tmp_path / "o.parquet"
+    bf.join_results(TABLE[:2], path, id_column="id", prefix="a_", out=out)
+    assert pd.read_parquet(out)["a_custom_id"].tolist() == ["000", "001"]
+    table = TABLE[:2].rename(columns={"id": "custom_id"})
+    bf.join_results(table, path, id_column="custom_id", out=out)
+    have = pd.read_parquet(out)
+    assert list(have.columns)[:4] == ["custom_id", "number", "words", "status"]
+    assert have["status"].tolist() == ["ok", "missing"]
+
+
 def test_row_groups_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A large table is written piece by piece."""
     monkeypatch.setattr("batch_frames.frames.pandas.ROW_GROUP", 20_000)

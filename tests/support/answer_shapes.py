@@ -158,6 +158,11 @@ CHATS = [
         {**OK, **dict.fromkeys(COUNTS), "cached_tokens": 7},
     ),
     (
+        "cached tokens beside the others",
+        result(chat(usage={**USAGE, "prompt_tokens_details": {}, "cached_tokens": 7})),
+        {**OK, "cached_tokens": 7},
+    ),
+    (
         "usage odd",
         result(chat(usage={"prompt_tokens": "3", "completion_tokens": 5.0})),
         {**OK, **dict.fromkeys(COUNTS), "input_tokens": 3},
