@@ -345,5 +345,5 @@ def _arrow(column: pd.Series[Any]) -> pa.Array | pa.ChunkedArray:
     try:
         return pa.array(column, from_pandas=True)
     except pa.ArrowException:
-        texts = [dumps(one) if isinstance(one, (list, dict)) else None for one in column]
-        return pa.array(texts, TEXT)
+        values = zip(column, column.isna(), strict=True)
+        return pa.array([None if gone else dumps(one, default=str) for one, gone in values], TEXT)

@@ -147,6 +147,30 @@ def test_ids_in_the_index_find_what_was_written_for_them(
         assert_frame_equal(joined[["review"]], frame)
 
 
+@pytest.mark.parametrize("like", [pl.DataFrame, pa.table])
+def test_answers_of_several_types_are_json_outside_pandas(tmp_path: Path, like: Any) -> None:
+    """Texts and numbers beside lists become JSON too, as ``scan_results`` has them."""
+    any_of: list[Any] = [{"type": one} for one in ("string", "integer", "null")]
+    any_of.append({"type": "array", "items": {"type": "integer"}})
+    schema = {
+        "type": "object",
+        "properties": {"v": {"anyOf": any_of}},
+        "required": ["v"],
+        "additionalProperties": False,
+    }
+    values = ["x", 3, [1, 2], None]
+    lines = [line_of(str(n), "ok", json.dumps({"v": v})) for n, v in enumerate(values)]
+    path = tmp_path / "o.jsonl"
+    path.write_text("".join(f"{line.rstrip()}\n" for line in lines))
+    results = bf.read_results(path, json_schema=schema)
+    assert results["v"].tolist() == values
+    frame = like({"id": ["3", "0", "1", "2"]})
+    joined = bf.join_results(frame, results, id_column="id", columns=["status", "v"])
+    assert pa.table(joined)["v"].to_pylist() == [None, '"x"', "3", "[1,2]"]
+    streamed = bf.scan_results(path, json_schema=schema).read_all()["v"].to_pylist()
+    assert streamed[:3] == ['"x"', "3", "[1,2]"]
+
+
 @pytest.mark.parametrize("kind", FRAMES)
 @pytest.mark.parametrize("kept", ["pandas", "polars", "pyarrow"])
 def test_frames_of_other_libraries_stay_what_they_are(kind: str, kept: str, tmp_path: Path) -> None:
