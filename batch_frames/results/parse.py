@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,19 +14,22 @@ import pyarrow.compute as pc
 
 from batch_frames.arrow import bytes_of, constant, offsets_of, select
 from batch_frames.errors import LineError
-from batch_frames.files import Lines
+from batch_frames.files import Lines, read_lines
 from batch_frames.results.decode import ForeignLine, is_chat, shared_calls
 from batch_frames.results.fields import FIELDS, RANKS
 from batch_frames.results.line import LENGTH_REASONS, read_line
 from batch_frames.results.responses import read_usual
 
-__all__ = ["read_outcomes"]
+__all__ = ["read_outcomes", "result_lines"]
 
 
 FEWEST = 2_000
 """With fewer lines, the decoder alone is quicker than DuckDB, which has to be opened first."""
 
 SAMPLES = 8
+
+MOST_FILES, SMALL = 64, 1 << 18
+"""So many files, or bytes, are handed to a thread together, as handing over takes time too."""
 
 BODY = "$.response.body"
 
@@ -119,6 +124,28 @@ ANSWERED = " AND ".join(
 
 ODD_ID = r"^(?:true$|false$|[\[{])"
 """What is no id, but a value of another type."""
+
+
+def result_lines(files: Iterable[Path]) -> Iterator[list[Lines]]:
+    """Read the lines of files, each file once; those of small files come together."""
+    group: list[Lines] = []
+    size = 0
+    for lines in _lines(files):
+        group.append(lines)
+        size += bytes_of(lines.text).nbytes
+        if len(group) == MOST_FILES or size > SMALL:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _lines(files: Iterable[Path]) -> Iterator[Lines]:
+    read: set[Path] = set()
+    for path in files:
+        if (whole := path.resolve()) not in read:
+            read.add(whole)
+            yield from read_lines(path)
 
 
 def read_outcomes(lines: Lines, *, raw: bool = False, brief: bool = False) -> pa.Table:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_frames.arrow import NULL, TEXT, constant, in_threads
-from batch_frames.files import Lines, Paths, read_lines, result_files
+from batch_frames.files import Lines, Paths, result_files
 from batch_frames.progress import warn
 from batch_frames.requests import Asked, answers_of, read_asked
 from batch_frames.results.fields import (
@@ -31,19 +31,19 @@ from batch_frames.results.fields import (
 )
 from batch_frames.results.known import KnownResults
 from batch_frames.results.match import match
-from batch_frames.results.parse import read_outcomes
+from batch_frames.results.parse import read_outcomes, result_lines
 from batch_frames.schemas import Answers
 
 __all__ = ["empty_piece", "read_answers", "read_pieces", "read_results", "result_columns"]
 
 
 def read_pieces(
-    paths: Paths, answers: Answers | None = None, *, raw: bool = False
+    files: Iterable[Path], answers: Answers | None = None, *, raw: bool = False
 ) -> Iterator[pa.Table]:
     """Read files in pieces of some thousand lines, each line a row.
 
     Args:
-        paths: The files, as ``find_files`` takes them; one that is named twice is read once.
+        files: The result files; one that is named twice is read once.
         answers: How to read the answers; None leaves them as they are.
         raw: Whether the column ``body`` is wanted for every row.
 
@@ -55,11 +55,12 @@ def read_pieces(
         LineError: If a file holds requests, or results of another service's own format.
     """
 
-    def read(lines: Lines) -> pa.Table:
-        table = read_outcomes(lines, raw=raw)
+    def read(group: list[Lines]) -> pa.Table:
+        tables = [read_outcomes(lines, raw=raw) for lines in group]
+        table = tables[0] if len(tables) == 1 else pa.concat_tables(tables).combine_chunks()
         return table if answers is None else _with_answers(table, answers)
 
-    return in_threads(read, _lines(paths))
+    return in_threads(read, result_lines(files))
 
 
 def empty_piece(answers: Answers | None = None) -> pa.Table:
@@ -69,14 +70,6 @@ def empty_piece(answers: Answers | None = None) -> pa.Table:
         types |= {answer_field(n): t for n, t in zip(answers.names, answers.types, strict=True)}
         types["choices"] = choices_type(answers.names, answers.types)
     return pa.table({name: pa.nulls(0, type_) for name, type_ in types.items()})
-
-
-def _lines(paths: Paths) -> Iterator[Lines]:
-    read: set[Path] = set()
-    for path in result_files(paths):
-        if path.resolve() not in read:
-            read.add(path.resolve())
-            yield from read_lines(path)
 
 
 def _with_answers(table: pa.Table, answers: Answers) -> pa.Table:

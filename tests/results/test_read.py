@@ -24,6 +24,7 @@ import batch_frames as bf
 from batch_frames.arrow import TEXT
 from batch_frames.files import jsonl
 from batch_frames.requests import Asked, answers_of
+from batch_frames.results import parse
 from tests.support.marks import slow
 from tests.support.oracle import (
     COLUMNS,
@@ -787,6 +788,20 @@ def test_blanks_are_read_in_constant_memory(tmp_path: Path, ending: str, unit: b
     line, peak = map(int, found.split())
     assert line == 2 + 128 * part.count(b"\n")
     assert peak < 256 << 20
+
+
+@pytest.mark.parametrize("small", [0, 2_000, 1 << 18])
+def test_small_files_are_read_in_order(tmp_path: Path, small: int) -> None:
+    """Each row has its own file and line, however many files are read together."""
+    lines = [result(chat(choice(dumps({"stars": n}))), custom_id=f"r{n}") for n in range(300)]
+    paths = [write(tmp_path / f"{n:03}.jsonl", *lines[n : n + 2]) for n in range(0, 300, 2)]
+    schema = {"type": "object", "properties": {"stars": {"type": "integer"}}}
+    with patch.object(parse, "SMALL", small):
+        frame = bf.read_results([*paths, paths[7]], json_schema=schema)
+    assert frame["custom_id"].tolist() == [f"r{n}" for n in range(300)]
+    assert frame["stars"].tolist() == list(range(300))
+    assert frame["file"].tolist() == [str(paths[n // 2]) for n in range(300)]
+    assert frame["line"].tolist() == [n % 2 + 1 for n in range(300)]
 
 
 def cut_at(size: int) -> bytes:
