@@ -642,3 +642,29 @@ def test_type_checkers_know_the_statuses(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     found = re.findall(r"^typed.py:(\d+): error: .*\[(.*)\]$", done.stdout, re.MULTILINE)
     assert found == [("8", "arg-type"), ("9", "list-item"), ("10", "comparison-overlap")]
+
+
+@pytest.mark.parametrize("kept", [None, 0, 1])
+def test_answers_whose_file_is_gone_are_not_paid_again(tmp_path: Path, kept: int | None) -> None:
+    """Requests are left out whose results were downloaded and lost, until they are there again."""
+    creator = bf.BatchCreator("m", None, system_prompt=None)
+    for key in "abc":
+        creator.add_entry(key, "hi")
+    [shard] = creator.save_to_file(tmp_path / "reviews.jsonl")
+    with BatchServer(done=0) as server:
+        how: dict[str, Any] = {"client": server.client()}
+        [output] = bf.download(bf.wait(bf.submit(shard, **how), poll=0.01, **how), **how)
+        whole = output.read_bytes()
+        if kept is None:
+            output.unlink()
+        else:
+            output.write_bytes(b"".join(whole.splitlines(keepends=True)[:kept]))
+        left_out = (
+            f"left out the requests of '{shard.path}', which may still be answered; wait for "
+            "the batches and download them"
+        )
+        with pytest.warns(UserWarning, match=f"^{re.escape(left_out)}$"):
+            assert bf.retry_requests(shard) == []
+        bf.download(bf.load_jobs(shard.path), **how)
+        assert output.read_bytes() == whole
+        assert bf.retry_requests(shard) == []

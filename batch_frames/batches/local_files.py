@@ -20,6 +20,7 @@ from batch_frames.files import (
     PUT_ASIDE,
     RESULT_ENDINGS,
     holds_requests,
+    live_hashes,
     load_line,
     load_request,
     locked,
@@ -114,8 +115,9 @@ class LiveFiles:
         """Return the ids that have an answer to their current prompt.
 
         Incomplete last lines are removed. Answers to other prompts under the same ids are put
-        aside, and restored if their prompt is asked again. Errors are removed for all ids that are
-        sent again or whose answer is restored.
+        aside, and restored if their prompt is asked again, as are answers to the same requests in
+        the files of other shards. Errors are removed for all ids that are sent again or whose
+        answer is restored.
 
         Args:
             requests: The current requests of the shard.
@@ -125,7 +127,7 @@ class LiveFiles:
             _end_last_line(path)
         marks = {key: mark for _, key, mark in _results(self.output) if key is not None}
         known = self._answers_of_batch()
-        if not marks and not known and not self.errors.exists() and not self._old.exists():
+        if not (marks or known or self.errors.exists() or self._others()):
             return set()
         asked = {request.custom_id: request.mark for request in requests}
         stale = {
@@ -157,13 +159,23 @@ class LiveFiles:
             _remove(self.output, ids)
 
     def _restore(self, asked: Mapping[str, str], answered: Set[str]) -> set[str]:
-        """Copy the answers to current prompts back from those that were put aside."""
+        """Copy the answers to current prompts from those put aside and those of other shards."""
         restored: set[str] = set()
-        for line, key, mark in _results(self._old):
-            if key and asked.get(key) == mark and not (key in answered or key in restored):
-                restored.add(key)
-                self.append(line, is_good=True)
+        lacking = {mark for key, mark in asked.items() if key not in answered}
+        for path in self._others() if lacking else ():
+            if lacking.isdisjoint(LIVE_ID + digest.hex() for _, digest in live_hashes(path)):
+                continue
+            for line, key, mark in _results(path):
+                if key and asked.get(key) == mark and not (key in answered or key in restored):
+                    restored.add(key)
+                    self.append(line, is_good=True)
         return restored
+
+    def _others(self) -> list[Path]:
+        """List the files in the folder with live answers, but for those of the shard."""
+        names = (f"*{LIVE_ENDINGS[0]}{end}" for end in ("", PUT_ASIDE))
+        found = {path for name in names for path in self.output.parent.glob(name)}
+        return sorted(found - {self.output})
 
     def append(self, line: bytes, *, is_good: bool) -> None:
         """Write one line to the output or the error file."""

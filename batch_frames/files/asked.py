@@ -98,12 +98,12 @@ def _lost_jobs(changes: Mapping[Path, Path | None]) -> Iterator[Job]:
 
 
 def pending_lines(record: Record) -> Iterator[tuple[Job, Hashes]]:
-    """Yield the jobs that may still bring answers, each with the hashes of its lines.
+    """Yield the jobs that may bring answers, still or again, each with the hashes of its lines.
 
     Args:
         record: The record of a folder.
     """
-    return _with_lines(record, (job for job in record.jobs() if job.is_pending))
+    return _with_lines(record, (job for job in record.jobs() if job.lacks_results))
 
 
 def sent_lines(record: Record, but: Collection[str] = ()) -> Iterator[tuple[Job, Hashes]]:

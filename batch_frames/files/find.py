@@ -156,6 +156,14 @@ def _rounds(path: Any) -> list[Any]:
     return [path, *later] if is_file or not later else list(later)
 
 
+def _set(path: Any) -> list[Any]:
+    """Return the files of a set for its path, if no file has it, and anything else as it is."""
+    if not isinstance(path, (str, Path)) or (own := as_path(path)).exists():
+        return [path]
+    finish_commits(own.parent)
+    return [file for file in set_files(own) if round_of(file.name, own) == 1] or [path]
+
+
 def result_files(paths: Paths) -> list[Path]:
     """List output and error files, without request files among them."""
     files = find_files(paths, ENDINGS)
@@ -203,7 +211,7 @@ def find_shards(shards: Paths) -> list[Path]:
     """List request files in order, each once; ledgers and results next to them are skipped.
 
     Args:
-        shards: Paths, globs or folders.
+        shards: Paths, globs or folders. The path of a set of several files stands for these.
 
     Raises:
         FileNotFoundError: If there are none.
@@ -211,7 +219,7 @@ def find_shards(shards: Paths) -> list[Path]:
     """
     listed = [shards] if isinstance(shards, (str, os.PathLike)) else list(_iterable(shards))
     found: dict[Path, Path] = {}
-    for given in listed:
+    for given in (file for one in listed for file in _set(one)):
         by_name = isinstance(given, (str, os.PathLike)) and as_path(given).is_file()
         for path in whole_files([given], [".jsonl"]):
             if by_name and not path.name.endswith((LEDGER, *RESULT_ENDINGS)):

@@ -215,10 +215,18 @@ class Job:
 
     def has_file(self, name: str) -> bool:
         """Return whether a downloaded file is there as it was downloaded."""
-        path = self.path.with_name(name)
-        if not (path.is_file() and path.stat().st_size == self.files.get(name)):
+        if not self._has_size(name):
             return False
-        return name not in self.hashes or file_hash(path) == self.hashes[name]
+        return name not in self.hashes or file_hash(self.path.with_name(name)) == self.hashes[name]
+
+    def _has_size(self, name: str) -> bool:
+        path = self.path.with_name(name)
+        return path.is_file() and path.stat().st_size == self.files.get(name)
+
+    @property
+    def lacks_results(self) -> bool:
+        """Whether it is pending, or a downloaded file is gone or was cut."""
+        return self.is_pending or not all(map(self._has_size, self.files))
 
     @property
     def is_pending(self) -> bool:

@@ -197,7 +197,9 @@ class FolderStore:
             stem, number = set_name(path)
             if number is not None and self._sets.get(f"{stem}.jsonl").owns(path):
                 problem = f"'{path}' belongs to the set '{path.with_name(stem)}.jsonl'"
-            hint = "move it away, or save under another name, or pass overwrite=True"
+            hint = "move it away, or save under another name"
+            if not (self._again or self._hashed):
+                hint += ", or pass overwrite=True"
             raise BatchFramesError(problem, hint=hint)
 
     def _own(self) -> list[Path]:

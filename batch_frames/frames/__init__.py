@@ -1,7 +1,7 @@
 """Any table in as chunks, and Arrow tables out as DataFrames."""
 
 from batch_frames.frames.arrow import ParquetSource, find_columns, without_views
-from batch_frames.frames.chunks import Chunk, Position, Source
+from batch_frames.frames.chunks import TABLE, Chunk, Position, Source
 from batch_frames.frames.csv import CsvSource
 from batch_frames.frames.open import (
     DaskSource,
@@ -11,10 +11,12 @@ from batch_frames.frames.open import (
     partition_chunks,
     read_table,
     whole_frame,
+    whole_table,
 )
 from batch_frames.frames.pandas import only_counts, to_dataframe, with_card, write_parquet
 
 __all__ = [
+    "TABLE",
     "Chunk",
     "CsvSource",
     "DaskSource",
@@ -30,6 +32,7 @@ __all__ = [
     "read_table",
     "to_dataframe",
     "whole_frame",
+    "whole_table",
     "with_card",
     "without_views",
     "write_parquet",

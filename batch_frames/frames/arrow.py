@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from batch_frames.arrow import NULL, TEXT, decode_runs
 from batch_frames.errors import BatchFramesError, ColumnError
 from batch_frames.files import Paths, arrow_source, find_files
-from batch_frames.frames.chunks import Chunk, Position, id_names
+from batch_frames.frames.chunks import Chunk, Position, id_names, use_stream
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -30,6 +30,7 @@ __all__ = [
     "next_size",
     "normalize",
     "one_array",
+    "read_stream",
     "without_views",
 ]
 
@@ -126,13 +127,15 @@ class ArrowSource:
     def chunks(self) -> Iterator[Chunk]:
         """Read the rows from the first one on."""
         reader = self._reader or pa.RecordBatchReader.from_stream(self.frame)
+        if self.once:
+            use_stream(self.frame)
         try:
-            yield from cut(_read(reader), self._ids, self._columns)
+            yield from cut(read_stream(reader), self._ids, self._columns)
         finally:
             reader.close()
 
 
-def _read(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+def read_stream(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
     """Read all batches of a frame; whatever it raises half-way has its rows named."""
     rows = 0
     try:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_frames.arrow import check_type, join, to_ids
-from batch_frames.errors import CellError, ColumnError, RequestError
+from batch_frames.errors import BatchFramesError, CellError, ColumnError, RequestError
 
-__all__ = ["Chunk", "Position", "Source", "id_names"]
+__all__ = ["TABLE", "Chunk", "Position", "Source", "id_names", "use_stream"]
 
 
 def id_names(id_column: str | Sequence[str]) -> list[str]:
@@ -182,3 +183,25 @@ class Source(Protocol):
     def chunks(self) -> Iterator[Chunk]:
         """Read the rows from the first one on."""
         ...
+
+
+TABLE = "to use it again, pass a table, as in pyarrow.table(stream)"
+
+USED: WeakSet[Any] = WeakSet()
+"""The streams that were read."""
+
+
+def use_stream(stream: Any) -> None:
+    """Note that a stream is read.
+
+    Raises:
+        BatchFramesError: If it was read before.
+    """
+    try:
+        is_used = stream in USED
+        USED.add(stream)
+    except TypeError:
+        return  # it can be told from no other
+    if is_used:
+        problem = "this frame is a stream, which can be read only once, and it has been read"
+        raise BatchFramesError(problem, hint=TABLE)

@@ -14,8 +14,8 @@ import pyarrow as pa
 from batch_frames.arrow import TEXT
 from batch_frames.errors import ColumnError
 from batch_frames.files import arrow_source, as_path
-from batch_frames.frames.arrow import ArrowSource, ParquetSource, find_columns
-from batch_frames.frames.chunks import Chunk, Source, id_names
+from batch_frames.frames.arrow import ArrowSource, ParquetSource, find_columns, read_stream
+from batch_frames.frames.chunks import Chunk, Source, id_names, use_stream
 from batch_frames.frames.csv import CsvFile
 from batch_frames.frames.pandas import PandasSource
 
@@ -27,6 +27,7 @@ __all__ = [
     "partition_chunks",
     "read_table",
     "whole_frame",
+    "whole_table",
 ]
 
 
@@ -136,6 +137,19 @@ def read_table(path: Path, id_column: str | Sequence[str]) -> pa.Table:
     names = CsvFile(path, id_names(id_column)).header
     batches = list(CsvFile(path, names).batches())
     return pa.Table.from_batches(batches, pa.schema([(name, TEXT) for name in names]))
+
+
+def whole_table(frame: Any) -> pa.Table:
+    """Read a frame with ``__arrow_c_stream__`` as a whole.
+
+    Raises:
+        BatchFramesError: If it is a stream that was read before, or that fails half-way.
+    """
+    if hasattr(frame, "__len__"):
+        return pa.table(frame)
+    use_stream(frame)
+    with pa.RecordBatchReader.from_stream(frame) as reader:
+        return pa.Table.from_batches(read_stream(reader), reader.schema)
 
 
 def whole_frame(source: Source) -> Any:

@@ -13,7 +13,7 @@ from batch_frames.arrow import TEXT, bytes_of
 from batch_frames.display import card_html, note_html, request_html, size_text
 from batch_frames.errors import BatchFramesError, RequestError, TemplateError
 from batch_frames.files import Limits, Shard, refuse_in_flight
-from batch_frames.frames import Chunk, Position
+from batch_frames.frames import TABLE, Chunk, Position
 from batch_frames.requests.columns import Fmt, Value
 from batch_frames.requests.endpoints import (
     CHAT,
@@ -25,7 +25,7 @@ from batch_frames.requests.endpoints import (
     find_body,
 )
 from batch_frames.requests.partitions import save_partitions
-from batch_frames.requests.rendering import LIMITS, TABLE, TableRequests, save_requests
+from batch_frames.requests.rendering import LIMITS, TableRequests, save_requests
 from batch_frames.requests.template import NEEDS_ID, Rendered
 
 __all__ = ["BatchCreator", "check_model", "rendered_lines", "table_of", "with_table"]
@@ -165,9 +165,15 @@ class BatchCreator:
             overwrite=overwrite,
         )
 
-    def row_ids(self) -> pa.Array:
-        """Return the ``custom_id`` of each row of the table, null for a skipped row."""
-        return self._table.row_ids() if self._table else pa.array([], TEXT)
+    def row_ids(self, frame: Any = None) -> pa.Array:
+        """Return the ``custom_id`` of each row of the table, null for a skipped row.
+
+        Args:
+            frame: Another table whose rows ask likewise; None takes the own one.
+        """
+        if self._table:
+            return self._table.row_ids(frame)
+        return pa.nulls(0 if frame is None else len(frame), TEXT)
 
     def clear_entries(self) -> None:
         """Remove all requests, including those of the table."""

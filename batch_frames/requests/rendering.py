@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +25,9 @@ from batch_frames.arrow import (
     split_hashes,
 )
 from batch_frames.display import NAMED, counted, some_of
-from batch_frames.errors import BatchFramesError, RequestError
+from batch_frames.errors import RequestError
 from batch_frames.files import Limits, Shard, ShardWriter, open_store
-from batch_frames.frames import Chunk, DaskSource, Position, Source
+from batch_frames.frames import Chunk, DaskSource, Position, Source, open_frame
 from batch_frames.progress import progress_bar, warn
 from batch_frames.requests.template import Rendered, Template
 
@@ -45,7 +45,6 @@ __all__ = [
 ]
 
 
-TABLE = "to use it again, pass a table, as in pyarrow.table(stream)"
 """What to do with a stream."""
 
 
@@ -66,7 +65,6 @@ class TableRequests:
         self.template, self.dedupe = template, dedupe
         self.source, self.na = source, na
         self._kept: list[Chunk] | None = None
-        self._used = False
         self._rendered: int | None = None
 
     @property
@@ -118,8 +116,15 @@ class TableRequests:
         if self.source.once:
             self._rendered = requests
 
-    def row_ids(self) -> pa.Array:
-        """Return the id of the request of each row, null for a row without."""
+    def row_ids(self, frame: Any = None) -> pa.Array:
+        """Return the id of the request of each row, null for a row without.
+
+        Args:
+            frame: The rows, if not those that the requests are made of.
+        """
+        if frame is not None:
+            source = open_frame(frame, self.source.id_column, self.template.columns)
+            return TableRequests(source, self.template, self.na, self.dedupe).row_ids()
         self.keep()
         ids = [pa.array([], TEXT)]
         for block in self._every():
@@ -138,12 +143,6 @@ class TableRequests:
         if self._kept is not None:
             yield from self._kept
             return
-        if self.source.once and self._used:
-            raise BatchFramesError(
-                "this frame is a stream, which can be read only once, and it has been read",
-                hint=TABLE,
-            )
-        self._used = True
         yield from self.source.chunks()
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from batch_frames.arrow import TEXT, dumps, load_text
 from batch_frames.display import some_of
 from batch_frames.errors import ColumnError
-from batch_frames.frames import is_dask, to_dataframe
+from batch_frames.frames import is_dask, to_dataframe, whole_table
 
 __all__ = [
     "CHOICE",
@@ -201,7 +201,7 @@ def lasting(frame: Any) -> Any:
     if hasattr(frame, "collect") and hasattr(frame, "collect_schema"):
         frame = frame.collect()
     is_kept = isinstance(frame, pd.DataFrame) or _polars(frame)
-    return frame if is_kept or not hasattr(frame, "__arrow_c_stream__") else pa.table(frame)
+    return frame if is_kept or not hasattr(frame, "__arrow_c_stream__") else whole_table(frame)
 
 
 def names_in(frame: Any) -> list[str]:
@@ -230,7 +230,7 @@ def own_results(frame: Any) -> pd.DataFrame:
         raise TypeError(f"results must be the DataFrame that read_results returned, not {kind}")
     if not isinstance(frame, pd.DataFrame):
         # Of what polars hands over by itself, its views of text, Arrow takes no rows.
-        table = frame.to_arrow() if _polars(frame) else pa.table(frame)
+        table = frame.to_arrow() if _polars(frame) else whole_table(frame)
         frame = to_dataframe(table, "pyarrow")
         if count := (table.schema.metadata or {}).get(OF_ALL):
             note(frame, requests=int(count))

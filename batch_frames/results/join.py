@@ -14,8 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_frames.arrow import NOWHERE
-from batch_frames.display import counted
-from batch_frames.errors import ColumnError
 from batch_frames.frames import find_columns, is_dask, only_counts
 from batch_frames.requests import BatchCreator, TableRequests
 from batch_frames.results.fields import (
@@ -102,7 +100,8 @@ def join_results(
             ``__arrow_c_stream__``.
         results: What ``read_results``, ``join_results`` or ``run`` returned.
         id_column: The column with the ids, or several, as when writing; None takes the index.
-        requests: In place of ids, what ``from_dataframe`` made of the frame with ``dedupe=True``.
+        requests: In place of ids, what ``from_dataframe`` made with ``dedupe=True``, of this frame
+            or of one like it: the rows of the frame are compared by what they ask.
         columns: The columns of the results to take; None takes all of them, but ``custom_id`` only
             if the frame has no column of that name.
         prefix: Prefix for their names.
@@ -171,7 +170,8 @@ def _joined(
     best = _repeated(best, ids) if is_repeated else best
     if len(left) and len(ids):
         # Where some rows have no result and some results no row, counting them was no id.
-        counted = id_column is None and only_counts(frame) and NOWHERE in best
+        by_index = id_column is None and not is_repeated and only_counts(frame)
+        counted = by_index and NOWHERE in best
         warn_of_left(left, len(left), ids, is_counted=counted, is_all=(best == NOWHERE).all())
     unanswered = "skipped" if noted(results, "requests") == len(results) else "missing"
     picked = _picked(results[columns], best, unanswered)
@@ -209,13 +209,7 @@ def row_ids(
         ids = frame_ids(frame, id_column)
         refuse_duplicates(ids)
         return ids
-    ids = requests.row_ids()
-    if len(ids) != len(frame):
-        problem = (
-            f"the frame has {counted(len(frame), 'row')}, and the requests are of {len(ids):,}"
-        )
-        raise ColumnError(problem, hint="pass the frame that they were made of")
-    return ids
+    return requests.row_ids(frame)
 
 
 def _picked(results: pd.DataFrame, best: npt.NDArray[np.int64], unanswered: str) -> pd.DataFrame:

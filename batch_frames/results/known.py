@@ -54,7 +54,7 @@ class KnownResults:
         for job, lines in _recorded([*asked.files, *self._near]):
             for name in (*job.files, *job.earlier_files):
                 self._jobs[job.path.with_name(name).resolve()] = (job, lines)
-            if job.is_pending:
+            if job.lacks_results:
                 self._pending.append((job, lines))
             if job.status in STOPPED:
                 self._stopped[job.status].append(lines)
@@ -122,7 +122,7 @@ class KnownResults:
         if names:
             count = int(np.logical_or.reduce([mask for _, mask in lacking]).sum())
             what = counted(count, "request has", "requests have") + " no result yet"
-            of = f"of batches that still run, or were not downloaded: {some_of(names)}"
+            of = f"of batches that still run, or whose results are not there: {some_of(names)}"
             warn(f"{what}, {of}", hint="download(wait(load_jobs(path))) fetches it")
 
     def _may_differ(self, path: Path) -> bool:

@@ -63,7 +63,7 @@ def test_reading_says_which_batches_may_bring_more(server: BatchServer) -> None:
         results = bf.read_results(requests="reviews.jsonl")
     assert results["status"].tolist() == ["missing"] * 6
     assert [str(one.message) for one in caught] == [
-        "6 requests have no result yet, of batches that still run, or were not downloaded: "
+        "6 requests have no result yet, of batches that still run, or whose results are not there: "
         "'reviews-00001.jsonl', 'reviews-00002.jsonl', 'reviews-00003.jsonl'; "
         "download(wait(load_jobs(path))) fetches it"
     ]

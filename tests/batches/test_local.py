@@ -643,3 +643,33 @@ def test_half_a_line_is_taken_back() -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         files.append(b"c\n", is_good=True)
     assert files.output.read_bytes() == b"a" * 9_999 + b"\nc\n"
+
+
+def test_answers_of_other_files_are_used(server: BatchServer) -> None:
+    """Requests that were answered under another name or with other limits are not sent again."""
+    [first] = save()
+    [answers] = bf.run_local(first, client=server.client())
+    expected = ids(answers)
+    for shards in (save(name="again.jsonl"), save(per_shard=4, name="more.jsonl")):
+        assert ids(*bf.run_local(shards, client=server.client())) == expected
+    Path("renamed.jsonl").write_bytes(first.path.read_bytes())
+    first.path.unlink()
+    assert ids(*bf.run_local("renamed.jsonl", client=server.client())) == expected
+    assert len(server.bodies) == 6
+
+
+def test_lost_answers_of_a_batch_are_not_asked_for(server: BatchServer) -> None:
+    """What a batch has answered is to be downloaded again, not to be paid twice."""
+    [shard] = save()
+    how: dict[str, Any] = {"client": server.client()}
+    [job] = bf.wait(bf.submit(shard, **how), poll=0.01, **how)
+    [output] = bf.download(job, **how)
+    output.unlink()
+    sent = len(server.bodies)
+    with pytest.raises(bf.BatchFramesError) as caught:
+        bf.run_local(shard, **how)
+    assert str(caught.value) == (
+        f"6 of 6 requests of 'reviews.jsonl' were answered in "
+        f"'reviews.jsonl' ({job.batch_id}); wait for it and download it, or cancel it"
+    )
+    assert len(server.bodies) == sent

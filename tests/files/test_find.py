@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -190,3 +191,17 @@ def test_the_first_object_tells_what_a_file_holds(
     path.write_bytes(data)
     with patch.object(find, "LONGEST_PART", 64):
         assert find.holds_requests(path) is expected
+
+
+def test_a_set_of_several_files_goes_by_its_name(tmp_path: Path) -> None:
+    """The path that was saved to stands for its files, without those of later rounds."""
+    frame = pd.DataFrame({"id": ["a", "b", "c"], "p": ["x", "y", "z"]})
+    batch = bf.from_dataframe(frame, id_column="id", prompt_column="p", model="m")
+    path = tmp_path / "r.jsonl"
+    shards = batch.save_to_file(path, limits=bf.Limits(requests=2))
+    (tmp_path / "r.round-2.jsonl").write_bytes(shards[0].path.read_bytes())
+    assert find.find_shards(path) == find.find_shards(str(path)) == [one.path for one in shards]
+    assert bf.estimate(path, prices={"m": (1, 1)})["requests"].tolist() == [2, 1, 3]
+    other = tmp_path / "other.jsonl"
+    with pytest.raises(FileNotFoundError, match=f"^no file '{re.escape(str(other))}'; check"):
+        find.find_shards(other)

@@ -217,7 +217,7 @@ def test_the_first_file_with_a_request_that_was_asked_is_found(
 
 
 def test_pending_lines_are_those_of_jobs_without_all_answers(record: Record) -> None:
-    """Waiting, running and not downloaded count; downloaded, withdrawn and rejected do not."""
+    """Waiting, running, lost and not downloaded count; downloaded, withdrawn, rejected do not."""
     states: dict[str, dict[str, Any]] = {
         "waiting": {},
         "tried": {"tried_at": "2026-01-01T00:00:00+00:00"},
@@ -234,15 +234,17 @@ def test_pending_lines_are_those_of_jobs_without_all_answers(record: Record) -> 
         "rejected": {"tried_at": "x", "batch_id": "b", "status": "failed"},
         "failed": {"tried_at": "x", "batch_id": "b", "status": "failed", "completed": 1},
     }
+    states["lost"] = {**states["downloaded"], "files": {"lost.output.jsonl": 1}}
     for name, facts in states.items():
         record.note(begun(record, shard(f"{name}.jsonl", name)), "status", **facts)
+    Path("downloaded.output.jsonl").write_bytes(b"x")
     found = {job.path.stem: lines.tolist() for job, lines in pending_lines(record)}
-    assert set(found) == {"waiting", "tried", "running", "ended", "failed"}
+    assert set(found) == {"waiting", "tried", "running", "ended", "failed", "lost"}
     for name, lines in found.items():
         assert lines == plain_hashes(Path(f"{name}.jsonl").read_bytes())
     passed = read_shard(Path("waiting.jsonl")).sha256
     sent = [job.path.stem for job, _ in sent_lines(record)]
-    assert sent == ["waiting", "tried", "running", "ended", "downloaded", "failed"]
+    assert sent == ["waiting", "tried", "running", "ended", "downloaded", "failed", "lost"]
     sent.remove("waiting")
     assert [job.path.stem for job, _ in sent_lines(record, {passed})] == sent
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
 from typing import Any
 
@@ -91,13 +90,28 @@ def test_one_answer_fills_all_rows(tmp_path: Path, kind: str) -> None:
     assert [str(status) for status in table["status"]] == expected
 
 
-def test_requests_of_another_frame_are_refused() -> None:
-    """A frame with other rows than the requests cannot be joined by their places."""
-    frame = FRAME.dropna()
-    batch = bf.from_dataframe(frame, **COLUMNS, model="m", dedupe=True)
-    results = pd.DataFrame({"custom_id": ["x"], "status": ["ok"]})
-    message = (
-        "the frame has 5 rows, and the requests are of 6; pass the frame that they were made of"
+@pytest.mark.filterwarnings("ignore:skipped 1 row", "ignore:1 result matches no row")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda frame: frame[::-1],
+        lambda frame: frame.sort_values("p"),
+        lambda frame: frame[2:5],
+        lambda frame: pd.concat([frame, frame.assign(p="new")]),
+        lambda frame: frame.assign(p=["b", "a", "new", "a", None, "a", "b"]),
+    ],
+)
+@pytest.mark.parametrize("kind", ["pandas", "csv", "parquet"])
+def test_rows_are_matched_by_what_they_ask(tmp_path: Path, kind: str, change: Any) -> None:
+    """A frame may have other rows, in another order, than the requests were made of."""
+    batch = table_batch(FRAME, kind, tmp_path, na="skip", dedupe=True)
+    batch.save_to_file(tmp_path / "x.jsonl")
+    asked = bf.read_requests(tmp_path / "x.jsonl")
+    results = asked[["custom_id"]].assign(status="ok", content=asked["user_prompt"])
+    frame = change(FRAME)
+    joined = bf.join_results(frame, results, requests=batch)
+    answered = set(PROMPTS) - {None}
+    expected = [one if one in answered else None for one in frame["p"]]
+    assert joined["content"].astype(object).where(joined["content"].notna(), None).tolist() == (
+        expected
     )
-    with pytest.raises(bf.ColumnError, match=f"^{re.escape(message)}$"):
-        bf.join_results(frame[1:], results, requests=batch)

@@ -262,3 +262,36 @@ def test_a_bar_comes_after_a_while_or_when_asked_for(
     assert captured.out == ""
     assert (" requests" in captured.err) == shown
     assert (captured.err == "") == (not shown)
+
+
+OPTIONS: dict[str, Any] = {**COLUMNS, "model": "m"}
+RESULTS = pa.table({"custom_id": ["a", "b"], "status": ["ok", "ok"]})
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda stream, path: bf.plan(stream, path, **OPTIONS),
+        lambda stream, path: bf.run(stream, path, **OPTIONS),
+        lambda stream, path: bf.join_results(stream, RESULTS, id_column="id"),
+        lambda stream, path: bf.from_dataframe(stream, **OPTIONS).save_to_file(path),
+    ],
+    ids=["plan", "run", "join", "save"],
+)
+def test_a_stream_that_was_read_is_refused_by_all(tmp_path: Path, use: Any) -> None:
+    """What is empty because it was read is no table without rows."""
+    stream = Stream([("a", "x"), ("b", "y")]).reader
+    assert bf.join_results(stream, RESULTS, id_column="id").num_rows == 2
+    with pytest.raises(bf.BatchFramesError) as caught:
+        use(stream, tmp_path / "x.jsonl")
+    assert str(caught.value) == USED_UP
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_results_that_were_read_are_refused() -> None:
+    """Results as a stream count once."""
+    stream = RESULTS.to_reader()
+    assert bf.summarize(stream)["requests"].tolist() == [2]
+    with pytest.raises(bf.BatchFramesError) as caught:
+        bf.summarize(stream)
+    assert str(caught.value) == USED_UP
