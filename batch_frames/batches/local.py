@@ -61,7 +61,8 @@ def run_local(
     rows before paying for fifty thousand. Each answer is written as soon as it arrives. Run again,
     requests with an answer are skipped; requests that failed or whose prompt changed are sent
     again. Answers to earlier prompts are kept in ``.reviews.local.output.jsonl.old``, and used
-    again if the prompt changes back.
+    again if the prompt changes back, as are those of other request files in the folder to the very
+    same requests.
 
     When interrupted, it sends nothing more, waits up to ten seconds for the answers under way, and
     writes those that arrive; when interrupted once more, it does not wait.
@@ -83,7 +84,8 @@ def run_local(
         JobError: If the endpoint cannot be reached, or keeps answering 429 or 503; earlier answers
             are kept.
         LineError: If a line is not a request, or its ``url`` is not a path of the API.
-        BatchFramesError: If a shard already has a batch, or is in object storage.
+        BatchFramesError: If a batch may still answer requests of a shard, or has, and its results
+            are not there; or if a shard is in object storage.
         openai.APIError: Passed through from the SDK, if the endpoint refuses the key.
     """
     for name, value, least in (("concurrency", concurrency, 1), ("limit", limit, 0)):
