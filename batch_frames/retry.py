@@ -81,8 +81,7 @@ def retry_requests(
     Of several results of a request the best one counts, so requests and results of earlier rounds
     may be passed together; all results that the record next to the files knows count in any case.
     Memory grows with the number of ids only, not with the size of the files. Requests whose batch
-    is still running or not yet downloaded, or whose results are gone, are skipped with a warning:
-    they are already paid for.
+    still runs, or whose results are not there, are skipped with a warning: they are paid for.
 
     Args:
         requests: The request files, or the path of a set for those of all its rounds; results that

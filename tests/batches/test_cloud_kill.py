@@ -174,6 +174,7 @@ def killed_at(
     return code, seen
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_ten_times_goes_on_from_elsewhere(
     forks: Forks, tmp_path: Path
 ) -> None:

@@ -148,7 +148,8 @@ def test_errors_behind_the_limit_are_kept(server: BatchServer) -> None:
 )
 def test_faults_that_pass_are_sat_out(server: BatchServer, fault: Any) -> None:
     """Each request is tried again, and no row is lost."""
-    server.when(CHAT, "asked", fault, times=2)
+    # Both may meet the same request, which is tried three times.
+    server.when(CHAT, "asked", fault)
     server.when(CHAT, "half", drop, after=3)
     [output] = bf.run_local(save(), client=server.client())
     assert ids(output) == Counter(f"r{n}" for n in range(6))
