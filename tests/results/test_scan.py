@@ -446,3 +446,15 @@ def test_memory_does_not_grow_with_the_results(tmp_path: Path) -> None:
     rated = pq.read_table(tmp_path / "rated.parquet", columns=["id", "custom_id", "status"])
     assert rated["id"].equals(rated["custom_id"].cast(rated["id"].type))
     assert set(rated["status"].to_pylist()) == {"ok"}
+
+
+def test_another_file_in_the_place_of_the_joined_one_is_kept(tmp_path: Path) -> None:
+    """What no earlier call wrote is not replaced; the hint names no option that is not there."""
+    out = tmp_path / "o.parquet"
+    out.write_bytes(b"mine")
+    with pytest.raises(bf.BatchFramesError) as caught:
+        bf.join_results(TABLE, results(tmp_path), id_column="id", out=out)
+    assert str(caught.value) == (
+        f"'{out}' was not saved by an earlier call; move it away, or save under another name"
+    )
+    assert out.read_bytes() == b"mine"
