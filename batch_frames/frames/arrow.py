@@ -129,6 +129,7 @@ class ArrowSource:
         reader = self._reader or pa.RecordBatchReader.from_stream(self.frame)
         if self.once:
             use_stream(self.frame)
+            use_stream(reader)
         try:
             yield from cut(read_stream(reader), self._ids, self._columns)
         finally:

@@ -1,4 +1,4 @@
-"""Hold consecutive rows of a table together with their positions."""
+"""Hold consecutive rows of a table with their positions, and note which streams were read."""
 
 from __future__ import annotations
 
@@ -186,22 +186,21 @@ class Source(Protocol):
 
 
 TABLE = "to use it again, pass a table, as in pyarrow.table(stream)"
+"""What to do with a stream."""
 
-USED: WeakSet[Any] = WeakSet()
+USED: WeakSet[pa.RecordBatchReader] = WeakSet()
 """The streams that were read."""
 
 
 def use_stream(stream: Any) -> None:
-    """Note that a stream is read.
+    """Note that a stream is read; other frames without a length may be readable again.
 
     Raises:
         BatchFramesError: If it was read before.
     """
-    try:
-        is_used = stream in USED
-        USED.add(stream)
-    except TypeError:
-        return  # it can be told from no other
-    if is_used:
+    if not isinstance(stream, pa.RecordBatchReader):
+        return
+    if stream in USED:
         problem = "this frame is a stream, which can be read only once, and it has been read"
         raise BatchFramesError(problem, hint=TABLE)
+    USED.add(stream)

@@ -45,9 +45,6 @@ __all__ = [
 ]
 
 
-"""What to do with a stream."""
-
-
 class TableRequests:
     """The requests of a table, rendered when they are needed.
 

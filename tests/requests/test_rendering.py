@@ -288,6 +288,26 @@ def test_a_stream_that_was_read_is_refused_by_all(tmp_path: Path, use: Any) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+class Again:
+    """A table without a length that can be read again and again."""
+
+    def __arrow_c_stream__(self, schema: Any = None) -> Any:
+        return pa.table({"id": ["a"], "p": ["x"]}).__arrow_c_stream__(schema)
+
+
+def test_a_frame_without_a_length_may_be_read_again() -> None:
+    """What may or may not be a stream is read once for each call that takes it."""
+    frame = Again()
+    content = line_of("a", "x", model="m")
+    options = {**OPTIONS, "system_prompt": "Rate it."}
+    batch = bf.from_dataframe(frame, **options)
+    assert saved(batch) == saved(bf.from_dataframe(frame, **options)) == content
+    assert bf.join_results(frame, RESULTS[:1], id_column="id").num_rows == 1
+    with pytest.raises(bf.BatchFramesError) as caught:
+        saved(batch)
+    assert str(caught.value) == USED_UP
+
+
 def test_results_that_were_read_are_refused() -> None:
     """Results as a stream count once."""
     stream = RESULTS.to_reader()
