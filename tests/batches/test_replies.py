@@ -281,6 +281,19 @@ def test_an_odd_list_does_not_make_a_second_batch(server: BatchServer, name: str
     assert len(server.batches) == 1
 
 
+@pytest.mark.parametrize("text", [b'{"object": "list"}', b'{"object": "list", "data": []}'])
+@pytest.mark.usefixtures("here")
+def test_one_empty_list_is_not_believed(
+    server: BatchServer, text: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even after the time in which a batch may turn up, it is asked for once more."""
+    monkeypatch.setattr(send, "SETTLE", 0.0)
+    server.when(CREATE, "done", reply(500))
+    server.alter(LIST, lambda status, _: (status, text))
+    assert content(fetch(submit(ask("a.jsonl"), server), server)) == answers()
+    assert len(server.batches) == 1
+
+
 @pytest.mark.usefixtures("here")
 def test_a_batch_that_may_be_ours_is_named(server: BatchServer) -> None:
     """Once it is cancelled, another one is created; those of others do not matter."""

@@ -29,7 +29,7 @@ VALUES: st.SearchStrategy[Any] = st.sampled_from(ODD) | st.recursive(
 
 TEXTS = [
     *(b"", b"null", b"[]", b"{}", b"<html>Just a moment</html>", b'{"id": "\xff\xfe"}'),
-    *(b'"text"', b"4", b"[null]", b"\xef\xbb\xbf{}", b'{"object": "list"}'),
+    *(b'"text"', b"4", b"[null]", b"\xef\xbb\xbf{}", b'{"object": "page"}'),
 ]
 
 Path = tuple[str | int, ...]
