@@ -128,6 +128,19 @@ def test_what_failed_for_good_is_sent_again_on_demand(tmp_path: Path, given_as: 
         assert path.read_text("utf-8") == "".join(wanted)
 
 
+def test_four_statuses_above_400_are_worth_another_try(tmp_path: Path, given_as: Any) -> None:
+    """A timeout, a conflict, too early and too many; no other error of the request itself is."""
+    codes = [code for code in range(300, 600) if code != 429]
+    lines = [result(str(code), "http_error").replace("429", str(code)) for code in codes]
+    requests = write(tmp_path / "sent.jsonl", [request(str(code)) for code in [*codes, 429]])
+    output = write(tmp_path / "errors.jsonl", [*lines, result("429", "http_error")])
+    bf.retry_requests(requests, given_as(output), tmp_path / "new.jsonl")
+    lines = (tmp_path / "new.jsonl").read_text("utf-8").splitlines()
+    again = [json.loads(line)["custom_id"] for line in lines]
+    wanted = [*range(300, 400), 408, 409, 425, *range(500, 600), 429]
+    assert again == [str(code) for code in wanted]
+
+
 def unanswered(requests: Sequence[str], results: Sequence[str], statuses: Sequence[str]) -> str:
     """Choose the lines that must be sent again, by a loop over dicts."""
     best: dict[str, str] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,6 +62,23 @@ def test_the_jobs_of_several_sets_are_told_apart(server: BatchServer) -> None:
         replace(j, path=s.path) for j, s in zip(jobs, copies, strict=False)
     ]
     assert len(server.batches) == 6, "the same content under another name is the same batch"
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        *({name: 7} for name in ("counted_tokens", "uploaded_at", "started_at")),
+        *({name: "x"} for name in ("tried_at", "retried_at", "save_id")),
+        *({name: {"x": 1}} for name in ("files", "hashes", "account", "earlier_files")),
+        *({name: ("x",)} for name in ("names", "earlier", "steps")),
+    ],
+    ids=str,
+)
+def test_what_was_noted_on_the_way_makes_no_other_job(facts: dict[str, Any]) -> None:
+    """Jobs are equal if their shards and batches are, and a set of them has each once."""
+    job = bf.Job(Path("a.jsonl"), 1, 1, "/v1/embeddings")
+    assert {job, replace(job, **facts)} == {job}
+    assert job != replace(job, **facts, batch_id="batch_1")
 
 
 def test_what_a_job_and_a_list_of_them_show(server: BatchServer) -> None:

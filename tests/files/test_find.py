@@ -166,6 +166,17 @@ def test_a_path_that_is_not_utf8_is_refused(tmp_path: Path, use: Callable[[Path]
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.parametrize("read", [bf.read_requests, bf.check_requests, bf.submit])
+def test_a_path_in_a_folder_that_is_not_there_is_named(
+    tmp_path: Path, read: Callable[[Path], Any]
+) -> None:
+    """As that of any file that is not there."""
+    path = tmp_path / "no" / "r.jsonl"
+    with pytest.raises(FileNotFoundError) as caught:
+        read(path)
+    assert str(caught.value) == f"no file '{path}'; check the path"
+
+
 REQUEST = b'{"custom_id":"a","url":"/v1/chat/completions","body":{}}'
 
 

@@ -6,8 +6,11 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import filelock
 import pytest
 
 import batch_frames as bf
@@ -53,6 +56,34 @@ def test_a_lock_is_not_taken_twice_in_one_process(tmp_path: Path) -> None:
     with locked(path, "x is with {owner}"), pytest.raises(bf.BatchFramesError) as caught:
         locked(path, "x is with {owner}").__enter__()
     assert str(caught.value) == f"x is with process {os.getpid()}; wait for it to end"
+
+
+def test_a_lock_file_names_its_present_owner_alone(tmp_path: Path) -> None:
+    """Of the longer number that a killed process has left, nothing stays."""
+    lock = tmp_path / ".x.lock"
+    lock.write_text("12345678901234")
+    with locked(tmp_path / "x", "{owner}"):
+        assert lock.read_text() == str(os.getpid())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_link_in_place_of_a_lock_that_is_held_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even if it is put there just before the owner is written into the file."""
+    lock, victim = tmp_path / ".x.lock", tmp_path / "victim"
+    victim.write_text("precious")
+    acquire: Callable[..., Any] = filelock.FileLock.acquire
+
+    def acquire_and_lose(self: Any, **options: Any) -> Any:
+        held = acquire(self, **options)
+        lock.unlink()
+        lock.symlink_to(victim)
+        return held
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", acquire_and_lose)
+    with locked(tmp_path / "x", "{owner}"):
+        assert victim.read_text() == "precious"
 
 
 def test_a_lock_file_that_cannot_be_removed_holds_nothing_up(

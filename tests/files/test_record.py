@@ -249,6 +249,37 @@ def test_pending_lines_are_those_of_jobs_without_all_answers(record: Record) -> 
     assert [job.path.stem for job, _ in sent_lines(record, {passed})] == sent
 
 
+def test_what_was_never_sent_and_cannot_be_is_not_waited_for(record: Record) -> None:
+    """Its file is gone, or is another one now; after a try the requests count without a file."""
+    for name in ("there", "gone", "changed", "tried"):
+        job = begun(record, shard(f"{name}.jsonl", name))
+        if name == "tried":
+            record.note(job, "creating", tried_at="x")
+    for name in ("gone", "tried"):
+        Path(f"{name}.jsonl").unlink()
+    with Path("changed.jsonl").open("a", encoding="utf-8") as changed:
+        changed.write("\n")
+    for find in (pending_lines, sent_lines):
+        assert {job.path.stem for job, _ in find(record)} == {"there", "tried"}
+
+
+def test_a_try_of_another_host_counts_before_it_is_noted(record: Record) -> None:
+    """A job counts as tried from the moment when the right to a try is taken."""
+    job = begun(record, shard("a.jsonl", "r0"))
+    with record.locked(job) as known:
+        assert known.tried_at is None
+    assert record.begin_try(job, 1)
+    with record.locked(job) as known:
+        assert known.tried_at is not None
+    record.end_try(job, 1)
+    with record.locked(job) as known:
+        assert known.tried_at is None
+    assert record.begin_try(job, 2)
+    record.note(job, "creating", tried_at="2026-01-01T00:00:00+00:00")
+    with record.locked(job) as known:
+        assert known.tried_at == "2026-01-01T00:00:00+00:00"
+
+
 def test_lines_that_are_not_known_are_warned_of(record: Record, tmp_path: Path) -> None:
     """As of a job taken over whose shard is gone."""
     file = shard("a.jsonl", "r0")

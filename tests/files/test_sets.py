@@ -126,6 +126,16 @@ def test_what_reads_requests_finishes_an_unfinished_commit(
         READING[verb](tmp_path / "q-*.jsonl")
 
 
+@pytest.mark.parametrize("read", [retry, READING["read_results"], find_shards])
+def test_the_path_of_a_first_save_stands_for_its_files_once_it_is_finished(
+    tmp_path: Path, read: Callable[[Path], Iterable[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until then none of them has its name."""
+    leave_unfinished(tmp_path, 2, monkeypatch)
+    assert not list(tmp_path.glob("*.jsonl"))
+    assert len(list(read(tmp_path / "q.jsonl"))) == 2
+
+
 def test_a_commit_whose_temporary_file_is_gone_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,14 +3,30 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import batch_frames as bf
-from batch_frames.results import parse
+from batch_frames.results import decode, parse
 from tests.support.oracle import read, rows_of
 from tests.support.result_shapes import SHAPES
-from tests.support.results import CALL, GOOD, chat, choice, result, without_file, write
+from tests.support.results import (
+    CALL,
+    FAULT,
+    GOOD,
+    chat,
+    choice,
+    embeddings,
+    failed,
+    message,
+    moderated,
+    responses,
+    result,
+    text,
+    without_file,
+    write,
+)
 
 CHATS = [result(chat(choice(f"hi {n}"))) for n in range(50)]
 CHATS += [result(chat(choice(None, "tool_calls", tool_calls=[CALL]))) for _ in range(50)]
@@ -30,6 +46,24 @@ def test_both_readings_are_equal(
         frames.append(bf.read_results(path, raw=raw))
     rows = [without_file(rows_of(frame)) for frame in frames]
     assert rows[0] == rows[1] == read(path.read_bytes(), raw=raw)
+
+
+NO_CHATS: list[Any] = [
+    *(result(body) for body in (None, {}, "x", [], {"choices": []}, {"choices": {}}, moderated())),
+    *(result(chat(one)) for one in ({}, {"text": "x"}, {"message": None}, {"message": "x"})),
+    *(result(chat(choice(content))) for content in (None, 1, [], ["x"])),
+    *(result(chat(choice(None, tool_calls=calls))) for calls in ([], None)),
+    *(result(body) for body in (responses(message(text("x"))), embeddings([1.0]))),
+    *(failed(FAULT), {"response": "x"}, {}, b"{", b"[]", b"\xff"),
+]
+
+
+@pytest.mark.parametrize("lines", [CHATS, NO_CHATS], ids=["chats", "others"])
+def test_answers_of_chats_are_told_from_all_else(tmp_path: Path, lines: list[Any]) -> None:
+    """A text or tool calls are an answer of a chat; what cannot be read is none."""
+    path = write(tmp_path / "a.jsonl", *lines)
+    found = {decode.is_chat(line) for line in path.read_bytes().split(b"\n")[:-1]}
+    assert found == {lines is CHATS}
 
 
 def test_small_files_need_no_database(tmp_path: Path) -> None:
