@@ -48,12 +48,13 @@ def test_both_readings_are_equal(
     assert rows[0] == rows[1] == read(path.read_bytes(), raw=raw)
 
 
+NO_BODIES: list[Any] = [None, {}, "x", [], {"choices": []}, {"choices": {}}, moderated()]
+NO_CHOICES: list[Any] = [{}, {"text": "x"}, {"message": None}, {"message": "x"}]
+NO_CHOICES += [choice(None, tool_calls=[]), choice(None, tool_calls=None)]
+NO_CHOICES += [choice(content) for content in (None, 1, [], ["x"])]
 NO_CHATS: list[Any] = [
-    *(result(body) for body in (None, {}, "x", [], {"choices": []}, {"choices": {}}, moderated())),
-    *(result(chat(one)) for one in ({}, {"text": "x"}, {"message": None}, {"message": "x"})),
-    *(result(chat(choice(content))) for content in (None, 1, [], ["x"])),
-    *(result(chat(choice(None, tool_calls=calls))) for calls in ([], None)),
-    *(result(body) for body in (responses(message(text("x"))), embeddings([1.0]))),
+    *map(result, [*NO_BODIES, responses(message(text("x"))), embeddings([1.0])]),
+    *(result(chat(one)) for one in NO_CHOICES),
     *(failed(FAULT), {"response": "x"}, {}, b"{", b"[]", b"\xff"),
 ]
 
