@@ -4,21 +4,22 @@ from batch_frames.arrow.encode import (
     check_type,
     decode_runs,
     is_plain,
+    mark_checked,
     to_json,
     to_prompt,
     to_text,
 )
 from batch_frames.arrow.json_text import (
     INT64_END,
+    CheckedText,
     JsonText,
-    PythonText,
     check_json,
     dumps,
     load_text,
     without_lone_surrogates,
 )
 from batch_frames.arrow.parse import read_type, to_ids
-from batch_frames.arrow.query import extract, in_threads, select
+from batch_frames.arrow.query import extract, in_threads, read_ahead, select
 from batch_frames.arrow.spill import NOWHERE, BestRows, Lookup
 from batch_frames.arrow.text import (
     NULL,
@@ -43,9 +44,9 @@ __all__ = [
     "NULL",
     "TEXT",
     "BestRows",
+    "CheckedText",
     "JsonText",
     "Lookup",
-    "PythonText",
     "bytes_of",
     "check_json",
     "check_type",
@@ -63,7 +64,9 @@ __all__ = [
     "join",
     "keep_freed_memory",
     "load_text",
+    "mark_checked",
     "offsets_of",
+    "read_ahead",
     "read_type",
     "repeats",
     "select",

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_frames.arrow.json_text import (
+    CheckedText,
     JsonText,
-    PythonText,
     compact,
     dumps,
     write_floats,
@@ -31,6 +31,7 @@ __all__ = [
     "is_nested",
     "is_plain",
     "is_text_type",
+    "mark_checked",
     "plain",
     "to_json",
     "to_prompt",
@@ -144,7 +145,7 @@ def to_text(array: pa.Array) -> pa.Array:
     """
     array = plain(array)
     kind = array.type
-    if isinstance(kind, PythonText):
+    if isinstance(kind, CheckedText):
         return escape(array.storage)
     if is_text_type(kind):
         return escape(array.cast(TEXT), check=True)
@@ -263,18 +264,26 @@ def is_plain(kind: pa.DataType) -> bool:
 
 
 def is_text_type(kind: pa.DataType) -> bool:
-    """Return whether a type is text, that of Python objects included."""
-    is_ours = isinstance(kind, PythonText)
-    return bool(is_ours or pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    """Return whether a type is text, marked or not."""
+    is_marked = isinstance(kind, CheckedText)
+    return bool(is_marked or pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def checked(array: pa.Array) -> pa.Array:
     """Return text as large strings whose bytes are known to be UTF-8."""
-    if isinstance(array.type, PythonText):
+    if isinstance(array.type, CheckedText):
         return array.storage
     text = array.cast(TEXT)
     check_utf8(text)
     return text
+
+
+def mark_checked(array: pa.Array) -> pa.Array:
+    """Mark text that is UTF-8, so that it is not checked again; all else is returned as it is."""
+    if is_text_type(array.type):
+        with contextlib.suppress(CellError):
+            return pa.ExtensionArray.from_storage(CheckedText(), checked(array))
+    return array
 
 
 def is_nested(kind: pa.DataType) -> bool:

@@ -18,8 +18,8 @@ from batch_frames.errors import CellError, ColumnError
 
 __all__ = [
     "INT64_END",
+    "CheckedText",
     "JsonText",
-    "PythonText",
     "check_json",
     "compact",
     "dumps",
@@ -52,8 +52,8 @@ class JsonText(Mark):
     name = "batch_frames.json"
 
 
-class PythonText(Mark):
-    """Mark a column made of Python strings: it needs no check of its UTF-8."""
+class CheckedText(Mark):
+    """Mark a column whose every value is known to be UTF-8."""
 
     name = "batch_frames.text"
 

@@ -6,8 +6,9 @@ import atexit
 import ctypes
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from itertools import chain, islice
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
@@ -20,7 +21,7 @@ from batch_frames.arrow.text import bytes_of
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["extract", "in_threads", "select"]
+__all__ = ["extract", "in_threads", "read_ahead", "select"]
 
 
 IN_CACHE, FEWEST = 256 << 10, 64
@@ -131,6 +132,20 @@ CPUS = len(os.sched_getaffinity(0)) if HAS_AFFINITY else os.cpu_count() or 1
 THREADS = min(CPUS, 8)
 
 LARGE_BLOCK = 31 << 20
+
+AHEAD = 2
+
+
+def read_ahead(pieces: Generator[Piece, None, None]) -> Generator[Piece, None, None]:
+    """Yield pieces in order while a thread reads the next few, if there is a processor for it."""
+    if CPUS == 1:
+        yield from pieces
+        return
+    with closing(pieces), ThreadPoolExecutor(1) as pool:
+        waiting = deque(pool.submit(list, islice(pieces, 1)) for _ in range(AHEAD))
+        while piece := waiting.popleft().result():
+            waiting.append(pool.submit(list, islice(pieces, 1)))
+            yield piece[0]
 
 
 def in_threads(read: Callable[[Piece], Result], pieces: Iterable[Piece]) -> Iterator[Result]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.arrow import check_type, join, to_ids
+from batch_frames.arrow import check_type, join, mark_checked, to_ids
 from batch_frames.errors import BatchFramesError, CellError, ColumnError, RequestError
 
 __all__ = ["TABLE", "Chunk", "Position", "Source", "id_names", "use_stream"]
@@ -81,6 +81,14 @@ class Chunk:
             columns={n: column.filter(pa.array(mask)) for n, column in self.columns.items()},
             position=replace(self.position, kept=rows[mask]),
         )
+
+    def mark_checked(self) -> Chunk:
+        """Mark the text that is UTF-8, so that it is not checked again."""
+        ids, columns = (
+            {name: mark_checked(column) for name, column in some.items()}
+            for some in (self.ids, self.columns)
+        )
+        return replace(self, ids=ids, columns=columns)
 
     def error(
         self, index: int, problem: str, column: str | None = None, *, hint: str | None = None

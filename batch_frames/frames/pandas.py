@@ -20,7 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.arrow import INT64_END, TEXT, JsonText, PythonText, check_json, dumps, to_json
+from batch_frames.arrow import INT64_END, TEXT, CheckedText, JsonText, check_json, dumps, to_json
 from batch_frames.errors import CellError, ColumnError
 from batch_frames.frames.arrow import FIRST_ROWS, find_columns, next_size, one_array
 from batch_frames.frames.chunks import Chunk, Position, id_names
@@ -62,7 +62,7 @@ def object_array(values: npt.NDArray[np.object_], *, whole_floats: bool = True) 
     with contextlib.suppress(pa.ArrowException, OverflowError, UnicodeEncodeError):
         if kind == "string":
             text = pa.array(values, TEXT, from_pandas=True)
-            return pa.ExtensionArray.from_storage(PythonText(), text)
+            return pa.ExtensionArray.from_storage(CheckedText(), text)
         is_exact = kind in NUMBERS and set(map(type, values)) <= EXACT
         if is_exact and (whole_floats or kind != "mixed-integer-float"):
             return pa.array(values, from_pandas=True)

@@ -21,13 +21,14 @@ from batch_frames.arrow import (
     has_repeats,
     hash_text,
     keep_freed_memory,
+    read_ahead,
     repeats,
     split_hashes,
 )
 from batch_frames.display import NAMED, counted, some_of
 from batch_frames.errors import RequestError
 from batch_frames.files import Limits, Shard, ShardWriter, open_store
-from batch_frames.frames import Chunk, DaskSource, Position, Source, open_frame
+from batch_frames.frames import Chunk, DaskSource, ParquetSource, Position, Source, open_frame
 from batch_frames.progress import progress_bar, warn
 from batch_frames.requests.template import Rendered, Template
 
@@ -139,8 +140,10 @@ class TableRequests:
     def _chunks(self) -> Generator[Chunk, None, None]:
         if self._kept is not None:
             yield from self._kept
-            return
-        yield from self.source.chunks()
+        elif isinstance(self.source, ParquetSource):
+            yield from read_ahead(chunk.mark_checked() for chunk in self.source.chunks())
+        else:
+            yield from self.source.chunks()
 
 
 def _new(block: Rendered, seen: set[str]) -> Rendered:

@@ -16,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batch_frames.arrow.encode import to_json, to_prompt, to_text
-from batch_frames.arrow.json_text import JsonText, PythonText, dumps
+from batch_frames.arrow.json_text import CheckedText, JsonText, dumps
 from batch_frames.arrow.parse import read_type, to_ids
 from batch_frames.arrow.text import TEXT
 from tests.support.json_text import (
@@ -107,12 +107,12 @@ class TestText:
 
     def test_text_that_python_made(self) -> None:
         """Text of Python strings, which needs no check, is written as all other text."""
-        array = pa.ExtensionArray.from_storage(PythonText(), pa.array(NASTY, TEXT))
+        array = pa.ExtensionArray.from_storage(CheckedText(), pa.array(NASTY, TEXT))
         for writer in (*WRITERS, to_ids):
             expected = write(pa.array(NASTY, TEXT), writer)
             assert write(array, writer) == expected
             assert write(array[2:7], writer) == expected[2:7]
-        numbers = pa.ExtensionArray.from_storage(PythonText(), pa.array(["x", "2.0"], TEXT))
+        numbers = pa.ExtensionArray.from_storage(CheckedText(), pa.array(["x", "2.0"], TEXT))
         assert write(read_type(numbers[1:], "number")) == ["2"]
 
     @given(values=st.lists(st.none() | st.text()))

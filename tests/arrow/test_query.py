@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pytest
 
-from batch_frames.arrow import extract, in_threads, query
+from batch_frames.arrow import extract, in_threads, query, read_ahead
 
 TEXT = pa.array(['{"a": 1}', "[", '{"a": "é"}'], pa.large_string())
 
@@ -58,3 +60,54 @@ def test_a_forked_process_opens_its_own() -> None:
 def test_pieces_keep_their_order(count: int) -> None:
     """What is read of pieces comes in their order, however many there are."""
     assert list(in_threads(lambda n: n * 2, iter(range(count)))) == [2 * n for n in range(count)]
+
+
+@pytest.mark.parametrize("cpus", [1, 2])
+@pytest.mark.parametrize("count", [0, 1, 2, 30])
+def test_pieces_read_ahead_keep_their_order(
+    count: int, cpus: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They come as they are read, by another thread where there is a processor for it."""
+    monkeypatch.setattr(query, "CPUS", cpus)
+    threads = set()
+
+    def pieces() -> Generator[int, None, None]:
+        for number in range(count):
+            threads.add(threading.get_ident())
+            yield number
+
+    assert list(read_ahead(pieces())) == list(range(count))
+    assert (threading.get_ident() in threads) == (cpus == 1 and count > 0)
+
+
+def test_an_error_ahead_comes_after_the_pieces_before_it() -> None:
+    """Whoever reads pieces ahead gets all that were read, then the error."""
+
+    def pieces() -> Generator[int, None, None]:
+        yield 1
+        yield 2
+        raise ValueError("torn")
+
+    ahead = read_ahead(pieces())
+    assert [next(ahead), next(ahead)] == [1, 2]
+    with pytest.raises(ValueError, match="torn"):
+        next(ahead)
+
+
+def test_reading_ahead_ends_with_its_reader() -> None:
+    """Closed early, it reads no more than a few pieces, and closes what it reads."""
+    read: list[object] = []
+
+    def pieces() -> Generator[int, None, None]:
+        try:
+            for number in range(1000):
+                read.append(number)
+                yield number
+        finally:
+            read.append("closed")
+
+    ahead = read_ahead(pieces())
+    assert next(ahead) == 0
+    ahead.close()
+    assert read[-1] == "closed"
+    assert len(read) < 10

@@ -153,7 +153,7 @@ import batch_frames as bf
 schema = pa.schema([("id", pa.string()), ("p", pa.string())])
 
 def batches():
-    yield pa.RecordBatch.from_pylist([{"id": "slow", "p": "x" * 1_000_000}], schema)
+    yield pa.RecordBatch.from_pylist([{"id": "slow", "p": "x" * 4_000_000}], schema)
     print("writing", flush=True)
     sys.stdin.readline()
 
@@ -183,7 +183,7 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
         other.communicate("\n")
     assert other.returncode == 0
     assert standing(tmp_path) == {
-        "x.jsonl": line_of("slow", "x" * 1_000_000),
+        "x.jsonl": line_of("slow", "x" * 4_000_000),
         "y.jsonl": content_of(entries_of(1)),
     }
     batch_of(entries_of(1)).save_to_file(path)

@@ -170,6 +170,23 @@ def test_errors_far_into_a_parquet_file_name_the_row(tmp_path: Path) -> None:
     assert str(error_of(path, bf.from_parquet)) == (f"row 27,182 (custom_id '27182'): {NO_PROMPT}")
 
 
+@pytest.mark.parametrize("column", ["id", "p"])
+def test_invalid_utf8_in_a_parquet_file_is_refused(tmp_path: Path, column: str) -> None:
+    """The error names the row, far into the file too, and nothing is written."""
+    good = [f"ok {n}" for n in range(9_000)]
+    text = pa.array([b"caf\xe9" if n == 7_000 else good[n].encode() for n in range(9_000)])
+    invalid = pa.StringArray.from_buffers(len(text), *text.buffers()[1:])
+    table = pa.table({"id": good, "p": good, column: invalid})
+    pq.write_table(table, tmp_path / "x.parquet")
+    batch = bf.from_parquet(tmp_path / "x.parquet", id_column="id", prompt_column="p", model="m")
+    with pytest.raises(bf.RequestError) as caught:
+        batch.save_to_file(tmp_path / "x.jsonl")
+    where = "row 7,000: id" if column == "id" else "row 7,000 (custom_id 'ok 7000'): column 'p'"
+    problem = "is not valid UTF-8; read the file with its own encoding, or save it as UTF-8"
+    assert str(caught.value) == f"{where} {problem}"
+    assert not (tmp_path / "x.jsonl").exists()
+
+
 def test_an_empty_parquet_file_makes_no_requests(tmp_path: Path) -> None:
     """A Parquet file without rows makes an empty file, and a warning says so."""
     columns = {"id": pa.array([], pa.string()), "text": pa.array([], pa.string())}
