@@ -265,11 +265,7 @@ class Job:
         return f"Job({self.path.name!r}, {batch}, requests={self.requests:,}{done})"
 
 
-NO_BATCH = {
-    one.name: () if one.name == "errors" else one.default
-    for one in fields(Job)
-    if one.name in BATCH_FACTS
-}
+NO_BATCH = {one.name: one.default for one in fields(Job) if one.name in BATCH_FACTS}
 """What is stored of the batch of a shard that has none."""
 
 

@@ -213,9 +213,7 @@ class ShardWriter:
         Returns:
             The files in the order of their lines; one that is empty when nothing was written.
         """
-        if not self._sizes:
-            self._next()
-        self._close()
+        self._end()
         paths, save_id = self._store.commit([requests for requests, _ in self._sizes])
         sized = zip(paths, self._sizes, strict=True)
         return Shards(Shard(path, *size, save_id) for path, size in sized)
@@ -227,8 +225,8 @@ class ShardWriter:
 
     def changes(self) -> dict[Path, Path | None]:
         """Map each file that a commit would change to the new one; None where it is removed."""
-        self._close()
-        return self._store.changes(max(len(self._sizes), 1))
+        self._end()
+        return self._store.changes(len(self._sizes))
 
     def read_back(self) -> Iterator[IO[bytes]]:
         """Open each file written so far, in order."""
@@ -248,6 +246,11 @@ class ShardWriter:
         self._close()
         self._sizes.append((0, 0))
         self._file = self._store.create(len(self._sizes))
+
+    def _end(self) -> None:
+        if not self._sizes:
+            self._next()
+        self._close()
 
     def _close(self) -> None:
         file, self._file = self._file, None

@@ -67,8 +67,12 @@ def test_reading_says_which_batches_may_bring_more(server: BatchServer) -> None:
         "'reviews-00001.jsonl', 'reviews-00002.jsonl', 'reviews-00003.jsonl'; "
         "download(wait(load_jobs(path))) fetches it"
     ]
-    bf.download(wait(jobs, server)[:2], client=server.client())
+    paths = bf.download(wait(jobs, server)[:2], client=server.client())
     with pytest.warns(UserWarning, match="^2 requests have .*'reviews-00003.jsonl';"):
+        bf.read_results(requests="reviews.jsonl")
+    bf.download(jobs, client=server.client())
+    paths[0].write_bytes(paths[0].read_bytes() + b"=======\n")
+    with pytest.warns(UserWarning, match="^dropped 1 result that are malformed: .*, line 3$"):
         bf.read_results(requests="reviews.jsonl")
     bf.download(wait(bf.load_jobs("reviews.jsonl"), server), client=server.client())
     assert set(bf.read_results(requests="reviews.jsonl")["status"]) == {"ok"}

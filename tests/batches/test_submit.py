@@ -156,7 +156,7 @@ def test_saving_over_requests_in_flight_is_refused(server: BatchServer) -> None:
     """As long as a batch runs, its requests stay what they are, unless a user insists."""
     jobs = bf.submit(save(), client=server.client())
     before = {path: path.read_bytes() for path in Path().glob("*.jsonl")}
-    for change in ({"text": "Sing {}."}, {"count": 2}, {"per_shard": 6}):
+    for change in ({"text": "Sing {}."}, {"count": 2}, {"per_shard": 6}, {"count": 0}):
         with pytest.raises(bf.BatchFramesError) as caught:
             save(**change)
         number = 2 if change == {"count": 2} else 1

@@ -62,6 +62,15 @@ def test_of_many_processes_one_creates_each_document(tmp_path: Path) -> None:
     assert not list(documents.folder.glob(".*"))
 
 
+def test_what_is_gone_already_is_removed(tmp_path: Path) -> None:
+    """Another process may have been quicker."""
+    documents = Documents(tmp_path, "commits")
+    documents.create("a", {})
+    for _ in range(2):
+        documents.remove("a")
+        assert documents.names() == []
+
+
 @pytest.mark.parametrize("has_links", [True, False])
 def test_create_leaves_what_is_there(
     tmp_path: Path, has_links: bool, monkeypatch: pytest.MonkeyPatch

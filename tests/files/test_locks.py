@@ -58,6 +58,26 @@ def test_a_lock_is_not_taken_twice_in_one_process(tmp_path: Path) -> None:
     assert str(caught.value) == f"x is with process {os.getpid()}; wait for it to end"
 
 
+@pytest.mark.parametrize(("later", "owner"), [(b"77", "process 77"), (b"", "another process")])
+def test_the_owner_of_a_lock_may_be_known_only_later(
+    tmp_path: Path, later: bytes, owner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has just taken a lock has not written down who that is; if nobody has, none is named."""
+    lock, path = tmp_path / ".x.lock", tmp_path / "x"
+    acquire: Callable[..., Any] = filelock.FileLock.acquire
+
+    def write_and_acquire(self: Any, **options: Any) -> Any:
+        lock.write_bytes(later)
+        return acquire(self, **options)
+
+    with locked(path, "{owner}"):
+        lock.write_bytes(b"")
+        monkeypatch.setattr(filelock.FileLock, "acquire", write_and_acquire)
+        with pytest.raises(bf.BatchFramesError) as caught:
+            locked(path, "x is with {owner}").__enter__()
+    assert str(caught.value) == f"x is with {owner}; wait for it to end"
+
+
 def test_a_lock_file_names_its_present_owner_alone(tmp_path: Path) -> None:
     """Of the longer number that a killed process has left, nothing stays."""
     lock = tmp_path / ".x.lock"

@@ -126,6 +126,15 @@ def test_what_reads_requests_finishes_an_unfinished_commit(
         READING[verb](tmp_path / "q-*.jsonl")
 
 
+@pytest.mark.parametrize("read", [*READING.values(), find_shards], ids=[*READING, "find_shards"])
+def test_a_glob_finds_the_files_of_a_first_save_once_it_is_finished(
+    tmp_path: Path, read: Callable[[Path], Iterable[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it matches none before."""
+    leave_unfinished(tmp_path, 2, monkeypatch)
+    assert len(list(read(tmp_path / "q-*.jsonl"))) == 2
+
+
 @pytest.mark.parametrize("read", [retry, READING["read_results"], find_shards])
 def test_the_path_of_a_first_save_stands_for_its_files_once_it_is_finished(
     tmp_path: Path, read: Callable[[Path], Iterable[Any]], monkeypatch: pytest.MonkeyPatch

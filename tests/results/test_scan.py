@@ -193,7 +193,7 @@ def test_a_join_into_a_file_is_that_in_memory(tmp_path: Path, kind: str, given_a
     path = results(tmp_path)
     how: dict[str, Any] = {"stream": bf.scan_results, "files": Path, "pandas": bf.read_results}
     given = how[given_as](path)
-    out = tmp_path / "deep" / "rated.parquet"
+    out = tmp_path / "very" / "deep" / "rated.parquet"
     found = bf.join_results(source(kind, tmp_path), given, id_column="id", prefix="a_", out=out)
     assert found == out
     table = pd.read_csv(tmp_path / "t.csv", dtype=str) if kind == "csv" else TABLE
