@@ -301,7 +301,18 @@ def _whole_number(*values: Any) -> int | None:
 
 
 def _text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else _dumps(value)
+    if value is None or isinstance(value, str):
+        return value
+    return _float_text(value) if isinstance(value, float) else _dumps(value)
+
+
+def _float_text(value: float) -> str:
+    """Write a float as DuckDB does, which reads large files, and the ids of requests."""
+    text = _dumps(value)
+    if "e" in text and 1e-6 <= abs(value) < 1e21:
+        return np.format_float_positional(value, trim="0")
+    mantissa, _, exponent = text.partition("e")
+    return f"{mantissa}e{int(exponent)}" if exponent else text
 
 
 def _dumps(value: Any) -> str:

@@ -48,6 +48,24 @@ def test_both_readings_are_equal(
     assert rows[0] == rows[1] == read(path.read_bytes(), raw=raw)
 
 
+FLOATS = [1e16, 1.5e16, 1e-5, 1e-7, 1e20, 1e21, 1.5e-300, 5e-324, 1.7e308, -2.5e17, 0.5, 0.0, 1e5]
+
+
+def test_ids_that_are_numbers_are_those_of_their_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever way requests and results are read, a number is written in one way."""
+    request = {"method": "POST", "url": "/v1/chat/completions", "body": {}}
+    sent = write(tmp_path / "r.jsonl", *({"custom_id": n, **request} for n in FLOATS))
+    path = write(tmp_path / "a.jsonl", *(result(chat(choice(n)), custom_id=n) for n in FLOATS))
+    ids = bf.read_requests(sent)["custom_id"].tolist()
+    assert list(map(float, ids)) == FLOATS
+    for fewest in (0, 1_000_000):
+        monkeypatch.setattr(parse, "FEWEST", fewest)
+        frame = bf.read_results(path, requests=sent)
+        assert frame["custom_id"].tolist() == frame["content"].tolist() == ids
+
+
 NO_BODIES: list[Any] = [None, {}, "x", [], {"choices": []}, {"choices": {}}, moderated()]
 NO_CHOICES: list[Any] = [{}, {"text": "x"}, {"message": None}, {"message": "x"}]
 NO_CHOICES += [choice(None, tool_calls=[]), choice(None, tool_calls=None)]

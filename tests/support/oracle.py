@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -457,8 +458,15 @@ def number_of(value: Any) -> int | None:
 
 
 def text_of(value: Any) -> str | None:
-    """Give text as it is, and anything else but null as JSON."""
-    return value if value is None or isinstance(value, str) else compact(value)
+    """Give text as it is, and anything else but null as JSON, of a number with few exponents."""
+    if value is None or isinstance(value, str):
+        return value
+    text = compact(value)
+    if isinstance(value, float) and "e" in text:
+        digits = f"{Decimal(text):f}"
+        digits += "" if "." in digits else ".0"
+        return digits if 1e-6 <= abs(value) < 1e21 else re.sub("e[+]?(-?)0*", r"e\1", text)
+    return text
 
 
 def compact(value: Any) -> str:
