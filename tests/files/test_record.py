@@ -58,6 +58,12 @@ def test_a_job_is_found_by_the_bytes_of_its_shard(record: Record, tmp_path: Path
     assert record.job_of(tmp_path / "gone.jsonl") is None
 
 
+def test_a_request_file_that_is_read_twice_is_the_same(record: Record) -> None:
+    """By its hash; those of its lines follow from that."""
+    assert shard("a.jsonl", "r0", "r1") == read_shard(Path("a.jsonl"))
+    assert shard("a.jsonl", "r0", "r1") != shard("a.jsonl", "r0", "r2")
+
+
 def test_shards_that_were_renamed_among_themselves_are_found(
     record: Record, tmp_path: Path
 ) -> None:

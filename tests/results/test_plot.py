@@ -58,6 +58,13 @@ def test_statuses_and_tokens_are_counted() -> None:
     assert pyplot.get_fignums() == [], "a notebook shows the figure once"
 
 
+def test_few_requests_have_whole_numbers() -> None:
+    """No axis that counts is divided into parts of a request."""
+    drawn = plots(RESULTS.head(2))
+    counted = [drawn["requests by status"].xaxis, drawn["tokens of a request"].yaxis]
+    assert [one for axis in counted for one in axis.get_majorticklocs() if one % 1] == []
+
+
 def test_the_cost_of_each_model_is_that_of_summarize() -> None:
     """Models have a bar, the dearest first; those without a price are named, and have none."""
     names = ["gpt-4o-mini", "llama", "gpt-4o"]

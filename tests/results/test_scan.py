@@ -201,7 +201,9 @@ def test_a_join_into_a_file_is_that_in_memory(tmp_path: Path, kind: str, given_a
     whole = bf.join_results(
         table, bf.read_results(path), id_column="id", prefix="a_", columns=columns
     )
-    have = pd.read_parquet(out)[list(whole.columns)]
+    have = pd.read_parquet(out)
+    assert {*have.columns} == {*whole.columns, "a_custom_id"}
+    have = have[list(whole.columns)]
     pd.testing.assert_frame_equal(
         have.astype(object).where(have.notna(), None),
         whole.astype(object).where(whole.notna(), None),
