@@ -1,4 +1,4 @@
-"""Define all errors and warnings, each error with the place where it occurred.
+"""Define all errors and warnings, and refuse arguments of a wrong type.
 
 BatchFramesError
 ├── TemplateError  (ValueError)   the template is wrong, whatever the data
@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import copyreg
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from batch_frames.display import printable
+from batch_frames.display import brief, printable
 
 __all__ = [
+    "SECONDS",
     "BatchFramesError",
     "BatchFramesWarning",
     "CellError",
@@ -30,6 +33,7 @@ __all__ = [
     "RequestError",
     "TemplateError",
     "WaitTimeout",
+    "check_argument",
 ]
 
 
@@ -147,6 +151,11 @@ class WaitTimeout(JobError, TimeoutError):  # noqa: N818
         # Libraries such as Dask copy errors by it, and that of RuntimeError does not fit.
         __new__ = OSError.__new__
 
+    def advise(self, hint: str) -> None:
+        """Replace the hint, as what goes on is the function that the user called."""
+        self.args = (f"{str(self).removesuffix(f'; {self.hint}')}; {printable(hint)}",)
+        self.hint = printable(hint)
+
 
 class MissingExtra(BatchFramesError, ImportError):  # noqa: N818
     """An optional dependency that a function needs; the message says how to install it."""
@@ -163,3 +172,28 @@ class CellError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         # Exceptions are usually made anew of their message alone, which is not enough here.
         return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
+
+
+SECONDS = ("a number of seconds", Real, NoneType)
+"""What ``timeout`` and ``poll`` must be."""
+
+
+def check_argument(name: str, value: object, what: str, *kinds: Any) -> None:
+    """Check the type of an argument; a boolean is no number.
+
+    Args:
+        name: Its name.
+        value: Its value.
+        what: What it must be, in words.
+        kinds: The types that it may have.
+
+    Raises:
+        TypeError: If it has another one.
+
+    Example:
+        >>> check_argument("timeout", "1h", "a number of seconds", int, float)
+        Traceback (most recent call last):
+        TypeError: timeout must be a number of seconds, not '1h'
+    """
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        raise TypeError(f"{name} must be {what}, not {brief(value)}")

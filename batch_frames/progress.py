@@ -1,4 +1,4 @@
-"""Show progress bars, add hints to interrupts, and issue warnings at the user's line."""
+"""Show progress bars, ask before work begins, add hints to interrupts, and issue warnings."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batch_frames.errors import BatchFramesWarning
+from batch_frames.errors import BatchFramesWarning, WaitTimeout
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["TO_CONTINUE", "interrupt_hint", "pause", "progress_bar", "show_progress", "warn"]
+__all__ = ["TO_CONTINUE", "ask", "interrupt_hint", "pause", "progress_bar", "show_progress", "warn"]
 
 
 PACKAGE = str(Path(__file__).parent) + os.sep
@@ -89,7 +89,7 @@ def pause(seconds: float, reason: str, progress: bool | None) -> None:
 
 @contextmanager
 def interrupt_hint(done: str, again: str) -> Iterator[None]:
-    """Note at an interrupt from the keyboard how to go on; of several notes, the outermost counts.
+    """Note at an interrupt, or when the time is up, how to go on; the outermost note counts.
 
     Args:
         done: What was done.
@@ -100,6 +100,16 @@ def interrupt_hint(done: str, again: str) -> Iterator[None]:
     except KeyboardInterrupt as error:
         error.__notes__ = [f"interrupted: {done}{TO_CONTINUE}{again}"]
         raise
+    except WaitTimeout as error:
+        error.advise(f"to continue, {again}")
+        raise
+
+
+def ask(what: str) -> bool:
+    """Ask on the terminal, or where else Python asks; where it cannot, the answer is no."""
+    with suppress(EOFError):
+        return input(f"{what}\nSend? [y/N] ").strip().lower() in ("y", "yes")
+    return False
 
 
 def warn(message: str, hint: str | None = None) -> None:

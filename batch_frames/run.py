@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from math import inf
 from numbers import Real
 from pathlib import Path
@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from batch_frames.batches import FIRST_POLL, download, refuse_errors, submit, wait
 from batch_frames.display import counted
-from batch_frames.errors import BatchFramesError
+from batch_frames.errors import SECONDS, BatchFramesError, check_argument
 from batch_frames.files import (
     RECORD,
     Job,
@@ -34,7 +34,7 @@ from batch_frames.files import (
 from batch_frames.frames import find_columns, to_dataframe, whole_frame
 from batch_frames.plans import Plan, Selection, Table, is_wanted, open_table, planned, select
 from batch_frames.prices import check_cost
-from batch_frames.progress import interrupt_hint, pause
+from batch_frames.progress import ask, interrupt_hint, pause
 from batch_frames.requests import (
     CHAT,
     EFFORT,
@@ -50,6 +50,7 @@ from batch_frames.results import (
     RANKS,
     RESULTS,
     Outcomes,
+    check_names,
     is_frame,
     join_results,
     names_in,
@@ -181,7 +182,7 @@ def run(
         openai.APIError: Passed through from the SDK.
     """
     given = locals()
-    _check_limits(given)
+    _check_given(given)
     with interrupt_hint("what was sent is noted", "call run again"):
         if path is None:
             return _run_files(_request_files(frame_or_shards, given), given)
@@ -227,7 +228,10 @@ def _run_table(table: Table, path: Path, given: Mapping[str, Any]) -> Any:
     return with_cost(join_results(frame, results, requests=same, **names), results)
 
 
-def _check_limits(given: Mapping[str, Any]) -> None:
+def _check_given(given: Mapping[str, Any]) -> None:
+    for name in ("timeout", "poll"):
+        check_argument(name, given[name], *SECONDS)
+    check_argument("confirm", given["confirm"], "True, False or a function", bool, Callable)
     for name in ("retries", "max_requests"):
         value = given[name]
         if (value is not None or name == "retries") and (type(value) is not int or value < 0):
@@ -265,7 +269,7 @@ def _checked_names(
     if not isinstance(frame, pd.DataFrame):
         to_dataframe(pa.table(frame).slice(0, 0), None, nullable=True)
     every = [name for name in result_columns(schema) if name != "custom_id"]
-    columns = [columns] if isinstance(columns, str) else columns
+    columns = check_names(columns, prefix)
     find_columns(result_columns(schema, sometimes=True), columns or (), RESULTS)
     refuse_names_in_both(have, every if columns is None else columns, prefix)
     return columns
@@ -338,13 +342,5 @@ def _confirm(plan: Plan, given: Mapping[str, Any]) -> None:
     if given["max_cost"] is not None:
         total = plan.estimate.iloc[-1]
         check_cost(total["cost_low"], total["cost_high"], given["max_cost"])
-    confirm = _ask if confirm is True else confirm
-    if confirm and not confirm(plan):
+    if confirm and not (ask(repr(plan)) if confirm is True else confirm(plan)):
         raise BatchFramesError("nothing was sent, as it was not confirmed")
-
-
-def _ask(plan: Plan) -> bool:
-    """Ask on the terminal, or where else Python asks; where it cannot, the answer is no."""
-    with suppress(EOFError):
-        return input(f"{plan!r}\nSend? [y/N] ").strip().lower() in ("y", "yes")
-    return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,61 @@ from tests.support.price_tables import price_tables
 
 FRAME = pd.DataFrame({"id": [7, 3, 5], "text": ["seven", "three", "five"]}, index=["x", "y", "z"])
 ASK: dict[str, Any] = {"id_column": "id", "prompt_column": "text", "model": "m", "poll": 0.005}
+
+
+RESULTS = pd.DataFrame({"custom_id": ["7"], "status": ["ok"], "content": ["x"]})
+
+WRONG: dict[str, tuple[Callable[..., Any], dict[str, Any], str]] = {
+    "run timeout": (bf.run, {"timeout": "1h"}, "timeout must be a number of seconds, not '1h'"),
+    "run poll": (bf.run, {"poll": "1"}, "poll must be a number of seconds, not '1'"),
+    "run limits": (bf.run, {"limits": 9}, "limits must be Limits(requests=…, nbytes=…), not 9"),
+    "run confirm": (
+        bf.run,
+        {"confirm": "yes"},
+        "confirm must be True, False or a function, not 'yes'",
+    ),
+    "run prefix": (bf.run, {"prefix": 5}, "prefix must be text, not 5"),
+    "run columns": (
+        bf.run,
+        {"columns": 5},
+        "columns must be names of columns of the results, not 5",
+    ),
+    "plan limits": (bf.plan, {"limits": 9}, "limits must be Limits(requests=…, nbytes=…), not 9"),
+    "join prefix": (bf.join_results, {"prefix": 5}, "prefix must be text, not 5"),
+    "join columns": (
+        bf.join_results,
+        {"columns": ["status", None]},
+        "columns must be names of columns of the results, not None",
+    ),
+    "join requests": (
+        bf.join_results,
+        {"requests": FRAME},
+        "requests must be what from_dataframe made with dedupe=True, not a DataFrame",
+    ),
+    "wait timeout": (bf.wait, {"timeout": True}, "timeout must be a number of seconds, not True"),
+    "submit timeout": (
+        bf.submit,
+        {"timeout": "1h"},
+        "timeout must be a number of seconds, not '1h'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_arguments_of_a_wrong_type_are_refused(name: str) -> None:
+    """Such an error says what would be right, and nothing is written or sent."""
+    call, wrong, message = WRONG[name]
+    asked: dict[str, Any] = {"id_column": "id", "prompt_column": "text", "model": "m"}
+    args: dict[Any, tuple[tuple[Any, ...], dict[str, Any]]] = {
+        bf.join_results: ((FRAME, RESULTS), {"id_column": "id"}),
+        bf.wait: (([],), {}),
+        bf.submit: ((save_lines("s.jsonl", {}),), {}),
+    }
+    own, options = args.get(call, ((FRAME, "out/r.jsonl"), asked))
+    with pytest.raises(TypeError) as caught:
+        call(*own, **options, **wrong)
+    assert str(caught.value) == message
+    assert list(Path.cwd().rglob("*.json*")) == [Path.cwd() / "s.jsonl"]
 
 
 class Rating(BaseModel):
@@ -66,11 +122,16 @@ def test_called_again_it_returns_at_once(server: BatchServer) -> None:
 
 
 def test_it_goes_on_after_a_timeout(server: BatchServer) -> None:
-    """What was begun is not begun again."""
+    """What was begun is not begun again, and the error says what to call."""
     server.settings.endings["reviews.jsonl"] = "in_progress"
     options = {**ASK, "client": server.client()}
-    with pytest.raises(bf.WaitTimeout):
+    with pytest.raises(bf.WaitTimeout) as caught:
         bf.run(FRAME, "reviews.jsonl", timeout=0, **options)
+    assert (str(caught.value), caught.value.hint) == (
+        "1 of 1 batch still running after 0 seconds, 'reviews.jsonl' is 'in_progress'; "
+        "to continue, call run again",
+        "to continue, call run again",
+    )
     server.settings.endings.clear()
     assert list(bf.run(FRAME, "reviews.jsonl", **options)["status"]) == ["ok"] * 3
     assert len(server.batches) == 1

@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 
 from batch_frames.batches.replies import ReplyError, not_text
 from batch_frames.display import printable
-from batch_frames.errors import BatchFramesError, MissingExtra
+from batch_frames.errors import SECONDS, BatchFramesError, MissingExtra, check_argument
 from batch_frames.files import Job
 from batch_frames.progress import pause
 
@@ -85,6 +85,7 @@ class Service:
         self._verb = verb
         self._base_url = base_url
         self._progress = progress
+        check_argument("timeout", timeout, *SECONDS)
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self.first_pause = FIRST_PAUSE
         self._is_odd = False

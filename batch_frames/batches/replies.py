@@ -188,7 +188,7 @@ def refuse_errors(files: Mapping[Path, Path]) -> None:
         raise BatchFramesError(f"the service would refuse {failures_text(named)}", hint=hint)
 
 
-def timeout_error(jobs: Sequence[Job], seconds: float, hint: str) -> WaitTimeout:
+def timeout_error(jobs: Sequence[Job], seconds: float) -> WaitTimeout:
     """Return an error for batches that are still running when the time is up."""
     pending = [job for job in jobs if not job.has_ended]
     first = pending[0] if pending else jobs[0]
@@ -198,7 +198,6 @@ def timeout_error(jobs: Sequence[Job], seconds: float, hint: str) -> WaitTimeout
         f"{first.path.name!r} is {first.state!r}",
         batch_id=first.batch_id,
         status=first.status,
-        hint=hint,
     )
 
 
@@ -298,4 +297,4 @@ def unknown_error(jobs: Sequence[Job]) -> WaitTimeout:
     """Return the error of jobs that may have a batch when the time is up."""
     files = counted(len(jobs), "file")
     problem = f"it is not known yet whether there is a batch of {files}, as of '{jobs[0].path}'"
-    return WaitTimeout(problem, status=jobs[0].status, hint="submit again")
+    return WaitTimeout(problem, status=jobs[0].status)

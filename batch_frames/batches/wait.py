@@ -18,7 +18,7 @@ from batch_frames.batches.send import Sender, send_again
 from batch_frames.batches.status import job_list, retrieve
 from batch_frames.batches.submit import send_waiting
 from batch_frames.display import printable
-from batch_frames.errors import BatchFramesError
+from batch_frames.errors import SECONDS, BatchFramesError, check_argument
 from batch_frames.files import RECORD, InUseError, Job, Jobs, Records, distinct, set_name
 from batch_frames.progress import interrupt_hint, progress_bar, show_progress
 
@@ -68,6 +68,7 @@ def wait(
         openai.APIError: Passed through from the SDK, if asking again would not help.
         ValueError: If ``poll`` is not above 0.
     """
+    check_argument("poll", poll, *SECONDS)
     if poll is not None and not poll > 0:
         raise ValueError(f"poll must be a number of seconds above 0, not {poll!r}")
     listed = job_list(jobs, "wait")
@@ -245,8 +246,7 @@ class Waiter:
         """Sleep, but not beyond the end of the time allowed."""
         left = seconds if self._deadline is None else self._deadline - time.monotonic()
         if left <= 0:
-            hint = f"to keep waiting, {self.again}"
-            raise timeout_error(self._as_listed(), self._timeout or 0.0, hint) from None
+            raise timeout_error(self._as_listed(), self._timeout or 0.0) from None
         time.sleep(min(seconds, left))
 
     def _show(self, note: str = "") -> None:

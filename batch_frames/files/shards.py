@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, SupportsIndex
@@ -15,7 +16,7 @@ import pyarrow as pa
 
 from batch_frames.arrow import bytes_of, offsets_of
 from batch_frames.display import card_html, counted, size_text, table_html
-from batch_frames.errors import RequestError
+from batch_frames.errors import RequestError, check_argument
 from batch_frames.files.documents import naming
 from batch_frames.files.find import endpoint_of
 from batch_frames.files.stores import FolderStore
@@ -160,9 +161,16 @@ class ShardWriter:
     Args:
         store: Where the files are made and named.
         limits: How large one may become.
+
+    Raises:
+        TypeError: If they are no limits; the store is closed then.
     """
 
     def __init__(self, store: FolderStore, limits: Limits) -> None:
+        with ExitStack() as stack:
+            stack.callback(store.close)
+            check_argument("limits", limits, "Limits(requests=…, nbytes=…)", Limits)
+            stack.pop_all()
         self._store = store
         self._limits = limits
         self._file: IO[bytes] | None = None

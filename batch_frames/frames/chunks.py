@@ -17,7 +17,16 @@ import pyarrow.compute as pc
 from batch_frames.arrow import check_type, join, mark_checked, to_ids
 from batch_frames.errors import BatchFramesError, CellError, ColumnError, RequestError
 
-__all__ = ["TABLE", "Chunk", "Position", "Source", "id_names", "use_stream"]
+__all__ = [
+    "TABLE",
+    "TO_FRAME",
+    "Chunk",
+    "Position",
+    "Source",
+    "id_names",
+    "open_stream",
+    "use_stream",
+]
 
 
 def id_names(id_column: str | Sequence[str]) -> list[str]:
@@ -198,6 +207,23 @@ TABLE = "to use it again, pass a table, as in pyarrow.table(stream)"
 
 USED: WeakSet[pa.RecordBatchReader] = WeakSet()
 """The streams that were read."""
+
+
+TO_FRAME = "; call its to_frame() first"
+
+
+def open_stream(frame: Any) -> pa.RecordBatchReader:
+    """Open a frame with ``__arrow_c_stream__``.
+
+    Raises:
+        TypeError: If it is a single column.
+    """
+    try:
+        return pa.RecordBatchReader.from_stream(frame)
+    except pa.ArrowInvalid as error:
+        kind = type(frame).__name__
+        advice = TO_FRAME if hasattr(frame, "to_frame") else f": {error}"
+        raise TypeError(f"frame must be a table with columns, not {kind}{advice}") from None
 
 
 def use_stream(stream: Any) -> None:

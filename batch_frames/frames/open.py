@@ -14,8 +14,13 @@ import pyarrow as pa
 from batch_frames.arrow import TEXT
 from batch_frames.errors import ColumnError
 from batch_frames.files import arrow_source, as_path
-from batch_frames.frames.arrow import ArrowSource, ParquetSource, find_columns, read_stream
-from batch_frames.frames.chunks import Chunk, Source, id_names, use_stream
+from batch_frames.frames.arrow import (
+    ArrowSource,
+    ParquetSource,
+    find_columns,
+    read_stream,
+)
+from batch_frames.frames.chunks import TO_FRAME, Chunk, Source, id_names, open_stream, use_stream
 from batch_frames.frames.csv import CsvFile
 from batch_frames.frames.pandas import PandasSource
 
@@ -63,6 +68,8 @@ def _advice(frame: Any) -> str:
         return "; read a file with from_csv or from_parquet"
     if hasattr(frame, "collect"):
         return "; call its collect() first"
+    if hasattr(frame, "to_frame"):
+        return TO_FRAME
     if isinstance(frame, (dict, list)):
         return "; make it one with pandas.DataFrame(…)"
     return ""
@@ -144,11 +151,13 @@ def whole_table(frame: Any) -> pa.Table:
 
     Raises:
         BatchFramesError: If it is a stream that was read before, or that fails half-way.
+        TypeError: If it is a single column.
     """
-    if hasattr(frame, "__len__"):
-        return pa.table(frame)
-    use_stream(frame)
-    with pa.RecordBatchReader.from_stream(frame) as reader:
+    if isinstance(frame, pa.Table):
+        return frame
+    if not hasattr(frame, "__len__"):
+        use_stream(frame)
+    with open_stream(frame) as reader:
         return pa.Table.from_batches(read_stream(reader), reader.schema)
 
 

@@ -23,7 +23,6 @@ from batch_frames.files import CloudPath, FolderStore, Limits, Shard, ShardWrite
 from batch_frames.frames import DaskSource, Position, partition_chunks
 from batch_frames.requests.rendering import (
     TableRequests,
-    check_limits,
     custom_id_of,
     not_unique,
     warn_empty,
@@ -110,7 +109,6 @@ def save_partitions(
         BatchFramesError: If the target is not a file that all workers see, or as for
             ``BatchCreator.save_to_file``.
     """
-    check_limits(limits)
     source = table.source
     assert isinstance(source, DaskSource)
     store = open_store(target, overwrite=overwrite)

@@ -36,7 +36,6 @@ __all__ = [
     "LIMITS",
     "IdCheck",
     "TableRequests",
-    "check_limits",
     "checked_blocks",
     "custom_id_of",
     "not_unique",
@@ -186,7 +185,6 @@ def save_requests(
         RequestError: If a row cannot become a request, or a ``custom_id`` is not unique.
         BatchFramesError: As for ``BatchCreator.save_to_file``.
     """
-    check_limits(limits)
     with ShardWriter(open_store(target, sources, overwrite=overwrite), limits) as writer:
         name = str(getattr(target, "name", target))
         for block in checked_blocks(blocks, name, rows, writer.read_back, progress):
@@ -196,12 +194,6 @@ def save_requests(
         shards = writer.commit()
     warn_empty(shards)
     return shards
-
-
-def check_limits(limits: Limits) -> None:
-    """Refuse what are no limits."""
-    if not isinstance(limits, Limits):
-        raise TypeError(f"limits must be Limits(requests=…, nbytes=…), not {limits!r}")
 
 
 def warn_empty(shards: Sequence[Shard]) -> None:

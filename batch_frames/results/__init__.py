@@ -15,6 +15,7 @@ from batch_frames.results.join import join_results, row_ids
 from batch_frames.results.known import KnownResults
 from batch_frames.results.match import (
     best_rows,
+    check_names,
     refuse_names_in_both,
     result_ids,
     result_ranks,
@@ -46,6 +47,7 @@ __all__ = [
     "Outcomes",
     "Status",
     "best_rows",
+    "check_names",
     "empty_piece",
     "is_frame",
     "is_lasting",

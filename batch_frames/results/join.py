@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_frames.arrow import NOWHERE
+from batch_frames.errors import check_argument
 from batch_frames.frames import find_columns, is_dask, only_counts
 from batch_frames.requests import BatchCreator, TableRequests
 from batch_frames.results.fields import (
@@ -29,6 +30,7 @@ from batch_frames.results.fields import (
 from batch_frames.results.match import (
     Places,
     best_rows,
+    check_names,
     frame_ids,
     refuse_duplicates,
     refuse_names_in_both,
@@ -116,7 +118,7 @@ def join_results(
         where the frame is, and of pyarrow for all others. With ``out`` its path.
 
     Raises:
-        TypeError: If the frame is none, or a Dask DataFrame.
+        TypeError: If the frame is none, or a Dask DataFrame, or another argument has a wrong type.
         ColumnError: If a column is missing, a name is in both, or the ids seem to be in a column
             that ``id_column`` does not name.
         RequestError: If an id is twice in the frame.
@@ -137,7 +139,7 @@ def join_results(
             frame, results, out,
             id_column=id_column, columns=columns, prefix=prefix, progress=progress,
         )  # fmt: skip
-    frame = lasting(frame)
+    columns, frame = check_names(columns, prefix), lasting(frame)
     ids = row_ids(frame, id_column, requests)
     is_repeated = requests is not None
     return _joined(frame, ids, results, id_column, columns, prefix, is_repeated=is_repeated)
@@ -159,7 +161,6 @@ def _joined(
     have, names = names_in(frame), [str(name) for name in results.columns]
     if columns is None:
         columns = [n for n in names if n != "custom_id" or prefix + n not in have]
-    columns = [columns] if isinstance(columns, str) else list(columns)
     find_columns(names, columns, RESULTS)
     refuse_names_in_both(have, columns, prefix)
     answered = result_ids(results)
@@ -209,6 +210,8 @@ def row_ids(
         ids = frame_ids(frame, id_column)
         refuse_duplicates(ids)
         return ids
+    made = "what from_dataframe made with dedupe=True"
+    check_argument("requests", requests, made, BatchCreator, TableRequests)
     return requests.row_ids(frame)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from batch_frames.arrow import NOWHERE, TEXT, Lookup
 from batch_frames.display import NAMED, counted, some_of
-from batch_frames.errors import ColumnError, RequestError
+from batch_frames.errors import ColumnError, RequestError, check_argument
 from batch_frames.frames import find_columns, open_frame
 from batch_frames.progress import warn
 from batch_frames.results.fields import RANKS, RESULTS, STATUSES
@@ -24,6 +24,7 @@ __all__ = [
     "Dropped",
     "Places",
     "best_rows",
+    "check_names",
     "frame_ids",
     "match",
     "refuse_duplicates",
@@ -209,6 +210,22 @@ def refuse_duplicates(ids: pa.Array) -> None:
     named = [f"{i!r} in row {a:,} and row {b:,}" for i, a, b in pairs]
     message = f"custom_id must be unique: {some_of(named, len(again), between='; ')}"
     raise RequestError(message, row=int(again[0]), custom_id=series[again[0]])
+
+
+def check_names(columns: Any, prefix: Any) -> list[str] | None:
+    """Return which columns of results are wanted, in a list; None for all.
+
+    Raises:
+        TypeError: If they are no names, or the prefix is no text.
+    """
+    check_argument("prefix", prefix, "text", str)
+    if columns is None:
+        return None
+    columns = [columns] if isinstance(columns, str) else columns
+    names = list(columns) if isinstance(columns, Iterable) else [columns]
+    for name in names:
+        check_argument("columns", name, "names of columns of the results", str)
+    return names
 
 
 def refuse_names_in_both(have: Sequence[str], columns: Sequence[str], prefix: str) -> None:

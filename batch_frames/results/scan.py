@@ -49,6 +49,7 @@ from batch_frames.results.known import KnownResults
 from batch_frames.results.match import (
     SUPERSEDED,
     Dropped,
+    check_names,
     frame_ids,
     refuse_duplicates,
     refuse_names_in_both,
@@ -206,10 +207,11 @@ def join_files(
     target = as_path(out)
     if target.suffix != ".parquet":
         raise BatchFramesError(f"'{target}' does not end in .parquet", hint="name a Parquet file")
+    wanted = check_names(columns, prefix)
     left, right = _table(table, id_column), _results(results)
     refuse_duplicates(left.ids)
     find_columns(names := list(right.schema.names), ["custom_id", "status"], RESULTS)
-    chosen = [columns] if isinstance(columns, str) else list(names if columns is None else columns)
+    chosen = list(names) if wanted is None else wanted
     if columns is None and (not with_ids or prefix + "custom_id" in left.names):
         chosen.remove("custom_id")
     find_columns(names, chosen, RESULTS)

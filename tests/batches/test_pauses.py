@@ -86,6 +86,6 @@ def test_a_batch_that_may_exist_is_not_looked_for_after_the_time(
         bf.submit(shards, client=server.client(), timeout=0.3)
     assert str(caught.value) == (
         "it is not known yet whether there is a batch of 1 file, as of 'reviews.jsonl'; "
-        "submit again"
+        "to continue, submit again"
     )
     assert server.batches == []

@@ -136,7 +136,7 @@ def test_a_wait_that_takes_too_long(server: BatchServer) -> None:
         wait(jobs, server, timeout=1.5)
     assert str(caught.value) == (
         "1 of 3 batches still running after 1.5 seconds, 'reviews-00002.jsonl' is 'in_progress'; "
-        'to keep waiting, call bf.wait(bf.load_jobs("reviews.jsonl"))'
+        'to continue, call bf.wait(bf.load_jobs("reviews.jsonl"))'
     )
     assert caught.value.batch_id == jobs[1].batch_id
     assert isinstance(caught.value, TimeoutError)

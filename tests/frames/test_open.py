@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -112,14 +112,28 @@ def test_what_is_no_frame_is_refused_with_advice(name: str) -> None:
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize(
-    "column", [pl.Series("text", ["x"]), pa.chunked_array([["x"]])], ids=["polars", "Arrow"]
-)
-def test_a_single_column_is_no_frame(column: Any) -> None:
-    """A series speaks Arrow too, but it is no table, and the error says so."""
-    kind = re.escape(type(column).__name__)
-    with pytest.raises(TypeError, match=rf"\Aframe must be a table with columns, not {kind}: .+\Z"):
-        bf.from_dataframe(column, id_column="id", prompt_column="text", model="m")
+SERIES: list[Any] = [
+    pd.Series(["x"], name="text"),
+    pl.Series("text", ["x"]),
+    pa.chunked_array([["x"]]),
+]
+
+
+@pytest.mark.parametrize("column", SERIES, ids=["pandas", "polars", "Arrow"])
+def test_a_single_column_is_no_frame(tmp_path: Path, column: Any) -> None:
+    """A series may speak Arrow too, but it is no table, and the error says so everywhere."""
+    results = pd.DataFrame({"custom_id": ["a"], "status": ["ok"]})
+    advice = r"; call its to_frame\(\) first" if hasattr(column, "to_frame") else ": .+"
+    message = f"frame must be a .+, not {type(column).__name__}{advice}"
+    asked: dict[str, Any] = {"id_column": "id", "prompt_column": "text", "model": "m"}
+    for call in (
+        lambda: bf.from_dataframe(column, **asked),
+        lambda: bf.plan(column, tmp_path / "x.jsonl", **asked),
+        lambda: bf.run(column, tmp_path / "x.jsonl", **asked),
+        lambda: bf.join_results(column, results, id_column="id"),
+    ):
+        with pytest.raises(TypeError, match=rf"\A{message}\Z"):
+            call()
 
 
 def look_ahead(frame: Any) -> None:
