@@ -327,7 +327,7 @@ def _best_of(found: list[Results]) -> Results:
 
 def _brief(path: Path) -> Iterator[pa.Table]:
     """Read of each result that has an id whether it is an answer."""
-    for table in in_threads(lambda lines: read_outcomes(lines, brief=True), read_lines(path)):
+    for table in in_threads(lambda lines: read_outcomes([lines], brief=True), read_lines(path)):
         yield table.filter(table["custom_id"].is_valid())
 
 

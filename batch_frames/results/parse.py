@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_frames.arrow import bytes_of, constant, offsets_of, select
+from batch_frames.arrow import TEXT, bytes_of, offsets_of, select
 from batch_frames.errors import LineError
 from batch_frames.files import Lines, read_lines
 from batch_frames.results.decode import ForeignLine, is_chat, shared_calls
@@ -148,11 +149,11 @@ def _lines(files: Iterable[Path]) -> Iterator[Lines]:
             yield from read_lines(path)
 
 
-def read_outcomes(lines: Lines, *, raw: bool = False, brief: bool = False) -> pa.Table:
+def read_outcomes(group: Sequence[Lines], *, raw: bool = False, brief: bool = False) -> pa.Table:
     """Read what became of each request that some lines tell of.
 
     Args:
-        lines: The lines; each has its row.
+        group: The lines, of one file or several; each has its row.
         raw: Whether the column ``body`` is wanted for every row.
         brief: Whether ``custom_id``, ``status`` and ``status_code`` are enough, and ``ok`` for
             every answer, also one that was cut or refused.
@@ -163,24 +164,32 @@ def read_outcomes(lines: Lines, *, raw: bool = False, brief: bool = False) -> pa
     Raises:
         LineError: If a line belongs to another service, or is a request.
     """
-    table = _read(lines, raw, brief)
-    places = {"file": pa.repeat(constant(str(lines.path)), len(table)), "line": lines.numbers}
+    if all(len(lines.numbers) < FEWEST for lines in group):
+        table = _decoded(group, raw)
+    else:
+        tables = [_read(lines, raw, brief) for lines in group]
+        table = tables[0] if len(tables) == 1 else pa.concat_tables(tables).combine_chunks()
+    counts = [len(lines.numbers) for lines in group]
+    paths = pa.array([str(lines.path) for lines in group], TEXT)
+    places = {
+        "file": paths.take(pa.array(np.repeat(np.arange(len(group)), counts))),
+        "line": pa.array(np.concatenate([lines.numbers for lines in group])),
+    }
     for name, values in places.items():
-        index = table.column_names.index(name)
-        table = table.set_column(index, name, pa.array(values, FIELDS[name].type))
+        table = table.set_column(table.column_names.index(name), name, values)
     return table
 
 
 def _read(lines: Lines, raw: bool, brief: bool) -> pa.Table:
     """Read lines by SQL where that explains them, and by the decoder where it does not."""
-    count = len(lines.numbers)
-    if count < FEWEST or not _holds_chats(lines):
-        return _decoded(lines, np.arange(count), raw)
+    if len(lines.numbers) < FEWEST or not _holds_chats(lines):
+        return _decoded([lines], raw)
     table, usual = _chats(lines.text, raw, brief)
     others = np.flatnonzero(~usual)
     if not len(others):
         return table
-    both = zip(table.columns, _decoded(lines, others, raw).columns, strict=True)
+    rest = replace(lines, text=lines.text.take(pa.array(others)), numbers=lines.numbers[others])
+    both = zip(table.columns, _decoded([rest], raw).columns, strict=True)
     columns = [_merged(chats.chunk(0), decoded.chunk(0), usual) for chats, decoded in both]
     return pa.table(columns, schema=table.schema)
 
@@ -232,28 +241,30 @@ def _is_answer(content: pa.Array, calls: pa.Array) -> pa.Array:
     return pc.and_(pc.coalesce(is_text, calls.is_valid()), pc.coalesce(is_list, True))
 
 
-def _decoded(lines: Lines, rows: npt.NDArray[np.int64], raw: bool) -> pa.Table:
+def _decoded(group: Sequence[Lines], raw: bool) -> pa.Table:
     """Read lines one by one."""
-    texts = lines.text if len(rows) == len(lines.text) else lines.text.take(pa.array(rows))
+    count = sum(len(lines.numbers) for lines in group)
     found: dict[str, list[Any]] = {}
-    data, offsets = bytes_of(texts).data, offsets_of(texts)
-    for place, (start, end) in enumerate(pairwise((offsets - offsets[0]).tolist())):
-        try:
-            line = data[start:end]
-            row = (None if raw else read_usual(line)) or read_line(line, keep_body=raw)
-        except ForeignLine as foreign:
-            problem, hint = foreign.args
-            number = int(lines.numbers[rows[place]])
-            raise LineError(problem, path=lines.path, line=number, hint=hint) from None
+    for place, row in enumerate(row for lines in group for row in _rows(lines, raw)):
         for name, value in row.items():
             if value is not None:
                 if name not in found:
-                    found[name] = [None] * len(rows)
+                    found[name] = [None] * count
                 found[name][place] = value
     columns = {
-        name: pa.array(found[name], field.type)
-        if name in found
-        else pa.nulls(len(rows), field.type)
+        name: pa.array(found[name], field.type) if name in found else pa.nulls(count, field.type)
         for name, field in FIELDS.items()
     }
     return pa.table(columns)
+
+
+def _rows(lines: Lines, raw: bool) -> Iterator[dict[str, Any]]:
+    data, offsets = bytes_of(lines.text).data, offsets_of(lines.text)
+    spans = pairwise((offsets - offsets[0]).tolist())
+    for number, (start, end) in zip(lines.numbers, spans, strict=True):
+        try:
+            line = data[start:end]
+            yield (None if raw else read_usual(line)) or read_line(line, keep_body=raw)
+        except ForeignLine as foreign:
+            problem, hint = foreign.args
+            raise LineError(problem, path=lines.path, line=int(number), hint=hint) from None

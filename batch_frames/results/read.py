@@ -56,8 +56,7 @@ def read_pieces(
     """
 
     def read(group: list[Lines]) -> pa.Table:
-        tables = [read_outcomes(lines, raw=raw) for lines in group]
-        table = tables[0] if len(tables) == 1 else pa.concat_tables(tables).combine_chunks()
+        table = read_outcomes(group, raw=raw)
         return table if answers is None else _with_answers(table, answers)
 
     return in_threads(read, result_lines(files))

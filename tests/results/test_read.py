@@ -804,6 +804,31 @@ def test_small_files_are_read_in_order(tmp_path: Path, small: int) -> None:
     assert frame["line"].tolist() == [n % 2 + 1 for n in range(300)]
 
 
+def test_small_files_of_all_shapes_are_read_as_one(tmp_path: Path) -> None:
+    """Lines of any shape, each in a file of its own, have the rows that one file has."""
+    values = [value for _, value, _ in SHAPES]
+    one = write(tmp_path / "one.jsonl", *values)
+    lines = one.read_bytes().splitlines(keepends=True)
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number, line in enumerate(lines):
+        data = line.rstrip(b"\n") if number % 3 else line
+        path = folder / f"{number:04}.jsonl"
+        if number % 2:
+            path.with_suffix(".jsonl.gz").write_bytes(gzip.compress(data))
+        else:
+            path.write_bytes(data)
+    (folder / "0001-empty.jsonl").touch()
+    with warnings.catch_warnings(action="ignore"):
+        together, single = bf.read_results(folder, raw=True), bf.read_results(one, raw=True)
+    assert len(together) == len(values)
+    places = ["file", "line"]
+    assert rows_of(together.drop(columns=places)) == rows_of(single.drop(columns=places))
+    assert [Path(file).name[:4] for file in together["file"]] == [
+        f"{number:04}" for number in range(len(values))
+    ]
+
+
 def cut_at(size: int) -> bytes:
     """Write a result of some size whose text, full of escapes, does not end."""
     return GOOD[: GOOD.index(b'"content":') + 11] + rb"abc \n d" * (size // 8)
