@@ -119,8 +119,9 @@ def _whole_body(response: Mapping[str, Any]) -> Mapping[str, Any]:
             return members(load_text(body))
         except ValueError:
             return {}
-    is_bare = not response.keys() & {"body", "status_code"}
-    return response if is_bare and response.keys() & {"choices", "object"} else members(body)
+    answers = response.get("choices") is not None or "object" in response
+    is_bare = answers and not response.keys() & {"body", "status_code"}
+    return response if is_bare else members(body)
 
 
 def _error(error: Any) -> Row:

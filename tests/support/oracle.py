@@ -242,7 +242,8 @@ def result(value: Row) -> Row:
 
 def body_of(response: Row) -> Row:
     """Find the body, which may be JSON text, or the response itself."""
-    if not {"status_code", "body"} & set(response) and {"choices", "object"} & set(response):
+    answers = response.get("choices") is not None or "object" in response
+    if answers and not {"status_code", "body"} & set(response):
         return response
     if isinstance(response.get("body"), str):
         values, problem = parse(response["body"].encode())

@@ -229,6 +229,11 @@ ERRORS = [
     ("response absent", {"custom_id": "a", "error": None}, NO_RESPONSE),
     ("only an id", {"custom_id": "a"}, NO_RESPONSE),
     (
+        "a body without choices in place of the response",
+        {**failed(None), "response": {"choices": None, "model": "m"}},
+        {**NO_RESPONSE, "error_message": "HTTP status missing"},
+    ),
+    (
         "no status code",
         {"custom_id": "a", "response": {"body": chat()}},
         {
