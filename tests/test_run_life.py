@@ -448,3 +448,20 @@ def test_the_command_line_says_what_sends_lasting_failures_again(
     )
     done = CliRunner().invoke(main, ["plan", *asked], catch_exceptions=False)
     assert (done.exit_code, done.output.splitlines()[-1].split()) == (0, ["asked_again", "0"])
+
+
+def test_the_command_line_warns_of_skipped_rows_once(
+    server: BatchServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A retry reads the table again, and does not warn again."""
+    monkeypatch.setenv("OPENAI_API_KEY", "test-key")
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    server.settings.answer = Model({"say 0"})
+    source = tmp_path / "t.csv"
+    source.write_text("id,text\n0,say 0\n1,\n", encoding="utf-8")
+    asked = ["run", str(source), str(tmp_path / "r.jsonl"), "--id-column", "id", "--na", "skip"]
+    asked += ["--prompt-column", "text", "--model", "m", "--poll", "0.002"]
+    done = CliRunner().invoke(main, asked, catch_exceptions=False)
+    warned = [line for line in done.stderr.splitlines() if line.startswith("Warning")]
+    assert warned == ["Warning: skipped 1 row without a prompt: row 1 (custom_id '1')"]
+    assert len(server.batches) == 2

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from itertools import product, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ from batch_frames.files import (
     Records,
     RequestFile,
     SavedSet,
-    Sets,
+    SavedSets,
     Settings,
     Shard,
     find_shards,
@@ -37,7 +37,6 @@ from batch_frames.files import (
     refuse_answering,
     refuse_unknown,
     sent_lines,
-    set_name,
     wanted_job,
 )
 from batch_frames.progress import interrupt_hint, progress_bar
@@ -139,7 +138,7 @@ def _check_as_saved(given: Paths, files: Iterable[RequestFile]) -> None:
     """Compare what ``save_to_file`` returned with what its files hold now."""
     found = {file.path.resolve(): file for file in files}
     listed = given if isinstance(given, Iterable) else [given]
-    set_of = cache(_set_named)
+    sets = SavedSets()
     for shard in (one for one in listed if isinstance(one, Shard)):
         if (file := found.get(shard.path.resolve())) is None:
             continue
@@ -151,16 +150,8 @@ def _check_as_saved(given: Paths, files: Iterable[RequestFile]) -> None:
                 for f in (shard, file)
             )
             raise BatchFramesError(f"{problem}, from {had} to {has}", hint=hint)
-        if shard.save_id and set_of(_set_path(shard.path)).id not in ("", shard.save_id):
+        if shard.save_id and sets.of(shard.path).id not in ("", shard.save_id):
             raise BatchFramesError(problem, hint=hint)
-
-
-def _set_path(shard: Path) -> Path:
-    return shard.with_name(set_name(shard)[0] + ".jsonl")
-
-
-def _set_named(path: Path) -> SavedSet:
-    return Sets(path.parent).get(path.name)
 
 
 def _planned(records: Records, files: Iterable[RequestFile], settings: Settings) -> list[Job]:
@@ -169,13 +160,13 @@ def _planned(records: Records, files: Iterable[RequestFile], settings: Settings)
     for file in files:
         by_record.setdefault(records.of(file.path), {}).setdefault(file.sha256, file)
     jobs: list[Job] = []
-    named = cache(_set_named)
+    known_sets = SavedSets()
     for record, unique in by_record.items():
         with record.planning(PATIENCE):
             known = {sha256: record.job(sha256, file.path) for sha256, file in unique.items()}
             jobs_of = [(file, known[file.sha256]) for file in unique.values()]
             new = [f for f, job in jobs_of if not job or job.is_withdrawn or job.is_rejected]
-            sets = {file.path: named(_set_path(file.path)) for file in unique.values()}
+            sets = {file.path: known_sets.of(file.path) for file in unique.values()}
             again = [f for f, job in jobs_of if job and _is_again(job, sets[f.path])]
             _check_asked(record, [*new, *(f for f in again if f not in new)], sets)
             for file, ending in product(new, RESULT_ENDINGS):

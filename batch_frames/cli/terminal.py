@@ -157,8 +157,8 @@ def plain_errors() -> Iterator[None]:
                 problem = f"the service is not reached ({said}); {NOT_REACHED}"
             raise click.ClickException(problem) from error
         finally:
-            for warning in caught:
-                click.echo(f"Warning: {_message(warning.message)}", err=True)
+            for text in dict.fromkeys(_message(warning.message) for warning in caught):
+                click.echo(f"Warning: {text}", err=True)
 
 
 def _interrupted(error: KeyboardInterrupt) -> str:

@@ -22,7 +22,6 @@ from batch_frames.files.find import (
     ENDINGS,
     LIVE_ENDINGS,
     PUT_ASIDE,
-    RESULT_ENDINGS,
     Paths,
     files_to_check,
     find_files,
@@ -56,6 +55,7 @@ from batch_frames.files.locks import InUseError, locked
 from batch_frames.files.record import Record, Records
 from batch_frames.files.rounds import (
     LEDGER,
+    RESULT_ENDINGS,
     next_round,
     round_of,
     rounds_of,
@@ -65,7 +65,14 @@ from batch_frames.files.rounds import (
     set_path,
     sets_of,
 )
-from batch_frames.files.sets import Replaced, SavedSet, Sets, finish_commits, note_replaced
+from batch_frames.files.sets import (
+    Replaced,
+    SavedSet,
+    SavedSets,
+    Sets,
+    finish_commits,
+    note_replaced,
+)
 from batch_frames.files.shards import (
     Limits,
     RequestFile,
@@ -101,6 +108,7 @@ __all__ = [
     "Replaced",
     "RequestFile",
     "SavedSet",
+    "SavedSets",
     "Sets",
     "Settings",
     "Shard",

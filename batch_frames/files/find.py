@@ -22,14 +22,19 @@ from batch_frames.files.jsonl import (
     load_request,
     open_lines,
 )
-from batch_frames.files.rounds import LEDGER, refuse_undecodable, round_of, set_files
+from batch_frames.files.rounds import (
+    LEDGER,
+    RESULT_ENDINGS,
+    refuse_undecodable,
+    round_of,
+    set_files,
+)
 from batch_frames.files.sets import finish_commits
 
 __all__ = [
     "ENDINGS",
     "LIVE_ENDINGS",
     "PUT_ASIDE",
-    "RESULT_ENDINGS",
     "Paths",
     "endpoint_of",
     "files_to_check",
@@ -196,8 +201,6 @@ def _first_object(path: Path) -> dict[str, Any] | None:
                     return value
     return None
 
-
-RESULT_ENDINGS = (".output.jsonl", ".errors.jsonl")
 
 LIVE_ENDINGS = (".local.output.jsonl", ".local.errors.jsonl")
 

@@ -12,7 +12,9 @@ from batch_frames.files.cloud import as_path
 
 __all__ = [
     "LEDGER",
+    "RESULT_ENDINGS",
     "next_round",
+    "refuse_result_name",
     "refuse_undecodable",
     "round_of",
     "rounds_of",
@@ -26,6 +28,9 @@ __all__ = [
 
 LEDGER = ".jobs.jsonl"
 """How the ledgers of versions before 0.2 end."""
+
+
+RESULT_ENDINGS = (".output.jsonl", ".errors.jsonl")
 
 
 NUMBERED = re.compile(r"(.+)-([0-9]{5}|[1-9][0-9]{5,6})")
@@ -131,17 +136,29 @@ def refuse_undecodable(path: str | os.PathLike[str]) -> None:
         raise BatchFramesError(f"the path '{shown}' is not UTF-8; rename it") from None
 
 
+def refuse_result_name(path: Path) -> None:
+    """Refuse to save requests under a name that is one of results.
+
+    Raises:
+        BatchFramesError: If it is.
+    """
+    if path.name.endswith((*RESULT_ENDINGS, LEDGER)):
+        problem = f"'{path}' has the name of a file with results"
+        raise BatchFramesError(problem, hint="name a file such as 'out/reviews.jsonl'")
+
+
 def set_path(path: str | os.PathLike[str]) -> Path:
     """Return the path under which a set is saved.
 
     Raises:
-        BatchFramesError: If the service would refuse its name, it is not UTF-8, or its folder is a
-            file.
+        BatchFramesError: If the service would refuse its name, it is not UTF-8 or one of results,
+            or its folder is a file.
     """
     refuse_undecodable(path)
     if not os.fspath(path).endswith(".jsonl"):
         problem = f"'{os.fspath(path)}' must end in .jsonl, as the service requires"
         raise BatchFramesError(problem, hint="name a file such as 'out/reviews.jsonl'")
+    refuse_result_name(as_path(path))
     folder = as_path(path).parent
     if folder.exists() and not folder.is_dir():
         raise BatchFramesError(f"'{folder}' is not a folder", hint="save to another path")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ import numpy.typing as npt
 from batch_frames.errors import BatchFramesError
 from batch_frames.files.documents import RECORD, Documents, file_hash, now
 from batch_frames.files.locks import locked
+from batch_frames.files.rounds import set_name
 
-__all__ = ["Replaced", "SavedSet", "Sets", "finish_commits", "note_replaced"]
+__all__ = ["Replaced", "SavedSet", "SavedSets", "Sets", "finish_commits", "note_replaced"]
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,20 @@ class Sets:
         kept: dict[str, Any] = {key: document[key] for key in ("id", "saved_at", "again", "shards")}
         self._sets.replace(name, kept)
         self._commits.remove(name)
+
+
+class SavedSets:
+    """The sets that shards belong to, each read once."""
+
+    def __init__(self) -> None:
+        self._named = cache(lambda path: Sets(path.parent).get(path.name))
+
+    def of(self, shard: Path) -> SavedSet:
+        """Return the set of a shard; empty if it is not known."""
+        saved = self._named(shard.with_name(set_name(shard)[0] + ".jsonl"))
+        # A single file may have a name with a number, too.
+        own = saved if shard.name in saved.sizes else self._named(shard)
+        return own if own.id else saved
 
 
 def finish_commits(folder: Path) -> bool:

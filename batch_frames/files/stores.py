@@ -18,7 +18,7 @@ from batch_frames.errors import BatchFramesError
 from batch_frames.files.cloud import CloudPath, as_path
 from batch_frames.files.documents import temporary_path
 from batch_frames.files.locks import locked
-from batch_frames.files.rounds import refuse_undecodable, set_name
+from batch_frames.files.rounds import refuse_result_name, refuse_undecodable, set_name
 from batch_frames.files.sets import Sets
 
 __all__ = ["DryStore", "FolderStore", "PipeStore", "open_store", "whole"]
@@ -70,7 +70,8 @@ def open_store(
             sizes: a person may have changed them.
 
     Raises:
-        BatchFramesError: If a file would replace a source, or someone else is writing there.
+        BatchFramesError: If a file would replace a source or has the name of one of results, or
+            someone else is writing there.
         TypeError: If bytes cannot be written to the target.
     """
     if isinstance(target, (str, os.PathLike)):
@@ -78,6 +79,7 @@ def open_store(
             return PipeStore(_standard_output(), Path("-"))
         path = as_path(target)
         refuse_undecodable(path)
+        refuse_result_name(path)
         if path.is_dir():
             raise IsADirectoryError(f"'{path}' is a folder; name a file in it, as in 'out.jsonl'")
         if path.suffix in (".gz", ".zst"):

@@ -14,6 +14,7 @@ from batch_frames.display import card_html, note_html, request_html, size_text
 from batch_frames.errors import BatchFramesError, RequestError, TemplateError
 from batch_frames.files import Limits, Shard, refuse_in_flight
 from batch_frames.frames import TABLE, Chunk, Position
+from batch_frames.progress import warn
 from batch_frames.requests.columns import Fmt, Value
 from batch_frames.requests.endpoints import (
     CHAT,
@@ -154,7 +155,7 @@ class BatchCreator:
             return save_partitions(
                 self._table, file_path, limits=limits, check=check, overwrite=overwrite
             )
-        return save_requests(
+        shards = save_requests(
             self._blocks(),
             file_path,
             rows=self._rows(),
@@ -164,6 +165,11 @@ class BatchCreator:
             check=check,
             overwrite=overwrite,
         )
+        if self._table and (path := shards[0].path).suffix not in ("", ".jsonl"):
+            warn(
+                f"'{path}' does not end in .jsonl, as the service requires", "save to another name"
+            )
+        return shards
 
     def row_ids(self, frame: Any = None) -> pa.Array:
         """Return the ``custom_id`` of each row of the table, null for a skipped row.

@@ -85,7 +85,7 @@ def test_what_stands_beside_request_files_is_passed_over(server: BatchServer) ->
 
 def test_requests_under_a_results_name_are_requests(server: BatchServer) -> None:
     """The content decides, where a name could be either."""
-    save("my.output.jsonl", per_shard=6)
+    save("my.jsonl", per_shard=6)[0].path.rename("my.output.jsonl")
     [job] = bf.submit("*.jsonl", client=server.client())
     assert job.path.name == "my.output.jsonl"
 
@@ -355,3 +355,17 @@ def test_mistakes_do_not_keep_requests_from_being_sent(server: BatchServer) -> N
     path = save_lines("odd.jsonl", {"custom_id": "a b"}, {"custom_id": "c" * 65})
     assert len(bf.check_requests(path)) == 2
     assert len(bf.submit(path, client=server.client())) == 1
+
+
+def test_a_file_with_a_number_in_its_name_may_stand_beside_a_set(server: BatchServer) -> None:
+    """It is a set of its own, and both are sent and read."""
+    frame = pd.DataFrame({"id": ["a"], "text": ["one"]})
+    own = bf.from_dataframe(frame, id_column="id", prompt_column="text", model="m")
+    other = bf.from_dataframe(frame.assign(id="b"), id_column="id", prompt_column="text", model="m")
+    shards = [*own.save_to_file("x-00001.jsonl"), *other.save_to_file("x.jsonl")]
+    jobs = wait(bf.submit(shards, client=server.client()), server)
+    paths = bf.download(jobs, client=server.client())
+    results = bf.read_results(paths, requests=shards)
+    assert results[["custom_id", "status"]].to_numpy().tolist() == [["a", "ok"], ["b", "ok"]]
+    assert bf.submit(shards, client=server.client()) == jobs
+    assert len(server.batches) == 2

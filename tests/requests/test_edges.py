@@ -4,6 +4,7 @@ import csv
 import datetime as dt
 import io
 import json
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -257,6 +258,33 @@ def test_slips_get_a_hint(call: Any, message: str) -> None:
     with pytest.raises(TypeError) as caught:
         call()
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "name", ["x.output.jsonl", "x.local.errors.jsonl", "x.jobs.jsonl", "x.errors.jsonl"]
+)
+def test_names_of_results_are_refused_for_requests(tmp_path: Path, name: str) -> None:
+    """Requests under such a name would be taken for results once they are paid for."""
+    frame, path = objects("x"), tmp_path / name
+    for call in (
+        lambda: bf.from_dataframe(frame, **OPTIONS).save_to_file(path),
+        lambda: bf.plan(frame, path, **OPTIONS),
+        lambda: bf.run(frame, path, **OPTIONS),
+    ):
+        with pytest.raises(bf.BatchFramesError) as caught:
+            call()
+        assert str(caught.value) == (
+            f"'{path}' has the name of a file with results; name a file such as 'out/reviews.jsonl'"
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_the_service_refuses_is_warned_of(tmp_path: Path) -> None:
+    """The requests of a table may be saved as another file, but not sent from there."""
+    path = tmp_path / "out.csv"
+    message = f"'{path}' does not end in .jsonl, as the service requires; save to another name"
+    with pytest.warns(UserWarning, match=rf"\A{re.escape(message)}\Z"):
+        bf.from_dataframe(objects("x"), **OPTIONS).save_to_file(path)
 
 
 def test_shards_are_paths(tmp_path: Path) -> None:
