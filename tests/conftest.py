@@ -27,15 +27,20 @@ os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)
 # A process that is killed loses nothing that the system has; only a loss of power would.
 os.fsync = os.fstat  # type: ignore[assignment]
 
-for name, count in {"quick": 12, "thorough": 200}.items():
-    # How long an example takes says nothing while other tests run beside it.
-    checks = [HealthCheck.too_slow]
-    settings.register_profile(name, deadline=None, max_examples=count, suppress_health_check=checks)
+QUICK, THOROUGH = 12, 200
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Try more examples where the slow tests run, too."""
-    settings.load_profile("quick" if config.option.markexpr == "not slow" else "thorough")
+    """Try more examples where the slow tests run, too; others in each run only if asked for."""
+    settings.register_profile(
+        "here",
+        max_examples=QUICK if config.option.markexpr == "not slow" else THOROUGH,
+        derandomize=config.getoption("--hypothesis-seed") is None,
+        # How long an example takes says nothing while other tests run beside it.
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    settings.load_profile("here")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
