@@ -1,9 +1,11 @@
 """Measure what reading result lines costs, beside other ways of reading the same lines.
 
     python tests/benchmarks/read.py [--rows 200000] [--repeat 5] [--seed 7]
+    python tests/benchmarks/read.py --sizes 100 5000 200000 [--repeat 3] [--seed 7]
 
 It compares ways of reading one output file of chat completions: into results, into results with
-typed answers, and the answers alone. All must read the same, or nothing is printed.
+typed answers, and the answers alone. All must read the same, or nothing is printed. With `--sizes`,
+it compares more ways, of chat completions and of `/v1/responses`, in one table of ratios.
 """
 
 import itertools
@@ -11,8 +13,10 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from common import (
@@ -26,6 +30,7 @@ from common import (
     fragments,
     measure,
     medians,
+    positive,
     run_child,
     run_sample,
     times,
@@ -39,6 +44,16 @@ from readers import (
     read_pandas,
     read_pyarrow,
     read_typed_loop,
+    response_row,
+)
+from typed_readers import (
+    read_msgspec_chat,
+    read_msgspec_responses,
+    read_polars_chat,
+    read_polars_responses,
+    read_pyarrow_responses,
+    read_typed_msgspec_chat,
+    read_typed_msgspec_responses,
 )
 
 MODEL = "gpt-5.6-luna-2026-07-01"
@@ -65,6 +80,28 @@ cache. It is one machine, one endpoint, and the output of one service, whose lin
 well-formed and alike: pyarrow.json and the loops are written for just these, where batch_frames
 reads any. A fifth of a text's words are not ASCII, each character of them six bytes; other texts
 would give other ratios. CPU adds up all threads, so several can use more CPU than wall time."""
+
+CALLS, LINES = 200, 100_000
+"""How often, at most, a child calls a contestant, and how many lines it reads so."""
+
+WARM_UP, CHECKED = 3_000, 1_000_000
+"""Lines that each contestant reads before its clock, and of how many the results are compared."""
+
+PAIRED_CAVEAT = """
+CPU time of each reader / CPU time of batch_frames in the same round, wall time likewise in
+brackets; the lines of batch_frames are its own seconds per call. Medians of the rounds, each
+contestant in a process of its own, in turn.
+
+What this does not show: importing the libraries is outside the clock, and so is a call with
+{warm_up:,} lines before it, in which the first use of DuckDB falls (with which batch_frames
+reads chats from 2,000 lines on). "First call" is batch_frames without that: what a process pays
+that reads one file. Of small files the mean of many calls is taken ({calls}).
+The file is in the page cache. All lines are well-formed and of one service, which the readers
+other than batch_frames count on: polars takes the last item of a response's output for its
+message, and pyarrow.json one message and its first part. CPU adds up all threads. Up to {checked:,}
+lines, the seventeen columns of all readers (and five of the typed answer) were compared value by
+value in the first round: equal. A reader whose process failed, as for want of memory,
+has no figure ("failed")."""
 
 
 def make_answer(rng: Any, texts: list[str]) -> dict[str, Any]:
@@ -96,7 +133,7 @@ def make_choice(rng: Any, texts: list[str]) -> dict[str, Any]:
     return {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason}
 
 
-def make_body(rng: Any, texts: list[str], name: str) -> dict[str, Any]:
+def make_chat(rng: Any, texts: list[str], name: str) -> dict[str, Any]:
     asked, told, thought = rng.randint(80, 400), rng.randint(40, 200), 64 * rng.randint(0, 9)
     unused = {"audio_tokens": 0, "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0}
     return {
@@ -117,7 +154,70 @@ def make_body(rng: Any, texts: list[str], name: str) -> dict[str, Any]:
     }
 
 
-def make_line(rng: Any, texts: list[str], number: int) -> dict[str, Any]:
+def make_response(rng: Any, texts: list[str], name: str) -> dict[str, Any]:
+    """Make a response with what it repeats of the request, as the schema of the answer."""
+    asked, told, thought = rng.randint(80, 400), rng.randint(40, 200), 64 * rng.randint(0, 3)
+    message, reason = make_message(rng, texts, name)
+    reasoning = {"id": f"rs_{name[::-1]}", "type": "reasoning", "summary": []}
+    form = {"type": "json_schema", "description": None, "name": SCHEMA["title"], "strict": True}
+    return {
+        "id": f"resp_{name}",
+        "object": "response",
+        "created_at": 1_793_000_000 + rng.randrange(86_400),
+        "status": "incomplete" if reason else "completed",
+        "background": False,
+        "error": None,
+        "incomplete_details": {"reason": reason} if reason else None,
+        "instructions": None,
+        "max_output_tokens": None,
+        "max_tool_calls": None,
+        "model": MODEL,
+        "output": [reasoning, message] if thought else [message],
+        "parallel_tool_calls": True,
+        "previous_response_id": None,
+        "prompt_cache_key": None,
+        "reasoning": {"effort": "low", "summary": None},
+        "safety_identifier": None,
+        "service_tier": "default",
+        "store": True,
+        "temperature": 1.0,
+        "text": {"format": {**form, "schema": SCHEMA}, "verbosity": "medium"},
+        "tool_choice": "auto",
+        "tools": [],
+        "top_logprobs": 0,
+        "top_p": 1.0,
+        "truncation": "disabled",
+        "usage": {
+            "input_tokens": asked,
+            "input_tokens_details": {"cached_tokens": rng.choice((0, 64))},
+            "output_tokens": told + thought,
+            "output_tokens_details": {"reasoning_tokens": thought},
+            "total_tokens": asked + told + thought,
+        },
+        "user": None,
+        "metadata": {},
+    }
+
+
+def make_message(rng: Any, texts: list[str], name: str) -> tuple[dict[str, Any], str | None]:
+    """Make the message of a response, and why it is incomplete."""
+    text = json.dumps(make_answer(rng, texts), ensure_ascii=False)
+    part = {"type": "output_text", "annotations": [], "logprobs": [], "text": text}
+    reason, chance = None, rng.random()
+    if chance < CUT_SHARE:
+        part["text"], reason = text[: len(text) // 2], "max_output_tokens"
+    elif chance < CUT_SHARE + FILTERED_SHARE:
+        part["text"], reason = "", "content_filter"
+    elif chance < CUT_SHARE + FILTERED_SHARE + REFUSED_SHARE:
+        part = {"type": "refusal", "refusal": REFUSAL}
+    status = "incomplete" if reason else "completed"
+    message = {"id": f"msg_{name}", "type": "message", "status": status}
+    return {**message, "content": [part], "role": "assistant"}, reason
+
+
+def make_line(
+    rng: Any, texts: list[str], number: int, make_body: Callable[..., Any] = make_chat
+) -> dict[str, Any]:
     name = f"{rng.getrandbits(128):032x}"
     line = {"id": f"batch_req_{name}", "custom_id": f"r{number:07d}"}
     if rng.random() >= ERROR_SHARE:
@@ -131,7 +231,7 @@ def make_line(rng: Any, texts: list[str], number: int) -> dict[str, Any]:
     return {**line, "response": response, "error": None}
 
 
-def generate(target: str, rows: str, seed: str) -> None:
+def generate(target: str, rows: str, seed: str, endpoint: str = "chat") -> None:
     """Write output lines as the service does, which escapes all that is not ASCII."""
     import random
 
@@ -141,7 +241,8 @@ def generate(target: str, rows: str, seed: str) -> None:
     texts = fragments(numbers, (".", "!", "…")) + fragments(numbers, MARKS)[: POOL_SIZE // 3]
     rng = random.Random(int(seed))
     with Path(target).open("w", encoding="ascii", newline="\n") as file:
-        lines = (make_line(rng, texts, number) for number in range(int(rows)))
+        body = make_response if endpoint == "responses" else make_chat
+        lines = (make_line(rng, texts, number, body) for number in range(int(rows)))
         file.writelines(json.dumps(line) + "\n" for line in lines)
 
 
@@ -246,7 +347,47 @@ GROUPS = {
 }
 """By title: what is read, by whom, and whose reading the others' must equal."""
 
-CONTESTANTS = {**RESULTS, **TYPED, **ANSWERS}
+
+def pair(reader: str, run: Callable[..., Any], *modules: str) -> Contestant:
+    return Contestant(reader, modules + LIBRARY, Path, run)
+
+
+ORJSON = {"loads": load_orjson}
+PAIRS = {
+    ("chat", "no"): (
+        pair("batch_frames", read_batch_frames, "batch_frames"),
+        pair("pyarrow.json", read_pyarrow),
+        pair("orjson", partial(read_loop, **ORJSON), "orjson"),
+        pair("msgspec", read_msgspec_chat, "msgspec"),
+        pair("polars", read_polars_chat, "polars"),
+    ),
+    ("chat", "yes"): (
+        pair("batch_frames", read_typed_batch_frames, "batch_frames"),
+        pair("orjson", partial(read_typed_loop, **ORJSON), "orjson"),
+        pair("msgspec", read_typed_msgspec_chat, "msgspec"),
+    ),
+    ("responses", "no"): (
+        pair("batch_frames", read_batch_frames, "batch_frames"),
+        pair("pyarrow.json", read_pyarrow_responses),
+        pair("orjson", partial(read_loop, **ORJSON, to_row=response_row), "orjson"),
+        pair("msgspec", read_msgspec_responses, "msgspec"),
+        pair("polars", read_polars_responses, "polars"),
+    ),
+    ("responses", "yes"): (
+        pair("batch_frames", read_typed_batch_frames, "batch_frames"),
+        pair("orjson", partial(read_typed_loop, **ORJSON, to_row=response_row), "orjson"),
+        pair("msgspec", read_typed_msgspec_responses, "msgspec"),
+    ),
+}
+"""By endpoint, and whether a json_schema is given: who reads, first batch_frames."""
+
+FIRST_CALL = "batch_frames, first call"
+CONTESTANTS = {
+    **RESULTS,
+    **TYPED,
+    **ANSWERS,
+    **{f"{'-'.join(group)}-{one.label}": one for group, all_ in PAIRS.items() for one in all_},
+}
 UNCHECKED, ONCE = ("bare-json",), ("pandas",)
 
 
@@ -259,6 +400,26 @@ def contest(key: str, source: str, target: str = "") -> Sample:
     if target:
         save(read[0], Path(target))
     return sample
+
+
+def contest_often(key: str, source: str, calls: str, warm_up: str, target: str = "") -> Sample:
+    """Measure one call as the mean of several, after another one if `warm_up` is a file."""
+    contestant = CONTESTANTS[key]
+    data = contestant.prepare(Path(source))
+    if warm_up:
+        contestant.run(contestant.load(Path(warm_up)))
+    forget_loading()
+    read: list[Any] = []
+
+    def call() -> None:
+        for _ in range(int(calls)):
+            read.clear()
+            read.append(contestant.run(data))
+
+    sample = measure(call)
+    if target:
+        save(read[0], Path(target))
+    return Sample(**{name: value / int(calls) for name, value in asdict(sample).items()})
 
 
 def save(read: Any, target: Path) -> None:
@@ -298,6 +459,7 @@ TASKS: dict[str, Callable[..., Sample | None]] = {
     "generate": generate,
     "answers": generate_answers,
     "contest": contest,
+    "often": contest_often,
     "check": check,
 }
 
@@ -360,12 +522,87 @@ def compare(folder: Path, rows: int, repeat: int, seed: int) -> None:
     print(CAVEAT)
 
 
+def run_group(folder: Path, group: tuple[str, str], rows: int, repeat: int) -> dict[str, str]:
+    """Let the readers of a group read in turn: by the label of each, its figures."""
+    source, warm_up = folder / "lines.jsonl", folder / "warm-up.jsonl"
+    readers = {one.label: f"{'-'.join(group)}-{one.label}" for one in PAIRS[group]}
+    ours = next(iter(readers))
+    runs = {
+        FIRST_CALL: (readers[ours], 1, ""),
+        **{
+            label: (key, number_of_calls(rows), warm_up)
+            for label, key in readers.items()
+            if CONTESTANTS[key].installed()
+        },
+    }
+    rounds = []
+    for number in range(repeat):
+        is_checked = number == 0 and rows <= CHECKED
+        samples = {}
+        for label, (key, calls, before) in runs.items():
+            target = folder / f"{label}.feather" if is_checked and before else ""
+            samples[label] = try_sample("often", key, source, calls, before, target)
+            if target and label != ours and samples[label] and samples[ours]:
+                run_child("check", key, target, folder / f"{ours}.feather")
+                target.unlink()
+        rounds.append(samples)
+    return {label: figures(rounds, label, ours) for label in runs}
+
+
+def number_of_calls(rows: int) -> int:
+    return min(CALLS, max(1, LINES // rows))
+
+
+def try_sample(*words: object) -> Sample | None:
+    try:
+        return run_sample(*words)
+    except SystemExit as error:
+        print(error, file=sys.stderr)
+        return None
+
+
+def figures(rounds: list[dict[str, Sample | None]], label: str, ours: str) -> str:
+    """Write seconds of batch_frames, or how many times these another one takes, with wall time."""
+    is_own = label in (ours, FIRST_CALL)
+    pairs = [(samples[label], None if is_own else samples[ours]) for samples in rounds]
+    if any(one is None or (base is None and not is_own) for one, base in pairs):
+        return "failed"
+    cpu = median(one.cpu / (base.cpu if base else 1) for one, base in pairs if one)
+    wall = median(one.wall / (base.wall if base else 1) for one, base in pairs if one)
+    return f"{cpu:.2g} s ({wall:.2g} s)" if is_own else f"{cpu:.2f} ({wall:.2f})"
+
+
+def compare_sizes(folder: Path, sizes: list[int], repeat: int, seed: int) -> None:
+    lines, warm_up = folder / "lines.jsonl", folder / "warm-up.jsonl"
+    cells: dict[tuple[str, ...], list[str]] = {}
+    endpoints = dict.fromkeys(endpoint for endpoint, _ in PAIRS)
+    for endpoint, rows in itertools.product(endpoints, sizes):
+        run_child("generate", warm_up, WARM_UP, seed, endpoint)
+        run_child("generate", lines, rows, seed, endpoint)
+        for group in (group for group in PAIRS if group[0] == endpoint):
+            for label, cell in run_group(folder, group, rows, repeat).items():
+                cells.setdefault((*group, label), []).append(cell)
+    print(f"{versions()}, median of {repeat} rounds, CPU (wall)\n")
+    titles = (f"{rows:,} rows" for rows in sizes)
+    print("|", " | ".join(["endpoint", "json_schema", "reader", *titles]), "|")
+    print("|", " | ".join(["---"] * 3 + ["---:"] * len(sizes)), "|")
+    for names, row in cells.items():
+        print("|", " | ".join([*names, *row]), "|")
+    calls = ", ".join(f"{number_of_calls(rows)} of {rows:,} lines" for rows in sizes)
+    print(PAIRED_CAVEAT.format(warm_up=WARM_UP, calls=calls, checked=CHECKED))
+
+
 def main() -> None:
-    arguments = argument_parser(__doc__, 200_000, 5).parse_args()
+    parser = argument_parser(__doc__, 200_000, 5)
+    parser.add_argument("--sizes", type=positive, nargs="+", help="compare peers at these sizes")
+    arguments = parser.parse_args()
     if arguments.child:
         be_child(TASKS, *arguments.child)
         return
     with tempfile.TemporaryDirectory() as name:
+        if arguments.sizes:
+            compare_sizes(Path(name), arguments.sizes, arguments.repeat, arguments.seed)
+            return
         compare(Path(name), arguments.rows, arguments.repeat, arguments.seed)
 
 

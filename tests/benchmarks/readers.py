@@ -1,6 +1,7 @@
-"""Read chat output lines as one would without batch_frames, into the same columns."""
+"""Read output lines as one would without batch_frames, into the same columns."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ STATUSES = (
 )
 OK, TRUNCATED, REFUSED, FILTERED, INVALID_JSON, HTTP_ERROR, EXPIRED = range(7)
 OF_ERROR = {"batch_expired": EXPIRED}
-OF_FINISH = {"length": TRUNCATED, "content_filter": FILTERED}
+CUT_SHORT = ("length", "max_output_tokens")
+OF_FINISH = {**dict.fromkeys(CUT_SHORT, TRUNCATED), "content_filter": FILTERED}
 
 TONES = ("calm", "happy", "angry")
 TONE_INDEX = {tone: index for index, tone in enumerate(TONES)}
@@ -57,23 +59,32 @@ NO_ANSWER = (None,) * len(ANSWERS)
 
 Row = tuple[Any, ...]
 Loads = Callable[[Any], Any]
+Found = tuple[Row, str | None]
 
 
-def read_loop(path: Path, loads: Loads) -> Any:
+def read_loop(path: Path, loads: Loads, to_row: Callable[[Any], Row] | None = None) -> Any:
     """Parse line by line."""
+    to_row = to_row or result_row
     with path.open("rb") as file:
-        rows = [result_row(loads(line)) for line in file]
+        rows = [to_row(loads(line)) for line in file]
     return to_frame(make_columns(RESULTS, rows), path)
 
 
-def read_typed_loop(path: Path, loads: Loads) -> Any:
+def read_typed_loop(
+    path: Path,
+    loads: Loads,
+    to_row: Callable[[Any], Row] | None = None,
+    to_answer: Callable[[str], Found] | None = None,
+) -> Any:
     """Parse line by line, and the answer of each."""
+    to_row = to_row or result_row
+    to_answer = to_answer or partial(try_answer, loads=loads)
     rows, answers = [], []
     with path.open("rb") as file:
         for line in file:
-            row, answer = result_row(loads(line)), NO_ANSWER
+            row, answer = to_row(loads(line)), NO_ANSWER
             if row[1] == OK:
-                answer, reason = try_answer(row[CONTENT], loads)
+                answer, reason = to_answer(row[CONTENT])
                 if reason:
                     row = (row[0], INVALID_JSON, *row[2:MESSAGE], reason, *row[MESSAGE + 1 :])
             rows.append(row)
@@ -99,11 +110,7 @@ def result_row(result: dict[str, Any]) -> Row:
     status_code, request_id = response.get("status_code"), response.get("request_id")
     if error := result["error"] or body.get("error"):
         code = error["code"] or error["type"]
-        status = OF_ERROR.get(code, HTTP_ERROR)
-        failure = (code, error["message"], status_code)
-        tokens = (None, None, None, None)
-        asked = (None, request_id, None)
-        return (result["custom_id"], status, None, None, None, *failure, *tokens, *asked)
+        return failed_row(result["custom_id"], code, error["message"], status_code, request_id)
     choice, usage = body["choices"][0], body["usage"]
     message, finish_reason = choice["message"], choice["finish_reason"]
     refusal = message["refusal"]
@@ -126,7 +133,52 @@ def result_row(result: dict[str, Any]) -> Row:
     )
 
 
-def try_answer(text: str, loads: Loads) -> tuple[Row, str | None]:
+def response_row(result: dict[str, Any]) -> Row:
+    """Take it out of a result of `/v1/responses`."""
+    response = result["response"] or NOTHING
+    body = response.get("body") or NOTHING
+    status_code, request_id = response.get("status_code"), response.get("request_id")
+    if error := result["error"] or body.get("error"):
+        code = error["code"] or error["type"]
+        return failed_row(result["custom_id"], code, error["message"], status_code, request_id)
+    texts, refusals = [], []
+    for item in body["output"]:
+        if item["type"] == "message":
+            for part in item["content"]:
+                if part["type"] == "output_text":
+                    texts.append(part["text"])
+                else:
+                    refusals.append(part["refusal"])
+    refusal = "".join(refusals) or None
+    details, usage = body["incomplete_details"], body["usage"]
+    finish_reason = details["reason"] if details else body["status"]
+    return (
+        result["custom_id"],
+        REFUSED if refusal else OF_FINISH.get(finish_reason, OK),
+        "".join(texts) if texts else None,
+        finish_reason,
+        refusal,
+        None,
+        None,
+        status_code,
+        usage["input_tokens"],
+        usage["input_tokens_details"]["cached_tokens"],
+        usage["output_tokens"],
+        usage["output_tokens_details"]["reasoning_tokens"],
+        body["model"],
+        request_id,
+        body["service_tier"],
+    )
+
+
+def failed_row(custom_id: str, code: Any, message: str, status_code: Any, request_id: Any) -> Row:
+    status = OF_ERROR.get(code, HTTP_ERROR)
+    failure = (code, message, status_code)
+    tokens = (None, None, None, None)
+    return (custom_id, status, None, None, None, *failure, *tokens, None, request_id, None)
+
+
+def try_answer(text: str, loads: Loads) -> Found:
     try:
         return answer_row(loads(text)), None
     except KeyError as error:
@@ -267,7 +319,7 @@ def arrow_statuses(columns: dict[str, Any]) -> Any:
         (pc.is_valid(code), HTTP_ERROR),
         (pc.is_valid(columns["refusal"]), REFUSED),
         (pc.equal(finish, "content_filter"), FILTERED),
-        (pc.equal(finish, "length"), TRUNCATED),
+        (pc.is_in(finish, pa.array(CUT_SHORT, finish.type)), TRUNCATED),
     ]
     conditions, ranks = zip(*cases, strict=True)
     values = [pa.scalar(rank, pa.int8()) for rank in (*ranks, OK)]
