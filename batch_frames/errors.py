@@ -1,4 +1,4 @@
-"""Define all errors and warnings, and refuse arguments of a wrong type.
+"""Define all errors and warnings, refuse wrong types, and name files.
 
 BatchFramesError
 ├── TemplateError  (ValueError)   the template is wrong, whatever the data
@@ -13,7 +13,9 @@ BatchFramesError
 from __future__ import annotations
 
 import copyreg
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from numbers import Real
 from pathlib import Path
 from types import NoneType
@@ -34,6 +36,7 @@ __all__ = [
     "TemplateError",
     "WaitTimeout",
     "check_argument",
+    "naming",
 ]
 
 
@@ -197,3 +200,16 @@ def check_argument(name: str, value: object, what: str, *kinds: Any) -> None:
     """
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         raise TypeError(f"{name} must be {what}, not {brief(value)}")
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name a file in the errors of the system that do not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            # Arrow has a longer text, with the number in it.
+            text = os.strerror(error.errno) if error.errno else error.strerror
+            raise OSError(error.errno, text, str(path)) from error
+        raise

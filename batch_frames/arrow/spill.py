@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_frames.arrow.text import hash_text
+from batch_frames.errors import naming
 
 __all__ = ["NOWHERE", "BestRows", "Lookup"]
 
@@ -130,7 +131,8 @@ class BestRows:
         table = _apart(rows.cast(self.schema))
         self.filled |= {n for n in table.column_names if table[n].null_count < len(table)}
         table = table.append_column(ROW, pa.array(numbers)).append_column(PLACE, pa.array(places))
-        self._writer(bucket, table.schema).write_table(table)
+        with naming(self._path(bucket)):
+            self._writer(bucket, table.schema).write_table(table)
 
     def _chosen_width(self, rows: pa.Table) -> int:
         """Return how many places a bucket has, by the size of the first rows."""
@@ -150,7 +152,8 @@ class BestRows:
 
     def tables(self) -> Iterator[pa.Table]:
         """Yield the best rows in order, one for each place, null where there is none."""
-        self._files.close()
+        with naming(self._folder):
+            self._files.close()
         width = self._width or MOST_PLACES
         for start in range(0, len(self._best), width):
             yield self._bucket(start // width, self._best[start : start + width])

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from batch_frames.arrow import bytes_of, constant, join, to_json
 from batch_frames.cli.terminal import STDOUT, count_text, print_json, print_table
 from batch_frames.display import estimate_texts, printable
-from batch_frames.errors import CellError, ColumnError
+from batch_frames.errors import CellError, ColumnError, naming
 from batch_frames.files import arrow_source, open_store
 from batch_frames.frames import write_parquet
 from batch_frames.results import summary_line
@@ -92,7 +92,7 @@ def _write_file(table: pa.Table, output: Path) -> None:
     """Write a table as CSV or Parquet, whole or not at all."""
     output.parent.mkdir(parents=True, exist_ok=True)
     with closing(open_store(output, hashed=True)) as store:
-        with store.create(1) as file:
+        with naming(output), store.create(1) as file:
             _write(table, file, output.suffix.removeprefix("."))
         store.commit([len(table)])
 

@@ -18,11 +18,11 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
-from batch_frames.errors import BatchFramesError, LineError
+from batch_frames.errors import BatchFramesError, LineError, naming
 from batch_frames.files.cloud import CloudPath
 from batch_frames.files.locks import InUseError, is_alive, locked
 
-__all__ = ["RECORD", "Documents", "file_hash", "naming", "new_token", "now"]
+__all__ = ["RECORD", "Documents", "file_hash", "new_token", "now"]
 
 
 RECORD = ".batch_frames"
@@ -269,14 +269,3 @@ def _sync(folder: Path) -> None:
                 os.fsync(handle)
         finally:
             os.close(handle)
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Name a file in the errors of the system that do not."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None:
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise

@@ -202,6 +202,8 @@ def _first_object(path: Path) -> dict[str, Any] | None:
     return None
 
 
+TABLES = (".csv", ".csv.gz", ".tsv", ".parquet")
+
 LIVE_ENDINGS = (".local.output.jsonl", ".local.errors.jsonl")
 
 PUT_ASIDE = ".old"
@@ -244,11 +246,15 @@ def files_to_check(paths: Paths) -> list[Path]:
 
     Raises:
         FileNotFoundError: If there are none.
+        LineError: If one is a table.
     """
     found: dict[Path, Path] = {}
     for given in [paths] if isinstance(paths, (str, os.PathLike)) else _iterable(paths):
         is_file = isinstance(given, (str, os.PathLike)) and as_path(given).is_file()
         for path in whole_files([given] if is_file else _rounds(given), ENDINGS):
+            if path.name.endswith(TABLES):
+                hint = "pass the .jsonl file that was made of it"
+                raise LineError("this is a table, not a request file", path=path, hint=hint)
             is_other = path.name.endswith((LEDGER, *RESULT_ENDINGS)) or path != as_path(given)
             if not is_other or not is_result(_first_object(path) or {}):
                 found.setdefault(path.resolve(), path)

@@ -16,8 +16,7 @@ import pyarrow as pa
 
 from batch_frames.arrow import bytes_of, offsets_of
 from batch_frames.display import card_html, counted, size_text, table_html
-from batch_frames.errors import RequestError, check_argument
-from batch_frames.files.documents import naming
+from batch_frames.errors import RequestError, check_argument, naming
 from batch_frames.files.find import endpoint_of
 from batch_frames.files.stores import FolderStore
 

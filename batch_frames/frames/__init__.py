@@ -1,7 +1,7 @@
 """Any table in as chunks, and Arrow tables out as DataFrames."""
 
-from batch_frames.frames.arrow import ParquetSource, find_columns, without_views
-from batch_frames.frames.chunks import TABLE, Chunk, Position, Source
+from batch_frames.frames.arrow import ParquetSource, find_columns, read_stream, without_views
+from batch_frames.frames.chunks import TABLE, Chunk, Position, Source, open_arrow
 from batch_frames.frames.csv import CsvSource
 from batch_frames.frames.open import (
     DaskSource,
@@ -27,8 +27,10 @@ __all__ = [
     "is_dask",
     "is_parquet",
     "only_counts",
+    "open_arrow",
     "open_frame",
     "partition_chunks",
+    "read_stream",
     "read_table",
     "to_dataframe",
     "whole_frame",

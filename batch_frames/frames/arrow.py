@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from batch_frames.arrow import NULL, TEXT, decode_runs
 from batch_frames.errors import BatchFramesError, ColumnError
 from batch_frames.files import Paths, arrow_source, find_files
-from batch_frames.frames.chunks import Chunk, Position, id_names, open_stream, use_stream
+from batch_frames.frames.chunks import Chunk, Position, id_names, open_arrow, use_stream
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -104,7 +104,7 @@ class ArrowSource:
     def __init__(
         self, frame: Any, id_column: str | Sequence[str] | None, columns: Sequence[str]
     ) -> None:
-        reader = open_stream(frame)
+        reader = open_arrow(frame)
         if id_column is None:
             problem = f"a {type(frame).__name__} has no index to take the ids from"
             raise ColumnError(problem, hint="pass id_column=")

@@ -24,7 +24,7 @@ __all__ = [
     "Position",
     "Source",
     "id_names",
-    "open_stream",
+    "open_arrow",
     "use_stream",
 ]
 
@@ -212,7 +212,7 @@ USED: WeakSet[pa.RecordBatchReader] = WeakSet()
 TO_FRAME = "; call its to_frame() first"
 
 
-def open_stream(frame: Any) -> pa.RecordBatchReader:
+def open_arrow(frame: Any) -> pa.RecordBatchReader:
     """Open a frame with ``__arrow_c_stream__``.
 
     Raises:

@@ -20,7 +20,7 @@ from batch_frames.frames.arrow import (
     find_columns,
     read_stream,
 )
-from batch_frames.frames.chunks import TO_FRAME, Chunk, Source, id_names, open_stream, use_stream
+from batch_frames.frames.chunks import TO_FRAME, Chunk, Source, id_names, open_arrow, use_stream
 from batch_frames.frames.csv import CsvFile
 from batch_frames.frames.pandas import PandasSource
 
@@ -157,7 +157,7 @@ def whole_table(frame: Any) -> pa.Table:
         return frame
     if not hasattr(frame, "__len__"):
         use_stream(frame)
-    with open_stream(frame) as reader:
+    with open_arrow(frame) as reader:
         return pa.Table.from_batches(read_stream(reader), reader.schema)
 
 

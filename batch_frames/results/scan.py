@@ -17,13 +17,15 @@ import pyarrow.compute as pc
 
 from batch_frames.arrow import NOWHERE, TEXT, BestRows, Lookup
 from batch_frames.display import NAMED
-from batch_frames.errors import BatchFramesError
+from batch_frames.errors import BatchFramesError, naming
 from batch_frames.files import Paths, as_path, open_store, result_files
 from batch_frames.frames import (
     CsvSource,
     ParquetSource,
     find_columns,
     is_parquet,
+    open_arrow,
+    read_stream,
     read_table,
     to_dataframe,
     without_views,
@@ -225,7 +227,7 @@ def join_files(
     target.parent.mkdir(parents=True, exist_ok=True)
     bar = progress_bar("writing", len(left.ids), progress, unit=" rows")
     with bar, closing(open_store(target, left.paths, hashed=True)) as store:
-        with store.create(1) as file:
+        with naming(target), store.create(1) as file:
             write_parquet(file, joined, bar.update)
         store.commit([len(left.ids)])
     return target
@@ -261,7 +263,7 @@ def _results(results: Any) -> pa.RecordBatchReader:
         return table.replace_schema_metadata({OF_ALL: str(noted(own, "requests"))}).to_reader()
     if not is_frame(results):
         return scan_results(results)
-    reader = pa.RecordBatchReader.from_stream(results)
+    reader = open_arrow(results)
     return reader.cast(without_views(reader.schema))
 
 
@@ -273,7 +275,7 @@ def _matched(
     best = BestRows(len(ids), results.schema.empty_table().select(list(columns)).schema)
     left, count, first = 0, 0, pa.array([], TEXT)
     with progress_bar("reading", len(ids), progress, unit=" results") as bar:
-        for batch in results:
+        for batch in read_stream(results):
             rows = pa.Table.from_batches([batch])
             own = rows["custom_id"].cast(TEXT).combine_chunks()
             places = lookup.find(own)

@@ -27,6 +27,17 @@ def test_good_files_have_one_line() -> None:
     assert run("check", "out.jsonl") == Done(0, "no problems in 2 requests\n", "")
 
 
+def test_a_table_is_no_request_file() -> None:
+    """One sentence says so, in place of a problem for each line."""
+    Path("t.csv").write_text("id,text\n1,x\n2,y\n", encoding="utf-8")
+    assert run("check", "t.csv") == Done(
+        1,
+        "",
+        "Error: t.csv: this is a table, not a request file; "
+        "pass the .jsonl file that was made of it\n",
+    )
+
+
 def test_each_problem_is_a_line() -> None:
     """Errors come before warnings, each with its place, id and code, and the exit code is 1."""
     spoil("a", "b c", "a")

@@ -460,3 +460,44 @@ def test_another_file_in_the_place_of_the_joined_one_is_kept(tmp_path: Path) -> 
         f"'{out}' was not saved by an earlier call; move it away, or save under another name"
     )
     assert out.read_bytes() == b"mine"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit for the size of files")
+@pytest.mark.parametrize(("room", "name"), [(500, "kept/.+/0.arrows"), (9_000, "o.parquet")])
+def test_a_full_disk_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, name: str
+) -> None:
+    """The error of the system has the path, and no part of the file is left."""
+    import resource
+
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (tmp_path / "kept").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "kept"))
+    read, wide = (
+        results(tmp_path),
+        TABLE.assign(words=[random.randbytes(99).hex() for _ in range(50)]),
+    )
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        with pytest.raises(OSError, match=rf"\A\[Errno 27\] File too large: '{tmp_path}/{name}'\Z"):
+            bf.join_results(wide, read, id_column="id", out=tmp_path / "o.parquet")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (tmp_path / "o.parquet").exists()
+
+
+@pytest.mark.parametrize("out", [None, "o.parquet"])
+def test_results_of_a_source_that_fails_are_an_error_with_its_words(
+    tmp_path: Path, out: str | None
+) -> None:
+    """DuckDB computes a relation while it is read."""
+    with duckdb.connect() as connection:
+        relation = connection.sql(
+            "SELECT i::VARCHAR custom_id, 'ok' status, "
+            "CASE WHEN i = 5000 THEN error('no such key') ELSE 'x' END content "
+            "FROM range(9000) t(i)"
+        )
+        with pytest.raises(bf.BatchFramesError) as caught:
+            bf.join_results(TABLE, relation, id_column="id", out=out and tmp_path / out)
+    assert str(caught.value) == "the frame failed after 0 rows: Invalid Input Error: no such key"
