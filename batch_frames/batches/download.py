@@ -41,6 +41,9 @@ BLOCK = 1 << 20
 NO_INPUT = dict.fromkeys((400, 403, 404, 405, 410, 501))
 """Replies of services that do not return what was uploaded, or not any more."""
 
+GONE = {404: -1}
+"""What stands for the size of a file that the service does not have."""
+
 NO_SIZE = dict.fromkeys((404, 405, 501))
 """Replies of services that have batches but do not describe their files."""
 
@@ -79,8 +82,8 @@ def download(
 
     Raises:
         JobError: If a batch is still running, a reply is not what is expected, or a file's size
-            differs from the one reported or, if none is reported, it has too few lines; once the
-            files of the others are downloaded.
+            differs from the one reported or, if none is reported, it has too few lines, or the
+            service has a file no more; once the files of the others are downloaded.
         BatchFramesError: If another process is downloading the same, if there is a file in the way
             that was not downloaded, if there is no room, or a batch is in another account.
         openai.APIError: Passed through from the SDK.
@@ -241,7 +244,10 @@ def _download(
             lambda api: _stream(api, file_id, file, reported, progress),
             job=job,
             also_retried=(403,) if young else (),
+            instead=GONE,
         )
+        if size == GONE[404]:
+            raise _lost(job, file_id, path)
         problem = None
         if reported is None:
             least = _least_lines(job) if path.name.endswith(RESULT_ENDINGS[0]) else 0
@@ -256,6 +262,16 @@ def _download(
         hashes = {**job.hashes, path.name: file_hash(Path(file.name))}
         # Before it has its name, so that it is known as ours from then on.
         return record.note(job, "downloaded", files={**job.files, path.name: size}, hashes=hashes)
+
+
+def _lost(job: Job, file_id: str, path: Path) -> JobError:
+    return JobError(
+        f"'{path}' is not here, and the service has no file {file_id!r} for it",
+        batch_id=job.batch_id,
+        status=job.status,
+        hint=f"put a copy of it back, or, to pay for its requests again, copy '{job.path.name}' to "
+        "another folder and submit it there",
+    )
 
 
 def _check_room(path: Path, nbytes: int) -> None:

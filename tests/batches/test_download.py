@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -334,3 +335,35 @@ class Meter:
 
     def __exit__(self, *exception: object) -> None:
         pass
+
+
+def test_results_that_are_nowhere(server: BatchServer) -> None:
+    """Where the service has a lost file no more, the error names both ways out, and they work."""
+    table = pd.DataFrame({"id": ["a", "b"], "text": ["x", "y"]})
+    ask: dict[str, Any] = {"id_column": "id", "prompt_column": "text", "model": "m"}
+    ask |= {"client": server.client(), "poll": 0.005}
+    rated = bf.run(table, "r.jsonl", **ask)
+    [job], output = bf.load_jobs("r.jsonl"), Path("r.output.jsonl")
+    copy = output.read_bytes()
+    output.unlink()
+    for route in ("GET /files/{id}", "GET /files/{id}/content"):
+        server.when(route, "asked", reply(404), times=None)
+    for call in (
+        lambda: bf.run(table, "r.jsonl", **ask),
+        lambda: bf.download(job, client=server.client()),
+    ):
+        with pytest.raises(bf.JobError) as caught:
+            call()
+        assert str(caught.value) == (
+            f"'r.output.jsonl' is not here, and the service has no file {job.output_file_id!r} "
+            "for it; put a copy of it back, or, to pay for its requests again, copy 'r.jsonl' to "
+            "another folder and submit it there"
+        )
+        assert (caught.value.batch_id, caught.value.status) == (job.batch_id, "completed")
+    Path("again").mkdir()
+    shutil.copy("r.jsonl", "again")
+    [again] = bf.submit("again/r.jsonl", client=server.client())
+    assert again.batch_id != job.batch_id
+    output.write_bytes(copy)
+    pd.testing.assert_frame_equal(bf.run(table, "r.jsonl", **ask), rated)
+    assert len(server.batches) == 2
