@@ -216,6 +216,7 @@ def open_arrow(frame: Any) -> pa.RecordBatchReader:
     """Open a frame with ``__arrow_c_stream__``.
 
     Raises:
+        BatchFramesError: If it fails with an error of its own.
         TypeError: If it is a single column.
     """
     try:
@@ -224,6 +225,9 @@ def open_arrow(frame: Any) -> pa.RecordBatchReader:
         kind = type(frame).__name__
         advice = TO_FRAME if hasattr(frame, "to_frame") else f": {error}"
         raise TypeError(f"frame must be a table with columns, not {kind}{advice}") from None
+    except Exception as error:
+        # Some versions of DuckDB compute all rows before they return the first.
+        raise BatchFramesError(f"the frame failed after 0 rows: {error}") from error
 
 
 def use_stream(stream: Any) -> None:

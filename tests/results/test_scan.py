@@ -494,8 +494,8 @@ def test_results_of_a_source_that_fails_are_an_error_with_its_words(
     """DuckDB computes a relation while it is read."""
     with duckdb.connect() as connection:
         relation = connection.sql(
-            "SELECT i::VARCHAR custom_id, 'ok' status, "
-            "CASE WHEN i = 5000 THEN error('no such key') ELSE 'x' END content "
+            "SELECT i::VARCHAR AS custom_id, 'ok' AS status, "
+            "CASE WHEN i = 5000 THEN error('no such key') ELSE 'x' END AS content "
             "FROM range(9000) t(i)"
         )
         with pytest.raises(bf.BatchFramesError) as caught:
