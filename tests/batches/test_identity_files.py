@@ -84,9 +84,9 @@ def test_live_answers_and_those_of_a_batch_stand_side_by_side(server: BatchServe
 
 @pytest.mark.parametrize("was_submitted", [True, False])
 def test_requests_under_the_name_of_results_stay(server: BatchServer, was_submitted: bool) -> None:
-    """`a.output.jsonl` may be a set of its own; that is said before `a.jsonl` is sent."""
-    a, other = ask("a.jsonl"), ask("a.output.jsonl", "wxyz")
-    before = other[0].path.read_bytes()
+    """`a.output.jsonl` may hold requests; that is said before `a.jsonl` is sent."""
+    a, other = ask("a.jsonl"), ask("b.jsonl", "wxyz")[0].path.rename("a.output.jsonl")
+    before = other.read_bytes()
     if was_submitted:
         submit(other, server)
     with pytest.raises(bf.BatchFramesError) as caught:
@@ -95,9 +95,9 @@ def test_requests_under_the_name_of_results_stay(server: BatchServer, was_submit
         "'a.output.jsonl' is in the way of the results of 'a.jsonl'; it was not downloaded; "
         "move it away"
     )
-    assert other[0].path.read_bytes() == before
+    assert other.read_bytes() == before
     assert len(server.batches) == was_submitted
-    other[0].path.rename("other.jsonl")
+    other.rename("other.jsonl")
     assert content(fetch(submit(a, server), server)) == answers()
 
 
@@ -114,7 +114,7 @@ def test_a_download_spares_a_file_that_came_later(server: BatchServer) -> None:
 def test_live_requests_do_not_take_requests_for_answers(server: BatchServer) -> None:
     """`a.output.jsonl` with the same ids holds requests: all of `a.jsonl` are asked."""
     a = ask("a.jsonl")
-    other = ask("a.output.jsonl", text="Other {}")[0].path
+    other = ask("b.jsonl", text="Other {}")[0].path.rename("a.output.jsonl")
     before = other.read_bytes()
     paths = bf.run_local(a, client=server.client())
     assert other not in paths
@@ -165,7 +165,7 @@ def test_a_save_spares_answers_and_ledgers(server: BatchServer, name: str) -> No
     elif submit(shards, server) and not Path(name).exists():
         Path(name).write_text('{"event": "intent"}\n')
     before = Path(name).read_bytes()
-    with pytest.raises(bf.BatchFramesError, match=f"'{name}' was not saved by an earlier call"):
+    with pytest.raises(bf.BatchFramesError, match=f"'{name}' has the name of a file with results"):
         ask(name)
     assert Path(name).read_bytes() == before
 
@@ -437,6 +437,6 @@ def test_inputs_stay_while_their_results_are_not_here(server: BatchServer) -> No
     jobs = submit(ask("a.jsonl"), server)
     bf.wait(jobs, client=server.client(), poll=0.005)
     server.when("GET /files/{id}/content", "asked", reply(404))
-    with pytest.raises(Exception, match="404"):
+    with pytest.raises(bf.JobError, match="the service has no file"):
         bf.download(jobs, client=server.client(), delete_input=True)
     assert not server.uploads[0].deleted

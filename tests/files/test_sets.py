@@ -187,10 +187,10 @@ def test_foreign_files_are_refused_by_name_and_left_as_they_were(
 
 
 @pytest.mark.parametrize("name", ["z.jobs.jsonl", "z.output.jsonl", "z.errors.jsonl"])
-def test_files_under_names_of_ours_that_no_save_has_left_stay(tmp_path: Path, name: str) -> None:
+def test_files_under_names_of_results_stay(tmp_path: Path, name: str) -> None:
     """A ledger of an earlier version or paid answers are not replaced by requests."""
     (tmp_path / name).write_text("precious", "utf-8")
-    with pytest.raises(BatchFramesError, match="was not saved by an earlier call"):
+    with pytest.raises(BatchFramesError, match="has the name of a file with results"):
         save(tmp_path, "new", 1, name)
     assert (tmp_path / name).read_text("utf-8") == "precious"
 
