@@ -804,7 +804,8 @@ def test_small_files_are_read_in_order(tmp_path: Path, small: int) -> None:
     assert frame["line"].tolist() == [n % 2 + 1 for n in range(300)]
 
 
-def test_small_files_of_all_shapes_are_read_as_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("raw", [False, True])
+def test_small_files_of_all_shapes_are_read_as_one(tmp_path: Path, raw: bool) -> None:
     """Lines of any shape, each in a file of its own, have the rows that one file has."""
     values = [value for _, value, _ in SHAPES]
     one = write(tmp_path / "one.jsonl", *values)
@@ -820,13 +821,23 @@ def test_small_files_of_all_shapes_are_read_as_one(tmp_path: Path) -> None:
             path.write_bytes(data)
     (folder / "0001-empty.jsonl").touch()
     with warnings.catch_warnings(action="ignore"):
-        together, single = bf.read_results(folder, raw=True), bf.read_results(one, raw=True)
+        together, single = (bf.read_results(path, raw=raw) for path in (folder, one))
     assert len(together) == len(values)
     places = ["file", "line"]
     assert rows_of(together.drop(columns=places)) == rows_of(single.drop(columns=places))
     assert [Path(file).name[:4] for file in together["file"]] == [
         f"{number:04}" for number in range(len(values))
     ]
+
+
+def test_a_request_among_small_files_is_named_by_its_file_and_line(tmp_path: Path) -> None:
+    """Files before it, and blank lines in its own, do not shift its place."""
+    for name in "abd":
+        write(tmp_path / f"{name}.jsonl", GOOD)
+    path = write(tmp_path / "c.jsonl", GOOD, b" ", b"", {"custom_id": "x", "body": {}})
+    with pytest.raises(bf.LineError) as caught:
+        bf.read_results([tmp_path / f"{name}.jsonl" for name in "abcd"])
+    assert (caught.value.path, caught.value.line) == (path, 4)
 
 
 def cut_at(size: int) -> bytes:
