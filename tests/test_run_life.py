@@ -462,6 +462,6 @@ def test_the_command_line_warns_of_skipped_rows_once(
     asked = ["run", str(source), str(tmp_path / "r.jsonl"), "--id-column", "id", "--na", "skip"]
     asked += ["--prompt-column", "text", "--model", "m", "--poll", "0.002"]
     done = CliRunner().invoke(main, asked, catch_exceptions=False)
-    warned = [line for line in done.stderr.splitlines() if line.startswith("Warning")]
+    warned = [line for line in done.output.splitlines() if line.startswith("Warning")]
     assert warned == ["Warning: skipped 1 row without a prompt: row 1 (custom_id '1')"]
     assert len(server.batches) == 2
