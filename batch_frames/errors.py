@@ -1,4 +1,4 @@
-"""Define all errors and warnings, refuse wrong types, and name files.
+"""Define all errors and warnings, and complete those of Python and the system.
 
 BatchFramesError
 ├── TemplateError  (ValueError)   the template is wrong, whatever the data

@@ -134,10 +134,11 @@ THREADS = min(CPUS, 8)
 LARGE_BLOCK = 31 << 20
 
 AHEAD = 2
+"""How many pieces are read before they are asked for."""
 
 
 def read_ahead(pieces: Generator[Piece, None, None]) -> Generator[Piece, None, None]:
-    """Yield pieces in order while a thread reads the next few, if there is a processor for it."""
+    """Yield pieces in order while a thread reads the next ones, if there is a processor for it."""
     if CPUS == 1:
         yield from pieces
         return

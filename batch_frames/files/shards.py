@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, SupportsIndex
@@ -166,10 +165,11 @@ class ShardWriter:
     """
 
     def __init__(self, store: FolderStore, limits: Limits) -> None:
-        with ExitStack() as stack:
-            stack.callback(store.close)
+        try:
             check_argument("limits", limits, "Limits(requests=…, nbytes=…)", Limits)
-            stack.pop_all()
+        except TypeError:
+            store.close()
+            raise
         self._store = store
         self._limits = limits
         self._file: IO[bytes] | None = None

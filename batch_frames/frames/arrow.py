@@ -122,7 +122,7 @@ class ArrowSource:
 
     def chunks(self) -> Iterator[Chunk]:
         """Read the rows from the first one on."""
-        reader = self._reader or pa.RecordBatchReader.from_stream(self.frame)
+        reader = self._reader or open_arrow(self.frame)
         if self.once:
             use_stream(self.frame)
             use_stream(reader)

@@ -1,4 +1,4 @@
-"""Hold consecutive rows of a table with their positions, and note which streams were read."""
+"""Hold consecutive rows of a table with their positions, and open their streams, each once."""
 
 from __future__ import annotations
 

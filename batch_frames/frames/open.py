@@ -14,12 +14,7 @@ import pyarrow as pa
 from batch_frames.arrow import TEXT
 from batch_frames.errors import ColumnError
 from batch_frames.files import arrow_source, as_path
-from batch_frames.frames.arrow import (
-    ArrowSource,
-    ParquetSource,
-    find_columns,
-    read_stream,
-)
+from batch_frames.frames.arrow import ArrowSource, ParquetSource, find_columns, read_stream
 from batch_frames.frames.chunks import TO_FRAME, Chunk, Source, id_names, open_arrow, use_stream
 from batch_frames.frames.csv import CsvFile
 from batch_frames.frames.pandas import PandasSource

@@ -140,6 +140,7 @@ class TableRequests:
         if self._kept is not None:
             yield from self._kept
         elif isinstance(self.source, ParquetSource):
+            # Databases may bind a source to its thread, and CSV is read ahead by Arrow.
             yield from read_ahead(chunk.mark_checked() for chunk in self.source.chunks())
         else:
             yield from self.source.chunks()

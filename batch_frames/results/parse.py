@@ -261,10 +261,10 @@ def _decoded(group: Sequence[Lines], raw: bool) -> pa.Table:
 def _rows(lines: Lines, raw: bool) -> Iterator[dict[str, Any]]:
     data, offsets = bytes_of(lines.text).data, offsets_of(lines.text)
     spans = pairwise((offsets - offsets[0]).tolist())
-    for number, (start, end) in zip(lines.numbers, spans, strict=True):
+    for number, (start, end) in zip(lines.numbers.tolist(), spans, strict=True):
         try:
             line = data[start:end]
             yield (None if raw else read_usual(line)) or read_line(line, keep_body=raw)
         except ForeignLine as foreign:
             problem, hint = foreign.args
-            raise LineError(problem, path=lines.path, line=int(number), hint=hint) from None
+            raise LineError(problem, path=lines.path, line=number, hint=hint) from None

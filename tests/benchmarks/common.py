@@ -137,10 +137,11 @@ def versions() -> str:
     return ", ".join([f"Python {sys.version.split()[0]}", *found, f"{os.cpu_count()} CPUs"])
 
 
-def argument_parser(doc: str | None, rows: int, repeat: int) -> argparse.ArgumentParser:
+def argument_parser(doc: str | None, rows: int | None, repeat: int) -> argparse.ArgumentParser:
     """Take what all benchmarks take, by these defaults."""
     parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
-    parser.add_argument("--rows", type=positive, default=rows)
+    if rows is not None:
+        parser.add_argument("--rows", type=positive, default=rows)
     parser.add_argument("--repeat", type=positive, default=repeat)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)

@@ -194,7 +194,7 @@ def cell(sample: Sample | None, base: Sample) -> str:
 
 
 def main() -> None:
-    parser = argument_parser(__doc__, 200_000, 3)
+    parser = argument_parser(__doc__, None, 3)
     parser.add_argument("--sizes", type=positive, nargs="+", default=[100, 5_000, 200_000])
     arguments = parser.parse_args()
     if arguments.child:

@@ -248,65 +248,86 @@ def with_places(frame: Any, path: Path) -> Any:
     return frame.assign(file=file, line=numbers, service_tier=tiers)
 
 
-def pyarrow_schema() -> Any:
+def struct(**fields: Any) -> Any:
     import pyarrow as pa
 
-    def struct(**fields: Any) -> Any:
-        return pa.struct(list(fields.items()))
+    return pa.struct(list(fields.items()))
+
+
+def pyarrow_schema(**of_body: Any) -> Any:
+    """Make the schema of a result whose body has these fields beside those of every endpoint."""
+    import pyarrow as pa
+
+    text = pa.large_string()
+    error = struct(code=text, message=text, type=text)
+    body = struct(**of_body, model=text, error=error, service_tier=text)
+    response = struct(status_code=pa.int64(), request_id=text, body=body)
+    return pa.schema(struct(custom_id=text, response=response, error=error))
+
+
+def chat_schema() -> Any:
+    import pyarrow as pa
 
     text, number = pa.large_string(), pa.int64()
-    error = struct(code=text, message=text, type=text)
-    choice = struct(message=struct(content=text, refusal=text), finish_reason=text)
     usage = struct(
         prompt_tokens=number,
         prompt_tokens_details=struct(cached_tokens=number),
         completion_tokens=number,
         completion_tokens_details=struct(reasoning_tokens=number),
     )
-    choices = pa.list_(choice)
-    body = struct(model=text, choices=choices, usage=usage, error=error, service_tier=text)
-    response = struct(status_code=number, request_id=text, body=body)
-    return pa.schema(struct(custom_id=text, response=response, error=error))
+    choice = struct(message=struct(content=text, refusal=text), finish_reason=text)
+    return pyarrow_schema(choices=pa.list_(choice), usage=usage)
 
 
 def read_pyarrow(path: Path) -> Any:
     """Parse with pyarrow.json, which is told the schema."""
+    return read_by_schema(path, chat_schema(), chat_columns)
+
+
+def read_by_schema(path: Path, schema: Any, columns_of: Callable[[Any], dict[str, Any]]) -> Any:
+    """Parse with pyarrow.json; of the bodies, `columns_of` takes what an endpoint has."""
     import pyarrow.compute as pc
     import pyarrow.json as pj
 
     table = pj.read_json(
         path,
         pj.ReadOptions(block_size=4 << 20),
-        pj.ParseOptions(explicit_schema=pyarrow_schema(), unexpected_field_behavior="ignore"),
+        pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
     )
-
-    def inside(*names: str) -> Any:
-        return pc.struct_field(table["response"], names)
-
-    own, of_body = table["error"], inside("body", "error")
-    errors = [pc.struct_field(error, name) for name in ("code", "type") for error in (own, of_body)]
-    messages = (pc.struct_field(error, "message") for error in (own, of_body))
-    choice = pc.list_element(inside("body", "choices"), 0)
+    response = table["response"]
+    body = pc.struct_field(response, "body")
+    both = (table["error"], pc.struct_field(body, "error"))
+    errors = [pc.struct_field(error, name) for name in ("code", "type") for error in both]
     columns = {
         "custom_id": table["custom_id"],
-        "status": None,
+        "error_code": pc.coalesce(*errors),
+        "error_message": pc.coalesce(*(pc.struct_field(error, "message") for error in both)),
+        "status_code": pc.struct_field(response, "status_code"),
+        "model": pc.struct_field(body, "model"),
+        "request_id": pc.struct_field(response, "request_id"),
+        "service_tier": pc.struct_field(body, "service_tier"),
+        **columns_of(body),
+    }
+    columns["status"] = arrow_statuses(columns)
+    return to_frame({name: columns[name] for name in RESULTS}, path)
+
+
+def chat_columns(body: Any) -> dict[str, Any]:
+    import pyarrow.compute as pc
+
+    choice = pc.list_element(pc.struct_field(body, "choices"), 0)
+    usage = pc.struct_field(body, "usage")
+    return {
         "content": pc.struct_field(choice, ["message", "content"]),
         "finish_reason": pc.struct_field(choice, "finish_reason"),
         "refusal": pc.struct_field(choice, ["message", "refusal"]),
-        "error_code": pc.coalesce(*errors),
-        "error_message": pc.coalesce(*messages),
-        "status_code": inside("status_code"),
-        "input_tokens": inside("body", "usage", "prompt_tokens"),
-        "cached_tokens": inside("body", "usage", "prompt_tokens_details", "cached_tokens"),
-        "output_tokens": inside("body", "usage", "completion_tokens"),
-        "reasoning_tokens": inside(
-            "body", "usage", "completion_tokens_details", "reasoning_tokens"
+        "input_tokens": pc.struct_field(usage, "prompt_tokens"),
+        "cached_tokens": pc.struct_field(usage, ["prompt_tokens_details", "cached_tokens"]),
+        "output_tokens": pc.struct_field(usage, "completion_tokens"),
+        "reasoning_tokens": pc.struct_field(
+            usage, ["completion_tokens_details", "reasoning_tokens"]
         ),
-        "model": inside("body", "model"),
-        "request_id": inside("request_id"),
-        "service_tier": inside("body", "service_tier"),
     }
-    return to_frame({**columns, "status": arrow_statuses(columns)}, path)
 
 
 def arrow_statuses(columns: dict[str, Any]) -> Any:

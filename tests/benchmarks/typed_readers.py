@@ -19,10 +19,12 @@ from readers import (
     TRUNCATED,
     Found,
     Row,
-    arrow_statuses,
     failed_row,
+    pyarrow_schema,
+    read_by_schema,
     read_loop,
     read_typed_loop,
+    struct,
     to_frame,
     try_answer,
 )
@@ -353,41 +355,24 @@ def polars_statuses() -> Any:
 
 def read_pyarrow_responses(path: Path) -> Any:
     """Parse with pyarrow.json, which is told the schema; a response has one message here."""
+    return read_by_schema(path, response_schema(), response_columns)
+
+
+def response_columns(body: Any) -> dict[str, Any]:
     import pyarrow.compute as pc
-    import pyarrow.json as pj
 
-    table = pj.read_json(
-        path,
-        pj.ReadOptions(block_size=4 << 20),
-        pj.ParseOptions(explicit_schema=pyarrow_schema(), unexpected_field_behavior="ignore"),
-    )
-
-    def inner(*names: str) -> Any:
-        return pc.struct_field(table["response"], names)
-
-    own, of_body = table["error"], inner("body", "error")
-    errors = [pc.struct_field(error, name) for name in ("code", "type") for error in (own, of_body)]
-    messages = (pc.struct_field(error, "message") for error in (own, of_body))
-    part = message_parts(inner("body", "output").combine_chunks())
-    reason = inner("body", "incomplete_details", "reason")
-    columns = {
-        "custom_id": table["custom_id"],
-        "status": None,
+    part = message_parts(pc.struct_field(body, "output").combine_chunks())
+    reason = pc.struct_field(body, ["incomplete_details", "reason"])
+    usage = pc.struct_field(body, "usage")
+    return {
         "content": pc.struct_field(part, "text"),
-        "finish_reason": pc.coalesce(reason, inner("body", "status")),
+        "finish_reason": pc.coalesce(reason, pc.struct_field(body, "status")),
         "refusal": pc.struct_field(part, "refusal"),
-        "error_code": pc.coalesce(*errors),
-        "error_message": pc.coalesce(*messages),
-        "status_code": inner("status_code"),
-        "input_tokens": inner("body", "usage", "input_tokens"),
-        "cached_tokens": inner("body", "usage", "input_tokens_details", "cached_tokens"),
-        "output_tokens": inner("body", "usage", "output_tokens"),
-        "reasoning_tokens": inner("body", "usage", "output_tokens_details", "reasoning_tokens"),
-        "model": inner("body", "model"),
-        "request_id": inner("request_id"),
-        "service_tier": inner("body", "service_tier"),
+        "input_tokens": pc.struct_field(usage, "input_tokens"),
+        "cached_tokens": pc.struct_field(usage, ["input_tokens_details", "cached_tokens"]),
+        "output_tokens": pc.struct_field(usage, "output_tokens"),
+        "reasoning_tokens": pc.struct_field(usage, ["output_tokens_details", "reasoning_tokens"]),
     }
-    return to_frame({**columns, "status": arrow_statuses(columns)}, path)
 
 
 def message_parts(outputs: Any) -> Any:
@@ -403,29 +388,18 @@ def message_parts(outputs: Any) -> Any:
     return parts.take(pc.index_in(numbers, rows.filter(is_message)))
 
 
-def pyarrow_schema() -> Any:
+def response_schema() -> Any:
     import pyarrow as pa
 
-    def struct(**fields: Any) -> Any:
-        return pa.struct(list(fields.items()))
-
     text, number = pa.large_string(), pa.int64()
-    error = struct(code=text, message=text, type=text)
-    item = struct(type=text, content=pa.list_(struct(text=text, refusal=text)))
     usage = struct(
         input_tokens=number,
         input_tokens_details=struct(cached_tokens=number),
         output_tokens=number,
         output_tokens_details=struct(reasoning_tokens=number),
     )
-    body = struct(
-        status=text,
-        incomplete_details=struct(reason=text),
-        output=pa.list_(item),
-        model=text,
-        usage=usage,
-        error=error,
-        service_tier=text,
+    item = struct(type=text, content=pa.list_(struct(text=text, refusal=text)))
+    incomplete = struct(reason=text)
+    return pyarrow_schema(
+        status=text, incomplete_details=incomplete, output=pa.list_(item), usage=usage
     )
-    response = struct(status_code=number, request_id=text, body=body)
-    return pa.schema(struct(custom_id=text, response=response, error=error))
