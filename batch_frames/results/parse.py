@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from batch_frames.files import Lines, read_lines
 from batch_frames.results.decode import ForeignLine, is_chat, shared_calls
 from batch_frames.results.fields import FIELDS, RANKS
 from batch_frames.results.line import LENGTH_REASONS, read_line
-from batch_frames.results.responses import read_usual
+from batch_frames.results.responses import NAMES, read_usual
 
 __all__ = ["read_outcomes", "result_lines"]
 
@@ -125,6 +125,10 @@ ANSWERED = " AND ".join(
 
 ODD_ID = r"^(?:true$|false$|[\[{])"
 """What is no id, but a value of another type."""
+
+
+BY_USE = [*NAMES, *(name for name in FIELDS if name not in NAMES)]
+"""The columns, first those that usual lines of the Responses API have."""
 
 
 def result_lines(files: Iterable[Path]) -> Iterator[list[Lines]]:
@@ -243,28 +247,25 @@ def _is_answer(content: pa.Array, calls: pa.Array) -> pa.Array:
 
 def _decoded(group: Sequence[Lines], raw: bool) -> pa.Table:
     """Read lines one by one."""
-    count = sum(len(lines.numbers) for lines in group)
-    found: dict[str, list[Any]] = {}
-    for place, row in enumerate(row for lines in group for row in _rows(lines, raw)):
-        for name, value in row.items():
-            if value is not None:
-                if name not in found:
-                    found[name] = [None] * count
-                found[name][place] = value
-    columns = {
-        name: pa.array(found[name], field.type) if name in found else pa.nulls(count, field.type)
-        for name, field in FIELDS.items()
-    }
+    rows = [row for lines in group for row in _rows(lines, raw)]
+    columns = {name: pa.nulls(len(rows), field.type) for name, field in FIELDS.items()}
+    # Most rows have no more than the first columns.
+    for name, values in zip(BY_USE, zip_longest(*rows), strict=False):
+        columns[name] = pa.array(values, FIELDS[name].type)
     return pa.table(columns)
 
 
-def _rows(lines: Lines, raw: bool) -> Iterator[dict[str, Any]]:
+def _rows(lines: Lines, raw: bool) -> Iterator[tuple[Any, ...]]:
+    """Read the values of ``BY_USE`` in each line; what is not there at the end is null."""
     data, offsets = bytes_of(lines.text).data, offsets_of(lines.text)
     spans = pairwise((offsets - offsets[0]).tolist())
     for number, (start, end) in zip(lines.numbers.tolist(), spans, strict=True):
+        line = data[start:end]
+        if usual := None if raw else read_usual(line):
+            yield usual
+            continue
         try:
-            line = data[start:end]
-            yield (None if raw else read_usual(line)) or read_line(line, keep_body=raw)
+            yield tuple(map(read_line(line, keep_body=raw).get, BY_USE))
         except ForeignLine as foreign:
             problem, hint = foreign.args
             raise LineError(problem, path=lines.path, line=number, hint=hint) from None

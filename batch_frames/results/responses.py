@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 from batch_frames.results.decode import LONG, Raw, call_text
 from batch_frames.results.fields import RANKS
 
-__all__ = ["read_usual"]
+__all__ = ["NAMES", "read_usual"]
 
 
 MARK = b'"output"'
@@ -30,7 +30,7 @@ WRITER = msgspec.json.Encoder()
 ARGUMENTS = msgspec.json.Decoder(dict[str, Flat | list[Flat]])
 
 
-class Text(msgspec.Struct):
+class Text(msgspec.Struct, gc=False):
     """A text of a message; its type is no tag, as that of a single struct may be missing."""
 
     type: Literal["output_text"]
@@ -38,26 +38,26 @@ class Text(msgspec.Struct):
     annotations: list[dict[str, str | Int]] | None = None
 
 
-class Message(msgspec.Struct, tag="message"):
+class Message(msgspec.Struct, gc=False, tag="message"):
     """A message that is not marked as a step on the way to the final one."""
 
     content: list[Text]
     phase: None = None
 
 
-class Thought(msgspec.Struct):
+class Thought(msgspec.Struct, gc=False):
     """A paragraph of a summary."""
 
     text: str
 
 
-class Reasoning(msgspec.Struct, tag="reasoning"):
+class Reasoning(msgspec.Struct, gc=False, tag="reasoning"):
     """What the model thought."""
 
     summary: list[Thought] | None = None
 
 
-class Call(msgspec.Struct, tag="function_call"):
+class Call(msgspec.Struct, gc=False, tag="function_call"):
     """A call of a function of the user's."""
 
     call_id: str
@@ -68,27 +68,27 @@ class Call(msgspec.Struct, tag="function_call"):
     custom: UnsetType = UNSET
 
 
-class Search(msgspec.Struct, tag="web_search_call"):
+class Search(msgspec.Struct, gc=False, tag="web_search_call"):
     """A search of the web."""
 
 
 Item = Message | Reasoning | Call | Search
 
 
-class InputDetails(msgspec.Struct):
+class InputDetails(msgspec.Struct, gc=False):
     """Of which kinds the input tokens are."""
 
     cached_tokens: Count | None = None
     cache_write_tokens: Count | None = None
 
 
-class OutputDetails(msgspec.Struct):
+class OutputDetails(msgspec.Struct, gc=False):
     """Of which kinds the output tokens are."""
 
     reasoning_tokens: Count | None = None
 
 
-class Usage(msgspec.Struct):
+class Usage(msgspec.Struct, gc=False):
     """Numbers of tokens."""
 
     input_tokens: Count
@@ -102,7 +102,7 @@ class Usage(msgspec.Struct):
     completion_tokens_details: UnsetType = UNSET
 
 
-class Body(msgspec.Struct):
+class Body(msgspec.Struct, gc=False):
     """A response that was completed."""
 
     object: Literal["response"]
@@ -117,7 +117,7 @@ class Body(msgspec.Struct):
     results: UnsetType = UNSET
 
 
-class Response(msgspec.Struct):
+class Response(msgspec.Struct, gc=False):
     """The response of a request."""
 
     status_code: Literal[200]
@@ -126,7 +126,7 @@ class Response(msgspec.Struct):
     candidates: UnsetType = UNSET
 
 
-class Line(msgspec.Struct):
+class Line(msgspec.Struct, gc=False):
     """A line of an output file."""
 
     custom_id: str
@@ -138,9 +138,29 @@ class Line(msgspec.Struct):
 
 LINES = msgspec.json.Decoder(Line)
 
+NAMES = (
+    "custom_id",
+    "status",
+    "finish_reason",
+    "status_code",
+    "request_id",
+    "model",
+    "service_tier",
+    "input_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "content",
+    "tool_calls",
+    "citations",
+    "reasoning_summary",
+)
+"""What usual lines tell of."""
 
-def read_usual(line: Raw) -> dict[str, Any] | None:
-    """Read a usual line, as ``read_line`` does; None if it is not one."""
+
+def read_usual(line: Raw) -> tuple[Any, ...] | None:
+    """Read the values of ``NAMES`` as ``read_line`` does; return None if a line is not usual."""
     if len(line) > LONG or MARK not in (raw := bytes(line)):
         return None
     try:
@@ -150,24 +170,24 @@ def read_usual(line: Raw) -> dict[str, Any] | None:
         return None
     response = found.response
     body, usage = response.body, response.body.usage
-    return {
-        "custom_id": found.custom_id,
-        "status": RANKS["ok"],
-        "finish_reason": "completed",
-        "status_code": 200,
-        "request_id": response.request_id,
-        "model": body.model,
-        "service_tier": body.service_tier,
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "cached_tokens": usage.input_tokens_details.cached_tokens,
-        "cache_write_tokens": usage.input_tokens_details.cache_write_tokens,
-        "reasoning_tokens": usage.output_tokens_details.reasoning_tokens,
-        **_output(body.output),
-    }
+    return (
+        found.custom_id,
+        RANKS["ok"],
+        "completed",
+        200,
+        response.request_id,
+        body.model,
+        body.service_tier,
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.input_tokens_details.cached_tokens,
+        usage.input_tokens_details.cache_write_tokens,
+        usage.output_tokens_details.reasoning_tokens,
+        *_output(body.output),
+    )
 
 
-def _output(items: list[Item]) -> dict[str, str | None]:
+def _output(items: list[Item]) -> tuple[str | None, ...]:
     texts: list[str] = []
     calls: list[Call] = []
     notes: list[dict[str, str | int]] = []
@@ -181,12 +201,12 @@ def _output(items: list[Item]) -> dict[str, str | None]:
             thoughts += item.summary or ()
         elif type(item) is Call:
             calls.append(item)
-    return {
-        "content": "".join(texts) if texts else None,
-        "tool_calls": _written_calls(calls) if calls else None,
-        "citations": _written(list(map(_note, notes))) if notes else None,
-        "reasoning_summary": "\n\n".join(thought.text for thought in thoughts) or None,
-    }
+    return (
+        "".join(texts) if texts else None,
+        _written_calls(calls) if calls else None,
+        _written(list(map(_note, notes))) if notes else None,
+        "\n\n".join(thought.text for thought in thoughts) or None if thoughts else None,
+    )
 
 
 def _note(note: dict[str, Any]) -> dict[str, Any]:
