@@ -32,7 +32,7 @@ from batch_frames.results.match import (
     best_rows,
     check_names,
     frame_ids,
-    refuse_duplicates,
+    look_up,
     refuse_names_in_both,
     result_ids,
     result_ranks,
@@ -208,7 +208,7 @@ def row_ids(
     """Return the ids of the rows, which are repeated only where rows share a request."""
     if requests is None:
         ids = frame_ids(frame, id_column)
-        refuse_duplicates(ids)
+        look_up(ids)
         return ids
     made = "what from_dataframe made with dedupe=True"
     check_argument("requests", requests, made, BatchCreator, TableRequests)

@@ -26,8 +26,8 @@ __all__ = [
     "best_rows",
     "check_names",
     "frame_ids",
+    "look_up",
     "match",
-    "refuse_duplicates",
     "refuse_names_in_both",
     "result_ids",
     "result_ranks",
@@ -193,18 +193,19 @@ def result_ranks(results: pd.DataFrame) -> npt.NDArray[np.int8]:
     return ranks
 
 
-def refuse_duplicates(ids: pa.Array) -> None:
-    """Check that no id is there twice; nulls may be.
+def look_up(ids: pa.Array) -> Lookup:
+    """Return how to find ids, none of which may be there twice; nulls may be.
 
     Raises:
         RequestError: If one is.
     """
-    if not Lookup(ids).is_ambiguous:
-        return
+    lookup = Lookup(ids)
+    if not lookup.is_ambiguous:
+        return lookup
     series = pd.Series(ids.to_numpy(zero_copy_only=False))
     again = np.flatnonzero(series.duplicated() & series.notna())
     if not len(again):
-        return
+        return lookup
     rows = again[:NAMED]
     pairs = [(series[row], int(np.flatnonzero(series == series[row])[0]), row) for row in rows]
     named = [f"{i!r} in row {a:,} and row {b:,}" for i, a, b in pairs]

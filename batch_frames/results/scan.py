@@ -53,7 +53,7 @@ from batch_frames.results.match import (
     Dropped,
     check_names,
     frame_ids,
-    refuse_duplicates,
+    look_up,
     refuse_names_in_both,
     result_ranks,
     warn_of_left,
@@ -211,7 +211,6 @@ def join_files(
         raise BatchFramesError(f"'{target}' does not end in .parquet", hint="name a Parquet file")
     wanted = check_names(columns, prefix)
     left, right = _table(table, id_column), _results(results)
-    refuse_duplicates(left.ids)
     find_columns(names := list(right.schema.names), ["custom_id", "status"], RESULTS)
     chosen = list(names) if wanted is None else wanted
     if columns is None and (not with_ids or prefix + "custom_id" in left.names):
@@ -271,7 +270,7 @@ def _matched(
     ids: pa.Array, results: pa.RecordBatchReader, columns: Sequence[str], progress: bool | None
 ) -> tuple[BestRows, int]:
     """Read results, keep the best of each row, and count them."""
-    lookup = Lookup(ids)
+    lookup = look_up(ids)
     best = BestRows(len(ids), results.schema.empty_table().select(list(columns)).schema)
     left, count, first = 0, 0, pa.array([], TEXT)
     with progress_bar("reading", len(ids), progress, unit=" results") as bar:
