@@ -24,7 +24,7 @@ from batch_frames.files import (
     pending_lines,
     read_shard,
 )
-from batch_frames.progress import interrupt_hint, progress_bar
+from batch_frames.progress import interrupt_hint, progress_bar, warn
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -106,6 +106,9 @@ def run_local(
                 asked = run.answer(shard.path, left, files)
                 found += files.paths
             left = None if left is None else left - asked
+    if not found and limit != 0:
+        hint = "read_results(requests=...) returns the answers"
+        warn("nothing was sent, as batches have answered all requests", hint=hint)
     return found
 
 

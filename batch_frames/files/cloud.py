@@ -34,13 +34,15 @@ URL = re.compile(r"(s3|gs|az):/|[A-Za-z][A-Za-z0-9+.-]+://")
 """Also without the second slash, as a ``pathlib.Path`` of a URL has it."""
 
 CODECS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
-
 LEAST, MOST = 1 << 18, 16 << 20
 """Sizes of the pieces in which a file is read: a small one first, as often that is enough."""
 
 PAUSE, QUICK = 0.1, 5.0
-
 T = TypeVar("T")
+
+ASKED_MACHINE = re.compile("/latest/(api/token|meta-data)|/computeMetadata/|/metadata/identity")
+NO_CREDENTIALS = "no credentials: set AWS_ACCESS_KEY_ID and the like, as ~/.aws is not read"
+"""What is wrong where those of the machine are asked for, as on a server of the service."""
 
 
 def as_path(path: str | os.PathLike[str]) -> Path:
@@ -89,6 +91,8 @@ def _named(path: object) -> Iterator[None]:
     except (OSError, said.BaseError) as error:
         is_refused = isinstance(error, (said.PermissionDeniedError, said.UnauthenticatedError))
         number, problem = errno.EACCES if is_refused else errno.EIO, str(error).partition("\n")[0]
+        if ASKED_MACHINE.search(problem):
+            number, problem = errno.EACCES, NO_CREDENTIALS
         raise OSError(number, problem, str(path)) from None
 
 
@@ -149,11 +153,9 @@ class CloudPath(LocalPath):
 
     def is_file(self, *, follow_symlinks: bool = True) -> bool:
         """Return whether there is an object."""
-        try:
-            self.meta()
-        except FileNotFoundError:
-            return False
-        return True
+        with suppress(FileNotFoundError):
+            return bool(self.meta())
+        return False
 
     def is_dir(self, *, follow_symlinks: bool = True) -> bool:
         """Return whether there is anything in the folder."""
@@ -228,11 +230,10 @@ class CloudPath(LocalPath):
         try:
             return str(self._do(lambda bucket: bucket.put(self.key, data, **how))["e_tag"])
         except FileExistsError:
-            try:
+            with suppress(FileNotFoundError):
                 held, new = self.read_tagged()
-            except FileNotFoundError:
-                return None
-            return new if held == data else None
+                return new if held == data else None
+            return None
 
     def upload(self, file: IO[bytes]) -> None:
         """Write all that a file on disk holds."""

@@ -659,14 +659,20 @@ def test_answers_of_other_files_are_used(server: BatchServer) -> None:
     assert len(server.bodies) == 6
 
 
-def test_lost_answers_of_a_batch_are_not_asked_for(server: BatchServer) -> None:
-    """What a batch has answered is to be downloaded again, not to be paid twice."""
+def test_answers_of_a_batch_are_not_asked_for(server: BatchServer) -> None:
+    """What a batch has answered is read, or to be downloaded again, not to be paid twice."""
     [shard] = save()
     how: dict[str, Any] = {"client": server.client()}
     [job] = bf.wait(bf.submit(shard, **how), poll=0.01, **how)
     [output] = bf.download(job, **how)
-    output.unlink()
     sent = len(server.bodies)
+    with pytest.warns(UserWarning, match="^nothing was sent") as warned:
+        assert bf.run_local(shard, **how) == []
+    assert [str(one.message) for one in warned] == [
+        "nothing was sent, as batches have answered all requests; "
+        "read_results(requests=...) returns the answers"
+    ]
+    output.unlink()
     with pytest.raises(bf.BatchFramesError) as caught:
         bf.run_local(shard, **how)
     assert str(caught.value) == (

@@ -1,7 +1,7 @@
 """Measure what reading result lines costs, beside other ways of reading the same lines.
 
     python tests/benchmarks/read.py [--rows 200000] [--repeat 5] [--seed 7]
-    python tests/benchmarks/read.py --sizes 100 5000 200000 [--repeat 3] [--seed 7]
+    python tests/benchmarks/read.py --sizes 100 5000 200000 [--repeat 3] [--endpoints chat]
 
 It compares ways of reading one output file of chat completions: into results, into results with
 typed answers, and the answers alone. All must read the same, or nothing is printed. With `--sizes`,
@@ -572,10 +572,11 @@ def figures(rounds: list[dict[str, Sample | None]], label: str, ours: str) -> st
     return f"{cpu:.2g} s ({wall:.2g} s)" if is_own else f"{cpu:.2f} ({wall:.2f})"
 
 
-def compare_sizes(folder: Path, sizes: list[int], repeat: int, seed: int) -> None:
+def compare_sizes(
+    folder: Path, endpoints: list[str], sizes: list[int], repeat: int, seed: int
+) -> None:
     lines, warm_up = folder / "lines.jsonl", folder / "warm-up.jsonl"
     cells: dict[tuple[str, ...], list[str]] = {}
-    endpoints = dict.fromkeys(endpoint for endpoint, _ in PAIRS)
     for endpoint, rows in itertools.product(endpoints, sizes):
         run_child("generate", warm_up, WARM_UP, seed, endpoint)
         run_child("generate", lines, rows, seed, endpoint)
@@ -595,13 +596,17 @@ def compare_sizes(folder: Path, sizes: list[int], repeat: int, seed: int) -> Non
 def main() -> None:
     parser = argument_parser(__doc__, 200_000, 5)
     parser.add_argument("--sizes", type=positive, nargs="+", help="compare peers at these sizes")
+    endpoints = list(dict.fromkeys(endpoint for endpoint, _ in PAIRS))
+    parser.add_argument("--endpoints", choices=endpoints, nargs="+", default=endpoints)
     arguments = parser.parse_args()
     if arguments.child:
         be_child(TASKS, *arguments.child)
         return
     with tempfile.TemporaryDirectory() as name:
         if arguments.sizes:
-            compare_sizes(Path(name), arguments.sizes, arguments.repeat, arguments.seed)
+            compare_sizes(
+                Path(name), arguments.endpoints, arguments.sizes, arguments.repeat, arguments.seed
+            )
             return
         compare(Path(name), arguments.rows, arguments.repeat, arguments.seed)
 

@@ -358,6 +358,20 @@ def test_a_missing_file_is_named_by_the_command(lake: ObjectServer) -> None:
     assert "File 's3://lake/no.csv' does not exist." in done.output
 
 
+def test_what_to_set_is_told_where_there_are_no_credentials(lake: ObjectServer) -> None:
+    """The error does not tell of the machine's address at which they were asked for."""
+    # Without any certificate, no store is opened.
+    unset = {"SSL_CERT_DIR", *lake.environment}
+    given = {name: value for name, value in os.environ.items() if name not in unset}
+    given["AWS_METADATA_ENDPOINT"] = lake.environment["AWS_ENDPOINT_URL"]
+    script = "from batch_frames.cli import main; main(['check', 's3://lake/r.jsonl'])"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, env=given)
+    told = "no credentials: set AWS_ACCESS_KEY_ID and the like, as ~/.aws is not read"
+    assert done.stderr == f"Error: [Errno 13] {told}: 's3://lake/r.jsonl'\n"
+    assert done.returncode == 1
+
+
 def test_live_answers_stay_on_disk(lake: ObjectServer) -> None:
     """Where no answer can be added to a file, run_local says so."""
     bf.from_dataframe(table(1), **ASK).save_to_file("s3://lake/out/r.jsonl")
