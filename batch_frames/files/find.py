@@ -107,7 +107,8 @@ def _expand(path: Path, endings: Sequence[str]) -> list[Path]:
 def whole_files(paths: Paths, endings: Sequence[str]) -> list[Path]:
     """List files as ``find_files`` does, once no set among them is half saved.
 
-    The commits of killed processes next to them are finished.
+    The commits of killed processes next to them are finished. The path of a set of several files
+    stands for these.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -120,6 +121,8 @@ def whole_files(paths: Paths, endings: Sequence[str]) -> list[Path]:
         if isinstance(path, (str, os.PathLike)):
             folder = as_path(path)
             finish_commits(folder if folder.is_dir() else folder.parent)
+    if isinstance(named, Iterable) and not hasattr(named, "columns"):
+        listed = [file for path in named for file in _set(path)]
     files = find_files(listed, endings)
     finished = list(map(finish_commits, dict.fromkeys(path.parent for path in files)))
     return find_files(listed, endings) if any(finished) else files

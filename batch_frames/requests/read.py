@@ -73,7 +73,8 @@ def read_requests(
     """Load request files, for any endpoint and from any program, one row per line.
 
     Args:
-        paths: A path or URL, a list of them, a glob or a folder; ``.jsonl``, ``.gz``, ``.zst``.
+        paths: A path or URL, a list of them, a glob or a folder; ``.jsonl``, ``.gz``, ``.zst``. The
+            path of a set of several files, as ``save_to_file`` took it, stands for these.
         errors: ``"raise"`` refuses a line that is not a request; ``"column"`` keeps it as a row,
             with the problem in the column ``error`` and its text in ``body``.
         dtype_backend: ``"numpy_nullable"`` or ``"pyarrow"``, as in ``pandas.read_csv``; None

@@ -389,6 +389,17 @@ def test_paths_of_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert list(bf.read_requests("out/b.jsonl")["file"]) == [str(Path("out/b.jsonl"))]
 
 
+def test_the_path_of_a_set_stands_for_its_files(tmp_path: Path) -> None:
+    """What was saved to one path is read by it, also where it became several files."""
+    creator = bf.BatchCreator("m", None, system_prompt=None)
+    for n in range(5):
+        creator.add_entry(f"r{n}", "Hi.")
+    path = tmp_path / "r.jsonl"
+    assert len(creator.save_to_file(path, limits=bf.Limits(requests=2))) == 3
+    for given in (path, str(path), [path]):
+        assert bf.read_requests(given)["custom_id"].tolist() == [f"r{n}" for n in range(5)]
+
+
 @pytest.mark.parametrize("paths", ["out", "out/*", "*/*.jsonl"])
 def test_hidden_files_stay_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paths: str) -> None:
     """What a killed run or an editor left under names with a dot is in no folder and no glob."""
