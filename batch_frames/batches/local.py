@@ -107,8 +107,8 @@ def run_local(
                 found += files.paths
             left = None if left is None else left - asked
     if not found and limit != 0:
-        hint = "read_results(requests=...) returns the answers"
-        warn("nothing was sent, as batches have answered all requests", hint=hint)
+        where = "read_results(requests=...) returns the answers"
+        warn("nothing was sent, as batches have answered all requests", hint=where)
     return found
 
 
