@@ -210,6 +210,6 @@ def naming(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.filename is None:
             # Arrow has a longer text, with the number in it.
-            text = os.strerror(error.errno) if error.errno else error.strerror
+            text = os.strerror(error.errno) if error.errno else str(error)
             raise OSError(error.errno, text, str(path)) from error
         raise

@@ -129,13 +129,13 @@ def retry_requests(
     shards = _save(lines, target, [*files, *map(as_path, sources)], limits, texts)
     before = rounds[last] if path is None and last > 1 else []
     earlier = set(before)
-    again = [one.job.shard for one in pending if one.job.path in earlier]
+    again = [one.job.shard for one in pending if one.job.path in earlier and one.job.is_pending]
     if again and not shards:
         return again
     if left_out := [f"'{one.job.path}'" for one in pending if one.counts]:
         listed = some_of(left_out)
         hint = "wait for the batches and download them"
-        warn(f"left out the requests of {listed}, which may still be answered", hint)
+        warn(f"left out the requests of {listed}, which were answered, or may be", hint)
     name = f"{own.stem}.round-{last}"
     is_over = any(Path(n).name.startswith((f"{name}.", f"{name}-")) for n in sources)
     jobs = map(records.of(files[0]).job_of, before)

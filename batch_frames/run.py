@@ -118,10 +118,10 @@ def run(
 ) -> Any:
     """Answer every row of a table: ask what has no answer yet, wait, and join all answers.
 
-    A row has an answer if its very request was answered before, in any call with this path: rows
-    may be added, removed and sorted, prompts changed and changed back, and only what was never
-    answered is sent. Progress is kept in files next to ``path``: requests in ``reviews.jsonl``,
-    those of later calls and of retries in ``reviews.round-2.jsonl``, ``reviews.round-3.jsonl``, ….
+    A row has an answer if its very request was answered before, in any call with a path in the same
+    folder: rows may be added, removed and sorted, prompts changed and changed back, and only what
+    was never answered is sent. Progress is kept in files next to ``path``: requests in
+    ``reviews.jsonl``, those of later calls and of retries in ``reviews.round-2.jsonl``, ….
     Interrupted or killed at any moment, it continues when called again.
 
     Args:
@@ -140,11 +140,11 @@ def run(
         endpoint: The API path.
         body: Further keys of the request body.
         dedupe: Whether rows that ask the same get one request, whose answer all of them have.
-        retries: How often to send again what fails for a passing reason: HTTP status 408, 409,
-            425, 429 or 5xx, an expired batch, a lost or damaged result; always after all batches
-            have ended and, for HTTP statuses, a pause of ten times ``poll`` (30 s), then twenty
-            times, …. What fails for good, with another HTTP status from 400 to 499 or a refusal, is
-            not sent again, also not by later calls; ``retry_requests`` can do that.
+        retries: How often to send again, of a table, what fails for a passing reason: HTTP status
+            408, 409, 425, 429 or 5xx, an expired batch, a lost or damaged result; always after all
+            batches have ended and, for HTTP statuses, a pause of ten times ``poll`` (30 s), then
+            twenty times, …. What fails for good, with another HTTP status from 400 to 499 or a
+            refusal, is not sent again, also not by later calls; ``retry_requests`` can do that.
         max_requests: Most requests to send, with what earlier calls have saved and could not send,
             but not counting retries; None sets no limit.
         max_cost: The most dollars that these requests may cost, by the high end of ``estimate``;
@@ -221,8 +221,10 @@ def _run_table(table: Table, path: Path, given: Mapping[str, Any]) -> Any:
         # Writing compares the ids of rows with a prompt alone.
         row_ids(frame, table.requests.source.id_column, None)
     asked = _answer_all(table, path, given)
-    how = {name: given[name] for name in ("usage", "dtype_backend")}
-    results = read_answers(asked, None, [path], json_schema=table.schema, **how)
+    # What is not pandas has types of its own, which pandas' would lose on the way.
+    backend = given["dtype_backend"] or (None if isinstance(frame, pd.DataFrame) else "pyarrow")
+    how = {"json_schema": table.schema, "usage": given["usage"], "dtype_backend": backend}
+    results = read_answers(asked, None, [path], **how)
     warn_of_unanswered(results)
     names = {"id_column": table.requests.source.id_column, "columns": columns, "prefix": prefix}
     return with_cost(join_results(frame, results, requests=same, **names), results)

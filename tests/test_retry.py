@@ -559,8 +559,8 @@ def test_what_is_still_coming_is_not_paid_again(tmp_path: Path) -> None:
         jobs = bf.submit(shards, client=client)
         first = bf.download(bf.wait(jobs[:1], client=client, poll=0.01), client=client)
         left_out = (
-            f"left out the requests of '{shards[1].path}', which may still be answered; wait for "
-            "the batches and download them"
+            f"left out the requests of '{shards[1].path}', which were answered, or may "
+            "be; wait for the batches and download them"
         )
         with pytest.warns(UserWarning, match=f"^{re.escape(left_out)}$"):
             (again,) = bf.retry_requests(shards, first)
@@ -592,6 +592,39 @@ def test_what_was_not_downloaded_is_not_paid_again(tmp_path: Path) -> None:
         both = bf.download(jobs, client=client)
     (again,) = bf.retry_requests(shards, both)
     assert lines(again.path) == [lines(shard.path)[1] for shard in shards]
+
+
+def test_lost_errors_hold_nothing_back(tmp_path: Path) -> None:
+    """A file of errors has no answers, so that what has none is retried without it."""
+    creator = bf.BatchCreator("m", None, system_prompt=None)
+    for key in "abcd":
+        creator.add_entry(key, "hi")
+    [shard] = creator.save_to_file(tmp_path / "reviews.jsonl")
+    with BatchServer(fail_every=2) as server:
+        client = server.client()
+        jobs = bf.wait(bf.submit(shard, client=client), client=client, poll=0.01)
+        bf.download(jobs, client=client)
+    (tmp_path / "reviews.errors.jsonl").unlink()
+    (again,) = bf.retry_requests(shard)
+    assert lines(again.path) == lines(shard.path)[1::2]
+
+
+def test_rounds_end_where_results_were_moved_away(tmp_path: Path) -> None:
+    """Results that are passed from another folder count as those next to the requests do."""
+    creator = bf.BatchCreator("m", None, system_prompt=None)
+    for key in "abcd":
+        creator.add_entry(key, "hi")
+    shards, found = creator.save_to_file(tmp_path / "reviews.jsonl"), []
+    with BatchServer(fail_every=2) as server:
+        client = server.client()
+        for _ in range(3):
+            jobs = bf.wait(bf.submit(shards, client=client), client=client, poll=0.01)
+            found += bf.download(jobs, client=client)
+            shards = bf.retry_requests(tmp_path / "reviews.jsonl")
+    assert shards == []
+    (tmp_path / "kept").mkdir()
+    moved = [path.rename(tmp_path / "kept" / path.name) for path in found]
+    assert bf.retry_requests(tmp_path / "reviews.jsonl", moved) == []
 
 
 def test_a_round_in_flight_is_given_again(tmp_path: Path) -> None:
@@ -673,8 +706,8 @@ def test_answers_whose_file_is_gone_are_not_paid_again(tmp_path: Path, kept: int
         else:
             output.write_bytes(b"".join(whole.splitlines(keepends=True)[:kept]))
         left_out = (
-            f"left out the requests of '{shard.path}', which may still be answered; wait for "
-            "the batches and download them"
+            f"left out the requests of '{shard.path}', which were answered, or may "
+            "be; wait for the batches and download them"
         )
         with pytest.warns(UserWarning, match=f"^{re.escape(left_out)}$"):
             assert bf.retry_requests(shard) == []

@@ -6,17 +6,20 @@ import inspect
 import json
 import warnings
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 from pydantic import BaseModel
 
 import batch_frames as bf
 from batch_frames.errors import BatchFramesWarning
+from tests.service.answers import respond
 from tests.service.server import BatchServer
 from tests.support.jobs import save_lines
 from tests.support.price_tables import price_tables
@@ -144,6 +147,53 @@ def test_answers_with_a_shape_have_columns(server: BatchServer) -> None:
     assert json.loads(line)["body"]["response_format"]["json_schema"]["name"] == "Rating"
     assert str(rated["stars"].dtype) == "Int64"
     assert rated["stars"].notna().all()
+
+
+class Stop(BaseModel):
+    """A part of it."""
+
+    stars: int
+
+
+class Trip(BaseModel):
+    """An answer whose types pandas has only as objects."""
+
+    day: date | None
+    tags: list[str]
+    first: Stop | None
+
+
+def test_types_of_answers_do_not_depend_on_them(folder: Path) -> None:
+    """Frames that are not of pandas get the types of the schema, also where all is empty."""
+
+    def answer(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        status, reply = respond("/v1/chat/completions", body)
+        content = '{"day":null,"tags":[],"first":null}'
+        reply["choices"][0]["message"]["content"] = content
+        return status, reply
+
+    FRAME.to_csv("t.csv", index=False)
+    with BatchServer(answer=answer, polls=0) as server:
+        how: dict[str, Any] = {**ASK, "json_schema": Trip, "client": server.client()}
+        table = bf.run("t.csv", "r.jsonl", **how)
+        frame = bf.run(pl.from_pandas(FRAME), "r.jsonl", **how)
+    assert [str(table.schema.field(name).type) for name in Trip.model_fields] == [
+        "date32[day]",
+        "large_list<item: large_string>",
+        "struct<stars: int64>",
+    ]
+    expected = [pl.Date(), pl.List(pl.String), pl.Struct({"stars": pl.Int64})]
+    assert [frame.schema[name] for name in Trip.model_fields] == expected
+
+
+def test_the_path_may_be_a_link(server: BatchServer) -> None:
+    """The record is next to the file that it leads to, and is found there again."""
+    Path("disk").mkdir()
+    Path("r.jsonl").symlink_to(Path("disk/r.jsonl").absolute())
+    for _ in range(2):
+        rated = bf.run(FRAME, "r.jsonl", client=server.client(), **ASK)
+        assert rated["status"].tolist() == ["ok"] * 3
+    assert len(server.batches) == 1
 
 
 def test_failures_are_rows_too(server: BatchServer) -> None:

@@ -8,7 +8,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from itertools import chain, islice
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
@@ -142,11 +141,17 @@ def read_ahead(pieces: Generator[Piece, None, None]) -> Generator[Piece, None, N
     if CPUS == 1:
         yield from pieces
         return
-    with closing(pieces), ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool:
         waiting = deque(pool.submit(list, islice(pieces, 1)) for _ in range(AHEAD))
-        while piece := waiting.popleft().result():
-            waiting.append(pool.submit(list, islice(pieces, 1)))
-            yield piece[0]
+        try:
+            while piece := waiting.popleft().result():
+                waiting.append(pool.submit(list, islice(pieces, 1)))
+                yield piece[0]
+        finally:
+            for one in waiting:
+                one.cancel()
+            # In the thread that reads them, as no other may close them meanwhile.
+            pool.submit(pieces.close)
 
 
 def in_threads(read: Callable[[Piece], Result], pieces: Iterable[Piece]) -> Iterator[Result]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import codecs
-import json
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from tempfile import gettempdir
 from typing import IO, TYPE_CHECKING, Any
 
 from batch_frames.batches.client import Service
-from batch_frames.batches.replies import number_of
+from batch_frames.batches.replies import content_problem, number_of
 from batch_frames.batches.send import delete_file
 from batch_frames.batches.status import job_list, news_of
 from batch_frames.display import counted, size_text
@@ -156,16 +155,23 @@ def _download_all(
     if not job.has_ended:
         return job, found
     file_ids = (job.output_file_id, job.error_file_id)
+    lost: JobError | None = None
     for ending, file_id in zip(RESULT_ENDINGS, file_ids, strict=True):
         if file_id is None:
             continue
         names = [name for name in job.files if name.endswith(ending)]
         path = job.path.with_name(names[0]) if names else result_path(record, job, ending)
         if not job.has_file(path.name):
-            job = _download(service, record, job, file_id, path, progress)
+            try:
+                job = _download(service, record, job, file_id, path, progress)
+            except JobError as error:
+                lost = lost or error
+                continue
         found.append(path)
     if job.files != before:
         _bring_back(service, record.located(job), progress)
+    if lost:
+        raise lost
     return job, found
 
 
@@ -188,7 +194,7 @@ def _bring_back(service: Service, job: Job, progress: Progress) -> None:
 
 
 def result_path(record: Record, job: Job, ending: str) -> Path:
-    """Choose the path of a result file: with a number where another batch has the name.
+    """Choose the path of a result file: with a number where another batch has, or had, the name.
 
     Args:
         record: The record with all jobs of the folder.
@@ -200,11 +206,11 @@ def result_path(record: Record, job: Job, ending: str) -> Path:
     """
     stem = job.path.name.removesuffix(".jsonl")
     path = job.path.with_name(stem + ending)
-    if not path.exists():
+    if not path.exists() and path.name not in _first_names(record):
         return path
-    ours = {name for one in record.jobs() for name in (*one.files, *one.earlier_files)}
+    ours = _result_names(record)
     number = 2
-    while path.exists():
+    while path.exists() or path.name in ours:
         if path.name not in ours:
             whose = job.batch_id or f"'{job.path.name}'"
             problem = f"'{path}' is in the way of the results of {whose}"
@@ -212,6 +218,15 @@ def result_path(record: Record, job: Job, ending: str) -> Path:
         path = job.path.with_name(f"{stem}.{number}{ending}")
         number += 1
     return path
+
+
+def _result_names(record: Record) -> set[str]:
+    """Return the names of all result files that the record knows."""
+    return {name for one in record.jobs() for name in (*one.files, *one.earlier_files)}
+
+
+_first_names = lru_cache(maxsize=1)(_result_names)
+"""The names that were known at first: what comes later has a file, as long as a verb runs."""
 
 
 def _least_lines(job: Job) -> int:
@@ -251,7 +266,7 @@ def _download(
         problem = None
         if reported is None:
             least = _least_lines(job) if path.name.endswith(RESULT_ENDINGS[0]) else 0
-            problem = _line_problem(file, least)
+            problem = content_problem(file, least)
         elif size > reported:
             problem = f"received more than {counted(reported, 'byte')}"
         elif size < reported:
@@ -287,32 +302,6 @@ def _seconds_since_end(job: Job) -> float:
     if not noted:
         return 0.0
     return (datetime.now(UTC) - datetime.fromisoformat(noted[-1])).total_seconds()
-
-
-def _line_problem(file: IO[bytes], least: int) -> str | None:
-    """Describe why a file of unknown size cannot be the result file of a batch."""
-    lines, start, end = 0, b"", 0
-    file.seek(0)
-    while block := file.read(BLOCK):
-        start = start or block.removeprefix(codecs.BOM_UTF8).lstrip()
-        if newlines := block.count(b"\n"):
-            lines, end = lines + newlines, file.tell() - len(block) + block.rindex(b"\n") + 1
-    file.seek(end)
-    rest = file.read()
-    if start and not start.startswith(b"{"):
-        return "the content does not begin with '{'"
-    if rest and not _is_json(rest):
-        return f"received {counted(lines, 'line')} and a part of the next"
-    lines += bool(rest)
-    return f"received {lines:,} of {counted(least, 'line')}" if lines < least else None
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        json.loads(line)
-    except (RecursionError, ValueError):
-        return False
-    return True
 
 
 def _stream(

@@ -106,7 +106,7 @@ def run_local(
                 asked = run.answer(shard.path, left, files)
                 found += files.paths
             left = None if left is None else left - asked
-    if not found and limit != 0:
+    if not found and limit is None:
         where = "read_results(requests=...) returns the answers"
         warn("nothing was sent, as batches have answered all requests", hint=where)
     return found
@@ -125,7 +125,7 @@ def _opened(records: Records, shard: RequestFile) -> LiveFiles:
     """Open the files of a shard's answers, while no other process begins to submit it."""
     with records.of(shard.path).planning(SUBMITTING):
         _check_unsent(records, [shard])
-        return LiveFiles(shard.path)
+        return LiveFiles(shard.path, records.of(shard.path))
 
 
 def _check_unsent(records: Records, files: Sequence[RequestFile]) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from batch_frames.errors import BatchFramesError, LineError
 from batch_frames.files import (
@@ -19,11 +21,14 @@ from batch_frames.files import (
     LIVE_ID,
     PUT_ASIDE,
     RESULT_ENDINGS,
+    Job,
+    Record,
     holds_requests,
     live_hashes,
     load_line,
     load_request,
     locked,
+    sent_lines,
     whole,
 )
 
@@ -80,12 +85,14 @@ class LiveFiles:
 
     Args:
         shard: The request file.
+        record: The record of its folder.
 
     Raises:
         BatchFramesError: If another process is answering the same shard.
     """
 
-    def __init__(self, shard: Path) -> None:
+    def __init__(self, shard: Path, record: Record) -> None:
+        self._record = record
         stem = shard.name.removesuffix(".jsonl")
         self.output, self.errors = (shard.with_name(stem + ending) for ending in LIVE_ENDINGS)
         self._from_batch = shard.with_name(stem + RESULT_ENDINGS[0])
@@ -126,8 +133,9 @@ class LiveFiles:
         for path in (self.output, self.errors, self._old):
             _end_last_line(path)
         marks = {key: mark for _, key, mark in _results(self.output) if key is not None}
-        known = self._answers_of_batch()
-        if not (marks or known or self.errors.exists() or self._others()):
+        sent = list(sent_lines(self._record))
+        others = self._others() or sent or self._from_batch.is_file()
+        if not (marks or others or self.errors.exists()):
             return set()
         asked = {request.custom_id: request.mark for request in requests}
         stale = {
@@ -136,17 +144,27 @@ class LiveFiles:
             if mark.startswith(LIVE_ID) and asked.get(key, mark) != mark
         }
         self._put_aside(stale)
-        answered = (marks.keys() - stale) | (known & asked.keys())
+        answered = (marks.keys() - stale) | self._answers_of_batches(asked, sent)
         restored = self._restore(asked, answered)
         _remove(self.errors, (set(islice(asked, most)) - answered) | restored)
         return answered | restored
 
-    def _answers_of_batch(self) -> set[str]:
-        """Return the ids in the output file of a batch, or of another program, for the shard."""
-        path = self._from_batch
-        if not path.is_file() or holds_requests(path):
-            return set()
-        return {key for _, key, _ in _results(path) if key is not None}
+    def _answers_of_batches(
+        self, asked: Mapping[str, str], sent: Sequence[tuple[Job, Any]]
+    ) -> set[str]:
+        """Return the ids whose requests a batch of the folder, or another program, has answered."""
+        found: set[str] = set()
+        hashes = np.array([_hash(mark) for mark in asked.values()], np.uint64)
+        others = {self._from_batch}
+        for job, lines in sent:
+            names = [n for n in (*job.files, *job.earlier_files) if n.endswith(RESULT_ENDINGS[0])]
+            paths = [job.path.with_name(name) for name in names]
+            others -= set(paths)
+            if (own := set(compress(asked, np.isin(hashes, lines)))) - found:
+                found |= own & {key for path in paths for _, key, _ in _results(path) if key}
+        for path in (path for path in others if path.is_file() and not holds_requests(path)):
+            found |= asked.keys() & {key for _, key, _ in _results(path) if key}
+        return found
 
     def _put_aside(self, ids: set[str]) -> None:
         """Move answers to a file of their own, once each: they were paid for."""
@@ -168,7 +186,7 @@ class LiveFiles:
             for line, key, mark in _results(path):
                 if key and asked.get(key) == mark and not (key in answered or key in restored):
                     restored.add(key)
-                    self.append(line, is_good=True)
+                    self.append(line.rstrip(b"\r\n") + b"\n", is_good=True)
         return restored
 
     def _others(self) -> list[Path]:
@@ -192,6 +210,11 @@ class LiveFiles:
             # The rest of a line would spoil the next one.
             os.ftruncate(handle, size)
             raise
+
+
+def _hash(mark: str) -> int:
+    """Return the hash of a request's line, as the record has it."""
+    return int.from_bytes(bytes.fromhex(mark.removeprefix(LIVE_ID)), "little")
 
 
 def _refuse_foreign(path: Path) -> None:

@@ -1,11 +1,12 @@
-"""Read the service's replies, and relate what it finds wrong to requests and rows."""
+"""Read what the service sends, and relate what it finds wrong to requests and rows."""
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from batch_frames.display import NAMED, counted, some_of
 from batch_frames.errors import BatchFramesError, JobError, WaitTimeout
@@ -16,6 +17,7 @@ __all__ = [
     "ReplyError",
     "batch_facts",
     "batches_of",
+    "content_problem",
     "failures",
     "failures_text",
     "job_error",
@@ -298,3 +300,29 @@ def unknown_error(jobs: Sequence[Job]) -> WaitTimeout:
     files = counted(len(jobs), "file")
     problem = f"it is not known yet whether there is a batch of {files}, as of '{jobs[0].path}'"
     return WaitTimeout(problem, status=jobs[0].status)
+
+
+def content_problem(file: IO[bytes], least: int) -> str | None:
+    """Describe why a file of unknown size cannot be the result file of a batch."""
+    lines, start, end = 0, b"", 0
+    file.seek(0)
+    while block := file.read(BLOCK):
+        start = start or block.removeprefix(codecs.BOM_UTF8).lstrip()
+        if newlines := block.count(b"\n"):
+            lines, end = lines + newlines, file.tell() - len(block) + block.rindex(b"\n") + 1
+    file.seek(end)
+    rest = file.read()
+    if start and not start.startswith(b"{"):
+        return "the content does not begin with '{'"
+    if rest and not _is_json(rest):
+        return f"received {counted(lines, 'line')} and a part of the next"
+    lines += bool(rest)
+    return f"received {lines:,} of {counted(least, 'line')}" if lines < least else None
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except (RecursionError, ValueError):
+        return False
+    return True

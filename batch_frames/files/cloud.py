@@ -41,7 +41,7 @@ PAUSE, QUICK = 0.1, 5.0
 T = TypeVar("T")
 
 ASKED_MACHINE = re.compile("/latest/(api/token|meta-data)|/computeMetadata/|/metadata/identity")
-NO_CREDENTIALS = "no credentials: set AWS_ACCESS_KEY_ID and the like, as ~/.aws is not read"
+NO_CREDENTIALS = "the environment has no credentials (AWS_…, GOOGLE_…, AZURE_…; not in ~/.aws)"
 """What is wrong where those of the machine are asked for, as on a server of the service."""
 
 

@@ -29,7 +29,7 @@ from batch_frames.files.rounds import (
     round_of,
     set_files,
 )
-from batch_frames.files.sets import finish_commits
+from batch_frames.files.sets import SavedSet, Sets, finish_commits
 
 __all__ = [
     "ENDINGS",
@@ -157,8 +157,7 @@ def _rounds(path: Any) -> list[Any]:
     # A shard, which is a path with more facts, stands for itself.
     if not isinstance(path, (str, Path)) or (own := as_path(path)).is_dir():
         return [path]
-    finish_commits(own.parent)
-    files = set_files(own)
+    files = _files_of(own)
     is_file = own.is_file()
     later = [file for file in files if not (is_file and round_of(file.name, own) == 1)]
     return [path, *later] if is_file or not later else list(later)
@@ -168,8 +167,27 @@ def _set(path: Any) -> list[Any]:
     """Return the files of a set for its path, if no file has it, and anything else as it is."""
     if not isinstance(path, (str, Path)) or (own := as_path(path)).exists():
         return [path]
-    finish_commits(own.parent)
-    return [file for file in set_files(own) if round_of(file.name, own) == 1] or [path]
+    return [file for file in _files_of(own) if round_of(file.name, own) == 1] or [path]
+
+
+def _files_of(path: Path) -> list[Path]:
+    """List the files of all rounds of a set, without others that were saved under such a name."""
+    finish_commits(path.parent)
+    sets = Sets(path.parent)
+    own = _saved(sets, path.name).sizes
+    return [
+        file
+        for file in set_files(path)
+        if file.name in own or round_of(file.name, path) != 1 or not _saved(sets, file.name).id
+    ]
+
+
+def _saved(sets: Sets, name: str) -> SavedSet:
+    """Return what is known to have been saved under a name, if its document is not damaged."""
+    try:
+        return sets.get(name)
+    except LineError:
+        return SavedSet()
 
 
 def result_files(paths: Paths) -> list[Path]:

@@ -225,8 +225,9 @@ class Job:
 
     @property
     def lacks_results(self) -> bool:
-        """Whether it is pending, or a downloaded file is gone or was cut."""
-        return self.is_pending or not all(map(self._has_size, self.files))
+        """Whether it is pending, or a downloaded file with answers is gone or was cut."""
+        answers = (name for name in self.files if not name.endswith(".errors.jsonl"))
+        return self.is_pending or not all(map(self._has_size, answers))
 
     @property
     def is_pending(self) -> bool:

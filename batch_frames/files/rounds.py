@@ -162,7 +162,8 @@ def set_path(path: str | os.PathLike[str]) -> Path:
     folder = as_path(path).parent
     if folder.exists() and not folder.is_dir():
         raise BatchFramesError(f"'{folder}' is not a folder", hint="save to another path")
-    return as_path(path)
+    # Of a link, the record is next to the file that it leads to, as are the requests.
+    return as_path(path).resolve() if as_path(path).is_symlink() else as_path(path)
 
 
 def set_files(path: Path) -> list[Path]:

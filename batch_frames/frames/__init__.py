@@ -1,7 +1,7 @@
 """Any table in as chunks, and Arrow tables out as DataFrames."""
 
 from batch_frames.frames.arrow import ParquetSource, find_columns, read_stream, without_views
-from batch_frames.frames.chunks import TABLE, Chunk, Position, Source, open_arrow
+from batch_frames.frames.chunks import TABLE, Chunk, Position, Source, open_arrow, use_stream
 from batch_frames.frames.csv import CsvSource
 from batch_frames.frames.open import (
     DaskSource,
@@ -33,6 +33,7 @@ __all__ = [
     "read_stream",
     "read_table",
     "to_dataframe",
+    "use_stream",
     "whole_frame",
     "whole_table",
     "with_card",

@@ -346,4 +346,5 @@ def _arrow(column: pd.Series[Any]) -> pa.Array | pa.ChunkedArray:
         return pa.array(column, from_pandas=True)
     except pa.ArrowException:
         values = zip(column, column.isna(), strict=True)
-        return pa.array([None if gone else dumps(one, default=str) for one, gone in values], TEXT)
+        how: dict[str, Any] = {"default": str, "allow_nan": True}
+        return pa.array([None if gone else dumps(one, **how) for one, gone in values], TEXT)

@@ -53,7 +53,9 @@ class KnownResults:
         self._pending: list[tuple[Job, Hashes]] = []
         for job, lines in _recorded([*asked.files, *self._near]):
             for name in (*job.files, *job.earlier_files):
-                self._jobs[job.path.with_name(name).resolve()] = (job, lines)
+                path = job.path.with_name(name).resolve()
+                if path not in self._jobs or job.has_file(name):
+                    self._jobs[path] = (job, lines)
             if job.lacks_results:
                 self._pending.append((job, lines))
             if job.status in STOPPED:

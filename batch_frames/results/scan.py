@@ -28,6 +28,7 @@ from batch_frames.frames import (
     read_stream,
     read_table,
     to_dataframe,
+    use_stream,
     without_views,
     write_parquet,
 )
@@ -262,6 +263,7 @@ def _results(results: Any) -> pa.RecordBatchReader:
         return table.replace_schema_metadata({OF_ALL: str(noted(own, "requests"))}).to_reader()
     if not is_frame(results):
         return scan_results(results)
+    use_stream(results)
     reader = open_arrow(results)
     return reader.cast(without_views(reader.schema))
 

@@ -185,9 +185,11 @@ def warn_of_unanswered(results: pd.DataFrame) -> None:
     if len(failed):
         counts = f"{len(failed):,} of {len(results):,}"
         codes = failed["status_code"].to_numpy(np.float64, na_value=np.nan)
-        lasts = is_lasting(result_ranks(failed), codes).all()
-        option = " with permanent=True" if lasts else ""
-        hint = f"retry_requests{option} writes them again"
+        lasts = is_lasting(result_ranks(failed), codes)
+        option = " with permanent=True" if lasts.all() else ""
+        mixed = lasts.any() and not lasts.all()
+        some = ", what failed for good with permanent=True" if mixed else ""
+        hint = f"retry_requests{option} writes them again{some}"
         warn(f"{counts} requests have no answer ({summary_line(results)})", hint=hint)
 
 

@@ -95,8 +95,9 @@ def test_an_error_ahead_comes_after_the_pieces_before_it() -> None:
 
 
 def test_reading_ahead_ends_with_its_reader() -> None:
-    """Closed early, it reads no more than a few pieces, and closes what it reads."""
+    """Closed early, it reads no more than a few pieces, and closes what it reads in its thread."""
     read: list[object] = []
+    closed_by: list[int] = []
 
     def pieces() -> Generator[int, None, None]:
         try:
@@ -105,9 +106,12 @@ def test_reading_ahead_ends_with_its_reader() -> None:
                 yield number
         finally:
             read.append("closed")
+            closed_by.append(threading.get_ident())
 
     ahead = read_ahead(pieces())
     assert next(ahead) == 0
     ahead.close()
     assert read[-1] == "closed"
     assert len(read) < 10
+    # Another thread could find it in the middle of a piece.
+    assert closed_by != [threading.get_ident()]

@@ -337,6 +337,39 @@ class Meter:
         pass
 
 
+def test_a_name_stays_that_of_the_first_batch(server: BatchServer) -> None:
+    """Where results were moved away, those of other requests under the name take another one."""
+    ask: dict[str, Any] = {"id_column": "id", "prompt_column": "text", "model": "m"}
+    how: dict[str, Any] = {"client": server.client()}
+    first = pd.DataFrame({"id": [1, 2], "text": ["a", "b"]})
+    second = first.assign(text=["c", "d"])
+    for table in (first, second):
+        shards = bf.from_dataframe(table, **ask).save_to_file("r.jsonl")
+        [output] = bf.download(wait(bf.submit(shards, **how), server), **how)
+        if table is first:
+            output.rename("moved.jsonl")
+    assert output.name == "r.2.output.jsonl"
+    for table in (first, second, first):
+        rated = bf.run(table, "r.jsonl", poll=0.005, **ask, **how)
+        assert rated["content"].tolist() == [f"You said: {text}" for text in table["text"]]
+    assert len(server.batches) == 2
+
+
+def test_errors_are_fetched_where_answers_are_lost(server: BatchServer) -> None:
+    """One file that the service has no more does not keep the other one from coming."""
+    creator = bf.BatchCreator("m", None, system_prompt=None)
+    for key in "abc":
+        creator.add_entry(key, "hi")
+    creator.save_to_file("r.jsonl")
+    server.settings.fail_every = 3
+    jobs = wait(bf.submit("r.jsonl", client=server.client()), server)
+    del server.service.files[str(jobs[0].output_file_id)]
+    with pytest.raises(bf.JobError, match=r"^'r\.output\.jsonl' is not here"):
+        bf.download(jobs, client=server.client())
+    [line] = Path("r.errors.jsonl").read_bytes().splitlines()
+    assert json.loads(line)["custom_id"] == "c"
+
+
 def test_results_that_are_nowhere(server: BatchServer) -> None:
     """Where the service has a lost file no more, the error names both ways out, and they work."""
     table = pd.DataFrame({"id": ["a", "b"], "text": ["x", "y"]})

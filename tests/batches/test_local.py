@@ -22,6 +22,7 @@ import pytest
 import batch_frames as bf
 from batch_frames.batches import local
 from batch_frames.batches import local_calls as livecalls
+from batch_frames.files import Records
 from tests.service.server import BatchServer, drop, reply
 
 CHAT = "POST /chat/completions"
@@ -270,7 +271,10 @@ def test_two_runs_at_once_are_kept_apart(server: BatchServer) -> None:
     from batch_frames.batches.local_files import LiveFiles
 
     [shard] = save()
-    with LiveFiles(shard.path), pytest.raises(bf.BatchFramesError) as caught:
+    with (
+        LiveFiles(shard.path, Records().of(shard.path)),
+        pytest.raises(bf.BatchFramesError) as caught,
+    ):
         bf.run_local(shard, client=server.client())
     text = f"'reviews.jsonl' is being answered by process {os.getpid()}; wait for it to end"
     assert str(caught.value) == text
@@ -634,7 +638,7 @@ def test_half_a_line_is_taken_back() -> None:
 
     [shard] = save(1)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with LiveFiles(shard.path) as files:
+    with LiveFiles(shard.path, Records().of(shard.path)) as files:
         files.append(b"a" * 9_999 + b"\n", is_good=True)
         resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, hard))
         try:
@@ -657,6 +661,33 @@ def test_answers_of_other_files_are_used(server: BatchServer) -> None:
     first.path.unlink()
     assert ids(*bf.run_local("renamed.jsonl", client=server.client())) == expected
     assert len(server.bodies) == 6
+
+
+def test_answers_of_other_files_keep_lines_of_their_own(server: BatchServer) -> None:
+    """A file whose last line was never ended, as by an editor, spoils no line that follows."""
+    [first] = save(1)
+    [answers] = bf.run_local(first, client=server.client())
+    answers.write_bytes(answers.read_bytes().rstrip(b"\n"))
+    [second] = save(3, name="more.jsonl")
+    for _ in range(2):
+        assert ids(*bf.run_local(second, client=server.client())) == Counter(["r0", "r1", "r2"])
+    assert len(server.bodies) == 3
+
+
+def test_requests_that_a_batch_has_answered_are_known_by_their_lines(server: BatchServer) -> None:
+    """In another file they are not sent again, and under the same id another prompt is sent."""
+    [shard] = save(3)
+    how: dict[str, Any] = {"client": server.client()}
+    bf.download(bf.wait(bf.submit(shard, **how), poll=0.01, **how), **how)
+    sent = len(server.bodies)
+    more = save(4, name="more.jsonl")
+    assert ids(*bf.run_local(more, **how)) == Counter(["r3"])
+    assert bf.read_results(requests="more.jsonl")["status"].tolist() == ["ok"] * 4
+    creator = bf.BatchCreator("m", None, system_prompt=None, seed=None)
+    creator.add_entry("r0", "Say something else.")
+    creator.save_to_file("reviews.jsonl", overwrite=True)
+    assert ids(*bf.run_local("reviews.jsonl", **how)) == Counter(["r0"])
+    assert len(server.bodies) == sent + 2
 
 
 def test_answers_of_a_batch_are_not_asked_for(server: BatchServer) -> None:

@@ -357,6 +357,21 @@ def test_mistakes_do_not_keep_requests_from_being_sent(server: BatchServer) -> N
     assert len(bf.submit(path, client=server.client())) == 1
 
 
+def test_the_path_of_a_set_leaves_out_what_was_saved_by_itself(server: BatchServer) -> None:
+    """A file whose name looks like one of the set's is not sent, or read, with the set."""
+    creator = bf.BatchCreator("m", None, system_prompt=None)
+    creator.add_entry("a", "one")
+    creator.save_to_file("x-00009.jsonl")
+    creator.add_entry("b", "two")
+    creator.save_to_file("x.jsonl", limits=bf.Limits(requests=1))
+    jobs = bf.submit("x.jsonl", client=server.client(), check=False)
+    assert [job.path.name for job in jobs] == ["x-00001.jsonl", "x-00002.jsonl"]
+    assert bf.read_requests("x.jsonl")["custom_id"].tolist() == ["a", "b"]
+    bf.download(wait(jobs, server), client=server.client())
+    results = bf.read_results(requests="x.jsonl")
+    assert results["custom_id"].tolist() == ["a", "b"]
+
+
 def test_a_file_with_a_number_in_its_name_may_stand_beside_a_set(server: BatchServer) -> None:
     """It is a set of its own, and both are sent and read."""
     frame = pd.DataFrame({"id": ["a"], "text": ["one"]})

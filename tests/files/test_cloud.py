@@ -367,7 +367,7 @@ def test_what_to_set_is_told_where_there_are_no_credentials(lake: ObjectServer) 
     script = "from batch_frames.cli import main; main(['check', 's3://lake/r.jsonl'])"
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, env=given)
-    told = "no credentials: set AWS_ACCESS_KEY_ID and the like, as ~/.aws is not read"
+    told = "the environment has no credentials (AWS_…, GOOGLE_…, AZURE_…; not in ~/.aws)"
     assert done.stderr == f"Error: [Errno 13] {told}: 's3://lake/r.jsonl'\n"
     assert done.returncode == 1
 

@@ -253,10 +253,23 @@ def test_skipped_rows_are_told_from_missing_ones(tmp_path: Path) -> None:
 
 
 def test_a_stream_that_was_read_is_noticed(tmp_path: Path) -> None:
-    """A second join of the same stream finds no results; of all requests, it is an error."""
+    """A second use of the same stream is an error, as is one of all requests that has lost some."""
     path = results(tmp_path)
     stream, out = bf.scan_results(path), tmp_path / "o.parquet"
     bf.join_results(TABLE, stream, id_column="id", out=out)
+    for use in (
+        lambda: bf.join_results(TABLE, stream, id_column="id", out=out),
+        lambda: bf.join_results(TABLE, stream, id_column="id"),
+        lambda: bf.summarize(stream),
+    ):
+        with pytest.raises(bf.BatchFramesError) as error:
+            use()
+        assert str(error.value) == (
+            "this frame is a stream, which can be read only once, and it has been read; "
+            "to use it again, pass a table, as in pyarrow.table(stream)"
+        )
+    stream = bf.scan_results(path)
+    stream.read_all()
     with pytest.warns(bf.errors.BatchFramesWarning) as caught:
         bf.join_results(TABLE, stream, id_column="id", out=out)
     message = "there are no results; pass a stream that was not read before"
