@@ -31,13 +31,10 @@ from batch_frames.files import (
     Settings,
     Shard,
     find_shards,
-    first_asked,
-    live_lines,
     read_shard,
-    refuse_answering,
-    refuse_unknown,
-    sent_lines,
+    refuse_asked,
     wanted_job,
+    was_begun_since,
 )
 from batch_frames.progress import interrupt_hint, progress_bar
 
@@ -165,10 +162,10 @@ def _planned(records: Records, files: Iterable[RequestFile], settings: Settings)
         with record.planning(PATIENCE):
             known = {sha256: record.job(sha256, file.path) for sha256, file in unique.items()}
             jobs_of = [(file, known[file.sha256]) for file in unique.values()]
-            new = [f for f, job in jobs_of if not job or job.is_withdrawn or job.is_rejected]
+            new = [f for f, job in jobs_of if not job or _is_to_check(job)]
             sets = {file.path: known_sets.of(file.path) for file in unique.values()}
             again = [f for f, job in jobs_of if job and _is_again(job, sets[f.path])]
-            _check_asked(record, [*new, *(f for f in again if f not in new)], sets)
+            refuse_asked(record, [*new, *(f for f in again if f not in new)], sets)
             for file, ending in product(new, RESULT_ENDINGS):
                 result_path(record, wanted_job(file, settings), ending)
             for file in unique.values():
@@ -176,6 +173,12 @@ def _planned(records: Records, files: Iterable[RequestFile], settings: Settings)
                 job = known[file.sha256] or record.begin(wanted, file.lines)
                 jobs.append(_renewed(record, job, settings, sets[file.path]))
     return jobs
+
+
+def _is_to_check(job: Job) -> bool:
+    """Return whether nothing was sent for a shard, so that others may have sent its requests."""
+    is_untried = job.is_unsent and job.tried_at is None
+    return is_untried or job.is_withdrawn or job.is_rejected
 
 
 def _renewed(record: Record, job: Job, settings: Settings, saved: SavedSet) -> Job:
@@ -201,43 +204,8 @@ def _is_to_send_again(job: Job, saved: SavedSet) -> bool:
 
 
 def _is_again(job: Job, saved: SavedSet) -> bool:
-    is_new = saved.id != job.save_id and not _was_begun_since(job, saved)
+    is_new = saved.id != job.save_id and not was_begun_since(job, saved)
     return saved.again and is_new and not job.is_pending
-
-
-def _was_begun_since(job: Job, saved: SavedSet) -> bool:
-    """Return whether a shard was begun, or begun again, after a set was saved."""
-    begun = [at for at, step in job.steps if step in ("begun", "to be sent again")]
-    return max(begun, default="") > saved.saved_at
-
-
-def _check_asked(record: Record, files: list[RequestFile], sets: Mapping[Path, SavedSet]) -> None:
-    """Refuse shards with requests that were, or may be, answered in another shard, or live.
-
-    Raises:
-        BatchFramesError: If there is one.
-    """
-    if not files:
-        return
-    refuse_unknown(record, files)
-    sent = list(sent_lines(record, {file.sha256 for file in files}))
-    pending = [(job, lines) for job, lines in sent if job.is_pending]
-    if problem := first_asked(pending, files, among=True):
-        hint = "wait for it and download it; retry_requests writes what is left"
-        raise BatchFramesError(problem, hint=hint)
-    for file in files:
-        refuse_answering(file.path)
-    fresh = [file for file in files if not sets[file.path].again]
-    if problem := first_asked(live_lines(record.folder), fresh):
-        hint = "retry_requests writes what is left, or move that file away to ask all again"
-        raise BatchFramesError(problem, hint=hint)
-    problem = first_asked(sent, fresh)
-    for file in files:
-        since = [one for one in sent if _was_begun_since(one[0], sets[file.path])]
-        problem = problem or first_asked(since, [file])
-    if problem:
-        hint = "retry_requests writes what is left; in another folder, all are asked again"
-        raise BatchFramesError(problem, hint=hint)
 
 
 def _send_all(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from batch_frames.files.find import LIVE_ENDINGS, PUT_ASIDE
 from batch_frames.files.job import Job, Settings
 from batch_frames.files.locks import refuse_in_use
 from batch_frames.files.record import Record, Records
-from batch_frames.files.sets import Replaced
+from batch_frames.files.sets import Replaced, SavedSet
 from batch_frames.files.shards import RequestFile, read_shard
 from batch_frames.progress import warn
 
@@ -27,14 +28,13 @@ __all__ = [
     "lines_of",
     "live_hashes",
     "live_lines",
-    "live_output",
     "pending_lines",
-    "refuse_answering",
+    "refuse_asked",
     "refuse_in_flight",
     "refuse_submitted",
-    "refuse_unknown",
     "sent_lines",
     "wanted_job",
+    "was_begun_since",
 ]
 
 
@@ -121,7 +121,7 @@ def sent_lines(record: Record, but: Collection[str] = ()) -> Iterator[tuple[Job,
     )
 
 
-def refuse_unknown(record: Record, files: Sequence[RequestFile]) -> None:
+def _refuse_unknown(record: Record, files: Sequence[RequestFile]) -> None:
     """Refuse shards with requests of another shard whose document is damaged: it may be sent.
 
     Raises:
@@ -158,18 +158,18 @@ def wanted_job(file: RequestFile, settings: Settings) -> Job:
     return Job(*facts, sha256=file.sha256, settings=settings)
 
 
-def live_output(shard: Path) -> Path:
+def _live_output(shard: Path) -> Path:
     """Return the path of the live answers to a shard."""
     return shard.with_name(shard.name.removesuffix(".jsonl") + LIVE_ENDINGS[0])
 
 
-def refuse_answering(shard: Path) -> None:
+def _refuse_answering(shard: Path) -> None:
     """Refuse a shard that another process is answering live.
 
     Raises:
         BatchFramesError: If there is one.
     """
-    refuse_in_use(live_output(shard), f"'{shard.name}' is being answered by {{owner}}")
+    refuse_in_use(_live_output(shard), f"'{shard.name}' is being answered by {{owner}}")
 
 
 def live_lines(
@@ -252,3 +252,56 @@ def _where(owner: Job | Path | RequestFile) -> str:
     batch = f" ({owner.batch_id})" if isinstance(owner, Job) and owner.batch_id else ""
     is_done = isinstance(owner, Job) and not owner.is_pending
     return f"{'were' if is_done else 'may still be'} answered in '{owner.path}'{batch}"
+
+
+def was_begun_since(job: Job, saved: SavedSet) -> bool:
+    """Return whether a shard was begun, or begun again, after a set was saved."""
+    begun = [at for at, step in job.steps if step in ("begun", "to be sent again")]
+    return max(begun, default="") > saved.saved_at
+
+
+def _was_written_since(path: Path, saved: SavedSet) -> bool:
+    """Return whether live answers were written after a set was saved to be asked again."""
+    if not saved.again or not saved.saved_at:
+        return False
+    at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    return at > datetime.fromisoformat(saved.saved_at)
+
+
+def refuse_asked(record: Record, files: list[RequestFile], sets: Mapping[Path, SavedSet]) -> None:
+    """Refuse shards with requests that were, or may be, answered in another shard, or live.
+
+    Args:
+        record: The record of their folder.
+        files: The shards.
+        sets: What each of them was saved with; what is to be asked again, is as of then.
+
+    Raises:
+        BatchFramesError: If there is one.
+    """
+    if not files:
+        return
+    _refuse_unknown(record, files)
+    sent = list(sent_lines(record, {file.sha256 for file in files}))
+    pending = [(job, lines) for job, lines in sent if job.is_pending]
+    if problem := first_asked(pending, files, among=True):
+        hint = "wait for it and download it; retry_requests writes what is left"
+        raise BatchFramesError(problem, hint=hint)
+    for file in files:
+        _refuse_answering(file.path)
+    fresh = [file for file in files if not sets[file.path].again]
+    live = list(live_lines(record.folder))
+    problem = first_asked(live, fresh)
+    for file in files:
+        since = [one for one in live if _was_written_since(one[0], sets[file.path])]
+        problem = problem or first_asked(since, [file])
+    if problem:
+        hint = "retry_requests writes what is left, or move that file away to ask all again"
+        raise BatchFramesError(problem, hint=hint)
+    problem = first_asked(sent, fresh)
+    for file in files:
+        begun = [one for one in sent if was_begun_since(one[0], sets[file.path])]
+        problem = problem or first_asked(begun, [file])
+    if problem:
+        hint = "retry_requests writes what is left; in another folder, all are asked again"
+        raise BatchFramesError(problem, hint=hint)

@@ -18,7 +18,6 @@ from batch_frames.requests.from_tables import (
     from_dataframe,
     from_parquet,
     render,
-    table_requests,
 )
 from batch_frames.requests.read import Asked, answers_of, read_asked, read_requests
 from batch_frames.requests.rendering import (
@@ -59,6 +58,5 @@ __all__ = [
     "rendered_lines",
     "save_requests",
     "table_of",
-    "table_requests",
     "with_body",
 ]

@@ -690,6 +690,25 @@ def test_requests_that_a_batch_has_answered_are_known_by_their_lines(server: Bat
     assert len(server.bodies) == sent + 2
 
 
+def test_what_was_answered_since_a_retry_was_saved_is_not_submitted(server: BatchServer) -> None:
+    """A round that waits to be sent is refused once its requests have live answers."""
+    [shard] = save(2)
+    how: dict[str, Any] = {"client": server.client()}
+    server.settings.fail_every = 1
+    bf.download(bf.wait(bf.submit(shard, **how), poll=0.01, **how), **how)
+    server.settings.fail_every = None
+    again = bf.retry_requests(shard)
+    bf.run_local(shard, **how)
+    with pytest.raises(bf.BatchFramesError) as caught:
+        bf.submit(again, **how)
+    assert str(caught.value) == (
+        "2 of 2 requests of 'reviews.round-2.jsonl' are answered in "
+        "'reviews.local.output.jsonl'; retry_requests writes what is left, or move that file away "
+        "to ask all again"
+    )
+    assert len(server.batches) == 1
+
+
 def test_answers_of_a_batch_are_not_asked_for(server: BatchServer) -> None:
     """What a batch has answered is read, or to be downloaded again, not to be paid twice."""
     [shard] = save()

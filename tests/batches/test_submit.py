@@ -357,6 +357,26 @@ def test_mistakes_do_not_keep_requests_from_being_sent(server: BatchServer) -> N
     assert len(bf.submit(path, client=server.client())) == 1
 
 
+def test_a_shard_that_was_never_sent_is_checked_again(server: BatchServer) -> None:
+    """What was noted for another time is refused once its requests were sent in other files."""
+    creator = bf.BatchCreator("m", None, system_prompt=None)
+    creator.add_entry("a", "one")
+    creator.save_to_file("part.jsonl")
+    away = openai.OpenAI(base_url="http://127.0.0.1:9/v1", api_key="x", max_retries=0)
+    with pytest.raises(openai.APIConnectionError):
+        bf.submit("part.jsonl", client=away, timeout=0.1)
+    part = Path("part.jsonl").read_bytes()
+    Path("part.jsonl").unlink()
+    creator.add_entry("b", "two")
+    creator.save_to_file("all.jsonl")
+    wait(bf.submit("all.jsonl", client=server.client()), server)
+    Path("part.jsonl").write_bytes(part)
+    with pytest.raises(bf.BatchFramesError) as caught:
+        bf.submit("part.jsonl", client=server.client())
+    assert str(caught.value).startswith("1 of 1 request of 'part.jsonl'")
+    assert len(server.batches) == 1
+
+
 def test_the_path_of_a_set_leaves_out_what_was_saved_by_itself(server: BatchServer) -> None:
     """A file whose name looks like one of the set's is not sent, or read, with the set."""
     creator = bf.BatchCreator("m", None, system_prompt=None)
