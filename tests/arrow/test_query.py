@@ -94,8 +94,9 @@ def test_an_error_ahead_comes_after_the_pieces_before_it() -> None:
         next(ahead)
 
 
-def test_reading_ahead_ends_with_its_reader() -> None:
+def test_reading_ahead_ends_with_its_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     """Closed early, it reads no more than a few pieces, and closes what it reads in its thread."""
+    monkeypatch.setattr(query, "CPUS", 2)
     read: list[object] = []
     closed_by: list[int] = []
 
