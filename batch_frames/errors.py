@@ -208,8 +208,9 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None:
-            # Arrow has a longer text, with the number in it.
-            text = os.strerror(error.errno) if error.errno else str(error)
-            raise OSError(error.errno, text, str(path)) from error
-        raise
+        if error.filename is not None:
+            raise
+        if error.errno is None:
+            raise OSError(f"'{path}': {error}") from error
+        # Arrow has a longer text, with the number in it.
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error

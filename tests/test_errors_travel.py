@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import copy
+import errno
 import importlib
 import multiprocessing
 import pickle
 import pkgutil
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import batch_frames as bf
+from batch_frames.errors import naming
 from tests.support.errors import made, raise_made
 
 
@@ -95,3 +99,17 @@ def test_errors_cross_process_pools() -> None:
             with pytest.raises(kind) as caught:
                 result.get(30)
             assert facts(caught.value) == facts(made(kind))
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError("expected 8 bytes, got 5"), "'out.parquet': expected 8 bytes, got 5"),
+        (OSError(errno.ENOSPC, "full"), "[Errno 28] No space left on device: 'out.parquet'"),
+        (OSError(errno.ENOSPC, "full", "a.csv"), "[Errno 28] full: 'a.csv'"),
+    ],
+)
+def test_errors_of_the_system_name_a_file(error: OSError, text: str) -> None:
+    """One without a file gets one and keeps its words, also if it has no number."""
+    with pytest.raises(OSError, match=f"^{re.escape(text)}$"), naming(Path("out.parquet")):
+        raise error

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -158,18 +159,14 @@ def wanted_job(file: RequestFile, settings: Settings) -> Job:
     return Job(*facts, sha256=file.sha256, settings=settings)
 
 
-def _live_output(shard: Path) -> Path:
-    """Return the path of the live answers to a shard."""
-    return shard.with_name(shard.name.removesuffix(".jsonl") + LIVE_ENDINGS[0])
-
-
 def _refuse_answering(shard: Path) -> None:
     """Refuse a shard that another process is answering live.
 
     Raises:
         BatchFramesError: If there is one.
     """
-    refuse_in_use(_live_output(shard), f"'{shard.name}' is being answered by {{owner}}")
+    output = shard.with_name(shard.name.removesuffix(".jsonl") + LIVE_ENDINGS[0])
+    refuse_in_use(output, f"'{shard.name}' is being answered by {{owner}}")
 
 
 def live_lines(
@@ -289,19 +286,23 @@ def refuse_asked(record: Record, files: list[RequestFile], sets: Mapping[Path, S
         raise BatchFramesError(problem, hint=hint)
     for file in files:
         _refuse_answering(file.path)
-    fresh = [file for file in files if not sets[file.path].again]
-    live = list(live_lines(record.folder))
-    problem = first_asked(live, fresh)
+    hint = "retry_requests writes what is left, or move that file away to ask all again"
+    _refuse_since(list(live_lines(record.folder)), files, sets, _was_written_since, hint)
+    hint = "retry_requests writes what is left; in another folder, all are asked again"
+    _refuse_since(sent, files, sets, was_begun_since, hint)
+
+
+def _refuse_since(
+    asked: Sequence[tuple[Any, Hashes]],
+    files: Sequence[RequestFile],
+    sets: Mapping[Path, SavedSet],
+    is_since: Callable[[Any, SavedSet], bool],
+    hint: str,
+) -> None:
+    """Refuse shards with requests that were asked, at all or since they were saved to be again."""
+    problem = first_asked(asked, [file for file in files if not sets[file.path].again])
     for file in files:
-        since = [one for one in live if _was_written_since(one[0], sets[file.path])]
-        problem = problem or first_asked(since, [file])
+        since = [one for one in asked if is_since(one[0], sets[file.path])]
+        problem = problem or (first_asked(since, [file]) if since else None)
     if problem:
-        hint = "retry_requests writes what is left, or move that file away to ask all again"
-        raise BatchFramesError(problem, hint=hint)
-    problem = first_asked(sent, fresh)
-    for file in files:
-        begun = [one for one in sent if was_begun_since(one[0], sets[file.path])]
-        problem = problem or first_asked(begun, [file])
-    if problem:
-        hint = "retry_requests writes what is left; in another folder, all are asked again"
         raise BatchFramesError(problem, hint=hint)

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 from batch_frames.display import bar_html, card_html, counted, printable, table_html
 from batch_frames.files.documents import file_hash
+from batch_frames.files.rounds import RESULT_ENDINGS
 from batch_frames.files.shards import Shard
 
 __all__ = ["ENDED", "NO_BATCH", "Job", "Jobs", "Settings", "clean_facts", "distinct", "is_id"]
@@ -226,7 +227,7 @@ class Job:
     @property
     def lacks_results(self) -> bool:
         """Whether it is pending, or a downloaded file with answers is gone or was cut."""
-        answers = (name for name in self.files if not name.endswith(".errors.jsonl"))
+        answers = (name for name in self.files if not name.endswith(RESULT_ENDINGS[1]))
         return self.is_pending or not all(map(self._has_size, answers))
 
     @property

@@ -201,3 +201,17 @@ def test_results_are_read_as_the_kind_of_a_frame(tmp_path: Path) -> None:
     with pytest.raises(TypeError) as caught:
         people(tmp_path, like="polars")
     assert str(caught.value) == "like must be a frame, not str"
+
+
+def test_infinite_arguments_of_tools_go_to_other_frames(tmp_path: Path) -> None:
+    """They are no JSON, and stay what the model wrote where columns of lists become text."""
+    lines = []
+    for name, arguments in (("a", '{"x": Infinity}'), ("b", '{"x": "t"}')):
+        call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}
+        lines.append(result(chat(choice(None, tool_calls=[call])), custom_id=name))
+    results = bf.read_results(write(tmp_path / "output.jsonl", *lines))
+    joined = bf.join_results(pl.DataFrame({"id": ["a", "b"]}), results, id_column="id")
+    assert [json.loads(text)[0]["arguments"]["x"] for text in joined["tool_calls"]] == [
+        float("inf"),
+        "t",
+    ]
